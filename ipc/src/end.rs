@@ -1,0 +1,133 @@
+//! The two ends of a stream that carries frames: blocking for workers and simple clients, tokio for the supervisor.
+use crate::{
+    codec::{self, CodecError},
+    frame::{self, FrameBuffer, FrameError},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io::{self, Read, Write};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Why a message could not be sent or received.
+#[derive(Debug, Error)]
+pub enum EndError {
+    /// Reading failed.
+    #[error("reading from the socket failed")]
+    Read(#[source] io::Error),
+    /// Writing failed.
+    #[error("writing to the socket failed")]
+    Write(#[source] io::Error),
+    /// What came is no frame; the stream cannot go on.
+    #[error("the stream is broken")]
+    Frame(#[source] FrameError),
+    /// What came is a frame, but no message; the stream can go on.
+    #[error("the message is broken")]
+    Codec(#[source] CodecError),
+}
+
+/// The frame that carries `message`.
+pub(crate) fn to_frame<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, EndError> {
+    let payload = codec::encode(message).map_err(EndError::Codec)?;
+    frame::frame(&payload, limit).map_err(EndError::Frame)
+}
+
+/// The next message in `buffer`, if it is whole.
+fn from_buffer<T: DeserializeOwned>(buffer: &mut FrameBuffer) -> Result<Option<T>, EndError> {
+    let payload = buffer.next_payload().map_err(EndError::Frame)?;
+    payload.map(|payload| codec::decode(payload).map_err(EndError::Codec)).transpose()
+}
+
+/// At the end of the stream: fine between two frames, an error within one.
+fn end_of_stream<T>(buffer: &FrameBuffer) -> Result<Option<T>, EndError> {
+    if buffer.is_empty() { Ok(None) } else { Err(EndError::Frame(FrameError::CutOff)) }
+}
+
+const READ_AT_ONCE: usize = 16 << 10;
+
+/// A blocking end.
+#[derive(Debug)]
+pub struct BlockingEnd<S> {
+    stream: S,
+    buffer: FrameBuffer,
+    send_limit: usize,
+}
+
+impl<S: Read + Write> BlockingEnd<S> {
+    /// An end that receives payloads of at most `receive_limit` bytes and sends ones of at most `send_limit`.
+    pub fn new(stream: S, receive_limit: usize, send_limit: usize) -> BlockingEnd<S> {
+        BlockingEnd { stream, buffer: FrameBuffer::new(receive_limit), send_limit }
+    }
+
+    /// Sends one message.
+    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
+        let bytes = to_frame(message, self.send_limit)?;
+        self.stream.write_all(&bytes).map_err(EndError::Write)
+    }
+
+    /// Waits for the next message; `None` at the end of the stream.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EndError> {
+        loop {
+            if let Some(message) = from_buffer(&mut self.buffer)? {
+                return Ok(Some(message));
+            }
+            let mut chunk = [0; READ_AT_ONCE];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return end_of_stream(&self.buffer),
+                Ok(count) => self.buffer.space().extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(EndError::Read(error)),
+            }
+        }
+    }
+
+    /// The stream itself.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+}
+
+/// A tokio end.
+#[derive(Debug)]
+pub struct AsyncEnd<S> {
+    stream: S,
+    buffer: FrameBuffer,
+    send_limit: usize,
+}
+
+impl<S> AsyncEnd<S> {
+    /// An end that receives payloads of at most `receive_limit` bytes and sends ones of at most `send_limit`.
+    pub fn new(stream: S, receive_limit: usize, send_limit: usize) -> AsyncEnd<S> {
+        AsyncEnd { stream, buffer: FrameBuffer::new(receive_limit), send_limit }
+    }
+
+    /// The stream itself.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncEnd<S> {
+    /// Waits for the next message; `None` at the end of the stream. Nothing is lost if the future is dropped.
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EndError> {
+        loop {
+            if let Some(message) = from_buffer(&mut self.buffer)? {
+                return Ok(Some(message));
+            }
+            let space = self.buffer.space();
+            space.reserve(READ_AT_ONCE);
+            match self.stream.read_buf(space).await {
+                Ok(0) => return end_of_stream(&self.buffer),
+                Ok(_) => {}
+                Err(error) => return Err(EndError::Read(error)),
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncEnd<S> {
+    /// Sends one message.
+    pub async fn send<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
+        let bytes = to_frame(message, self.send_limit)?;
+        self.stream.write_all(&bytes).await.map_err(EndError::Write)
+    }
+}

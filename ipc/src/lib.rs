@@ -1,0 +1,84 @@
+//! The supervisor's wire protocol, and a client library that speaks it. **This page is the specification.**
+//!
+//! Four conversations use it, all on one machine:
+//!
+//! | between | transport | there | back |
+//! |---|---|---|---|
+//! | client and supervisor | Unix stream socket, mode 0660 | [`Request`] | [`Response`] |
+//! | supervisor and worker | Unix stream socketpair | [`ToWorker`] | [`FromWorker`] |
+//! | supervisor and template | Unix seqpacket socketpair | [`ToTemplate`] | [`FromTemplate`] |
+//! | worker and supervisor | one shared page | [`board`] | [`board`] |
+//!
+//! # Frames
+//!
+//! Every message travels in one frame. The eight bytes of the header never change, in any version, so that each side can
+//! always say which version the other one speaks:
+//!
+//! ```text
+//!  0      2         4              8
+//! +------+---------+--------------+---------------------+
+//! | "SV" | version | payload size | payload             |
+//! +------+---------+--------------+---------------------+
+//!   2 B    u16 LE    u32 LE         bincode 2, standard configuration
+//! ```
+//!
+//! The payload is one value of the conversation's type, in [bincode](https://docs.rs/bincode/2.0.1)'s standard
+//! configuration: variable-length little-endian integers, enum variants by their position from 0. A payload has at most
+//! [`MAX_REQUEST`] bytes from a client, [`MAX_CONTROL`] to and from a template, and [`MAX_FRAME`] elsewhere; a longer one is
+//! refused by its header, before any of it is read. Bytes left over after the value are an error.
+//!
+//! On a seqpacket socket a frame is one packet.
+//!
+//! # A client's conversation
+//!
+//! A client sends a [`Request`] and reads [`Response`]s until the request has ended; then it may send the next one.
+//!
+//! * [`Request::Generate`]: [`Response::Accepted`] when the request has been admitted, then one [`Response::Piece`] for each
+//!   token, then exactly one of [`Response::Done`] and [`Response::Failed`]. Pieces concatenate to the answer; a piece never
+//!   splits a character, so it is empty while a character or a possible stop string is incomplete.
+//! * [`Request::Status`]: one [`Response::Status`], a JSON document of the shape of [`status::Status`].
+//!
+//! A client that closes its connection cancels its request. One that only shuts its sending side down does not: it still
+//! gets its answer. A frame whose payload does not decode gets [`Response::Failed`] and the connection goes on; a frame that is too
+//! long, of another version or no frame at all gets [`Response::Failed`] and the connection is closed, because nobody can
+//! know where the next frame begins.
+//!
+//! # A worker's conversation
+//!
+//! A worker reads one [`ToWorker::Go`], answers [`FromWorker::Hello`], and then serves [`ToWorker::Run`] jobs one at a time: one
+//! [`FromWorker::Prompt`] (for a fresh job), one [`FromWorker::Token`] for each token, one [`FromWorker::Done`] or
+//! [`FromWorker::Failed`]. End of file on its socket tells it to exit.
+//!
+//! # A template's conversation
+//!
+//! A template reads one [`ToTemplate::Load`] and answers [`FromTemplate::Ready`] or [`FromTemplate::LoadFailed`]; then it answers
+//! each [`ToTemplate::Fork`], which carries three descriptors (the worker's socket, board and stderr, in this order), with
+//! [`FromTemplate::Forked`] or [`FromTemplate::ForkFailed`]. End of file tells it to exit.
+//!
+//! # Versions
+//!
+//! [`VERSION`] is the protocol's version. New variants and new messages are added at the end; any other change increments it. A
+//! frame of every released version is kept under `tests/golden` and must decode for ever or be refused by its version.
+#![forbid(unsafe_code)]
+
+pub mod board;
+mod client;
+mod codec;
+mod control;
+mod end;
+mod frame;
+mod id;
+mod request;
+mod response;
+pub mod status;
+mod work;
+
+pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, default_socket};
+pub use codec::{CodecError, decode, encode};
+pub use control::{Forked, FromTemplate, ModelInfo, ModelSpec, ToTemplate};
+pub use end::{AsyncEnd, BlockingEnd, EndError};
+pub use frame::{FrameBuffer, FrameError, HEADER, MAX_CONTROL, MAX_FRAME, MAX_REQUEST, VERSION, frame, packet};
+pub use id::{Life, RequestId};
+pub use request::{ChatMessage, GenerateRequest, InvalidRequest, Prompt, Request, Role, Sampling};
+pub use response::{Done, Failure, FailureKind, FinishReason, Response};
+pub use work::{FromWorker, Go, Job, JobPrompt, Sandbox, ToWorker, TokenCounts};

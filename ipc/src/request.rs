@@ -1,0 +1,228 @@
+//! What a client asks for.
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A client's message to the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Continue a text or answer a conversation.
+    Generate(Box<GenerateRequest>),
+    /// Report what runs; loads nothing and waits for nothing.
+    Status,
+}
+
+/// A text to continue or a conversation to answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerateRequest {
+    /// The model's name; with one model of its kind it need not be named.
+    pub model: Option<String>,
+    /// What the model reads.
+    pub prompt: Prompt,
+    /// Most tokens of the answer; as many as the context holds if `None`.
+    pub max_tokens: Option<u32>,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// The answer ends before the first of these.
+    pub stop: Vec<String>,
+    /// Goes on when the model ends its answer, for measurements.
+    pub ignore_end: bool,
+}
+
+impl GenerateRequest {
+    /// Greedy, without limits, on the only model.
+    pub fn new(prompt: Prompt) -> GenerateRequest {
+        GenerateRequest {
+            model: None,
+            prompt,
+            max_tokens: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            ignore_end: false,
+        }
+    }
+
+    /// A conversation of one message from the user.
+    pub fn chat(message: impl Into<String>) -> GenerateRequest {
+        GenerateRequest::new(Prompt::Chat(vec![ChatMessage { role: Role::User, content: message.into() }]))
+    }
+
+    /// A text to continue as it is.
+    pub fn raw(text: impl Into<String>) -> GenerateRequest {
+        GenerateRequest::new(Prompt::Raw(text.into()))
+    }
+
+    /// Refuses what no model could serve.
+    pub fn validate(&self) -> Result<(), InvalidRequest> {
+        const MOST_STOPS: usize = 16;
+        const LONGEST_STOP: usize = 256;
+        let sampling = &self.sampling;
+        let check = |name: &'static str, value: f32, least: f32, most: f32| {
+            if value >= least && value <= most {
+                Ok(())
+            } else {
+                Err(InvalidRequest::OutOfRange { name, value, least, most })
+            }
+        };
+        match &self.prompt {
+            Prompt::Raw(text) if text.is_empty() => return Err(InvalidRequest::EmptyPrompt),
+            Prompt::Chat(messages) if messages.iter().all(|message| message.content.is_empty()) => {
+                return Err(InvalidRequest::EmptyPrompt);
+            }
+            Prompt::Raw(_) | Prompt::Chat(_) => {}
+        }
+        if self.max_tokens == Some(0) {
+            return Err(InvalidRequest::NoTokens);
+        }
+        check("temperature", sampling.temperature, 0.0, 100.0)?;
+        check("top_p", sampling.top_p, 0.0, 1.0)?;
+        check("repeat_penalty", sampling.repeat_penalty, 0.01, 100.0)?;
+        check("frequency_penalty", sampling.frequency_penalty, -100.0, 100.0)?;
+        check("presence_penalty", sampling.presence_penalty, -100.0, 100.0)?;
+        if self.stop.len() > MOST_STOPS {
+            return Err(InvalidRequest::TooManyStops { found: self.stop.len(), most: MOST_STOPS });
+        }
+        for stop in &self.stop {
+            if stop.is_empty() || stop.len() > LONGEST_STOP {
+                return Err(InvalidRequest::StopLength { found: stop.len(), most: LONGEST_STOP });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a request is refused before any model sees it.
+#[derive(Debug, Error, PartialEq)]
+pub enum InvalidRequest {
+    /// There is nothing to read.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// An answer of no tokens.
+    #[error("max_tokens must be at least 1")]
+    NoTokens,
+    /// A number outside of what it may be, or not a number.
+    #[error("{name} is {value}, but must be from {least} to {most}")]
+    OutOfRange {
+        /// The field.
+        name: &'static str,
+        /// What it was.
+        value: f32,
+        /// The least it may be.
+        least: f32,
+        /// The most it may be.
+        most: f32,
+    },
+    /// More stop strings than are looked for.
+    #[error("{found} stop strings are more than the {most} that are looked for")]
+    TooManyStops {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A stop string that is empty or too long.
+    #[error("a stop string has {found} bytes, but must have from 1 to {most}")]
+    StopLength {
+        /// How long it is, in bytes.
+        found: usize,
+        /// How long it may be, in bytes.
+        most: usize,
+    },
+}
+
+/// What a model reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Prompt {
+    /// A text to continue as it is. Special tokens in it are read as such.
+    Raw(String),
+    /// A conversation, put into the form that the model's chat template gives it.
+    Chat(Vec<ChatMessage>),
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// Who says something in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Whoever set the model up.
+    System,
+    /// Whoever asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// How the next token is chosen from the model's logits.
+///
+/// Penalties come first, then temperature, then top-k, then top-p. Randomness is a function of the seed and the position
+/// alone, so an answer can be taken up anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the likeliest token always.
+    pub temperature: f32,
+    /// Only the likeliest so many tokens; 0 for all.
+    pub top_k: u32,
+    /// Only the likeliest tokens that together have this probability; 1 for all.
+    pub top_p: f32,
+    /// The seed; drawn by the supervisor if `None`, and reported with the answer.
+    pub seed: Option<u64>,
+    /// Divides the positive logits of tokens among the last 64, and multiplies the negative ones; 1 for none (Keskar et al. 2019,
+    /// "CTRL").
+    pub repeat_penalty: f32,
+    /// Subtracted from a token's logit for each time that it was generated; 0 for none.
+    pub frequency_penalty: f32,
+    /// Subtracted from the logit of each token that was generated; 0 for none.
+    pub presence_penalty: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed: None,
+            repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_model_could_serve_is_refused_in_words() {
+        let broken = |change: fn(&mut GenerateRequest)| {
+            let mut request = GenerateRequest::raw("x");
+            change(&mut request);
+            request.validate().unwrap_err().to_string()
+        };
+        assert_eq!(GenerateRequest::raw("x").validate(), Ok(()));
+        assert_eq!(broken(|r| r.prompt = Prompt::Raw(String::new())), "the prompt is empty");
+        assert_eq!(broken(|r| r.prompt = Prompt::Chat(vec![])), "the prompt is empty");
+        assert_eq!(broken(|r| r.max_tokens = Some(0)), "max_tokens must be at least 1");
+        assert_eq!(
+            broken(|r| r.sampling.temperature = f32::NAN),
+            "temperature is NaN, but must be from 0 to 100"
+        );
+        assert_eq!(broken(|r| r.sampling.top_p = 1.5), "top_p is 1.5, but must be from 0 to 1");
+        assert_eq!(
+            broken(|r| r.stop = vec![String::new()]),
+            "a stop string has 0 bytes, but must have from 1 to 256"
+        );
+        assert_eq!(
+            broken(|r| r.stop = vec!["a".into(); 17]),
+            "17 stop strings are more than the 16 that are looked for"
+        );
+    }
+}

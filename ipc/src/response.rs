@@ -1,0 +1,119 @@
+//! What the supervisor tells a client.
+use crate::RequestId;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The supervisor's message to a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    /// The request was admitted; it runs or waits for a worker.
+    Accepted {
+        /// The number that the status and the log call it by.
+        request: RequestId,
+        /// The model that serves it.
+        model: String,
+    },
+    /// The next token of the answer.
+    Piece {
+        /// Its text; empty while a character or a possible stop string is incomplete.
+        text: String,
+        /// Its id.
+        token: u32,
+    },
+    /// The answer is complete.
+    Done(Done),
+    /// The request has ended without a complete answer.
+    Failed(Failure),
+    /// The status as a JSON document of the shape of [`crate::status::Status`].
+    Status(String),
+}
+
+/// How an answer ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Text that had been held back as the possible beginning of a stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Tokens that the model read.
+    pub prompt_tokens: u32,
+    /// Tokens of the answer, the end token not among them.
+    pub completion_tokens: u32,
+    /// Workers that served it: 1, and 1 more for each that died.
+    pub attempts: u32,
+    /// The seed that gives the same answer again.
+    pub seed: u64,
+    /// Microseconds from the request's arrival to its first dispatch.
+    pub wait_us: u64,
+    /// Microseconds from the request's arrival to its first piece.
+    pub first_piece_us: u64,
+    /// Microseconds from the request's arrival to its end.
+    pub total_us: u64,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended it, or a stop string came.
+    Stop,
+    /// The limit of tokens or of the context was reached.
+    Length,
+}
+
+/// Why a request has no complete answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of reason, for programs.
+    pub kind: FailureKind,
+    /// One sentence, for people.
+    pub message: String,
+    /// When it may be worth trying again, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Kinds of [`Failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The request is wrong and will stay so.
+    BadRequest,
+    /// The message is no frame of this protocol or of another version.
+    Protocol,
+    /// The peer may not use this socket.
+    NotAllowed,
+    /// No model of that name.
+    UnknownModel,
+    /// The prompt does not fit into the context.
+    TooLong,
+    /// The queue is full.
+    Busy,
+    /// The model is not there: loading failed, or its workers crash in a loop.
+    Unavailable,
+    /// It waited or ran longer than it may.
+    TimedOut,
+    /// As many workers died under it as may.
+    WorkersDied,
+    /// It was refused because workers died under the same request before.
+    Poisonous,
+    /// The supervisor is shutting down.
+    ShuttingDown,
+    /// The model could not compute it.
+    Engine,
+    /// The client was too slow or went away.
+    Cancelled,
+}
+
+impl Failure {
+    /// A failure without advice on when to try again.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into(), retry_after_ms: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

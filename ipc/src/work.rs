@@ -1,0 +1,145 @@
+//! What the supervisor and a worker tell each other.
+use crate::{FailureKind, FinishReason, Life, Prompt, RequestId, Sampling};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The supervisor's message to a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The supervisor knows this worker and is its parent: confine yourself and say hello.
+    Go(Go),
+    /// Serve this.
+    Run(Box<Job>),
+}
+
+/// What a worker must know before it confines itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Go {
+    /// Which life this is.
+    pub life: Life,
+    /// The supervisor's pid, which must be the worker's parent by now.
+    pub supervisor: u32,
+    /// Most private memory that the worker may take, in bytes.
+    pub memory: u64,
+    /// Whether it exits after its first request.
+    pub single: bool,
+}
+
+/// One request, as a worker gets it: all that is needed to begin it, or to go on with it where a dead worker left it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// The request's number.
+    pub request: RequestId,
+    /// What the model reads.
+    pub prompt: JobPrompt,
+    /// Ids that dead workers generated already, in order.
+    pub generated: Vec<u32>,
+    /// Bytes of text that the client has been sent already.
+    pub delivered: u64,
+    /// Tokens of the prompt that go through the model at once; the same for all attempts, or the bits would differ.
+    pub chunk: u32,
+    /// Most tokens of the answer.
+    pub max_tokens: Option<u32>,
+    /// How the next token is chosen; its seed is `seed`.
+    pub sampling: Sampling,
+    /// The seed, always set.
+    pub seed: u64,
+    /// The answer ends before the first of these.
+    pub stop: Vec<String>,
+    /// Goes on when the model ends its answer.
+    pub ignore_end: bool,
+}
+
+/// What the model reads: as the client sent it, or as the first worker tokenised it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobPrompt {
+    /// To be tokenised, and reported with [`FromWorker::Prompt`].
+    Fresh(Prompt),
+    /// Fixed by an earlier attempt.
+    Ids(Vec<u32>),
+}
+
+/// A worker's message to the supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Confined and ready.
+    Hello {
+        /// What confines it.
+        sandbox: Sandbox,
+        /// Threads it computes with.
+        threads: u32,
+    },
+    /// The prompt's ids, before the model reads them.
+    Prompt {
+        /// Which request.
+        request: RequestId,
+        /// The ids.
+        ids: Vec<u32>,
+    },
+    /// One more token. There is one message for each, also when its text is held back.
+    Token {
+        /// Which request.
+        request: RequestId,
+        /// Its position in the answer, from 0.
+        index: u32,
+        /// Its id.
+        id: u32,
+        /// Text that has become complete with it.
+        text: String,
+    },
+    /// The answer is complete.
+    Done {
+        /// Which request.
+        request: RequestId,
+        /// Text that was held back and now turns out to be no stop string.
+        text: String,
+        /// Why it ended.
+        finish: FinishReason,
+        /// Tokens read and generated.
+        counts: TokenCounts,
+    },
+    /// The request cannot be served; the worker is well.
+    Failed {
+        /// Which request.
+        request: RequestId,
+        /// What kind of reason.
+        kind: FailureKind,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// Tokens of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Tokens that the model read.
+    pub prompt: u32,
+    /// Tokens of the answer.
+    pub completion: u32,
+}
+
+/// What confines a worker. Each field is what was applied, not what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// It can gain no privileges by exec.
+    pub no_new_privileges: bool,
+    /// Core dumps, files and private memory are limited.
+    pub resource_limits: bool,
+    /// The system calls it may make are filtered.
+    pub seccomp: bool,
+    /// The version of Landlock that denies it every file, if the kernel has it.
+    pub landlock: Option<u32>,
+}
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let applied = [
+            (self.seccomp, "seccomp"),
+            (self.landlock.is_some(), "landlock"),
+            (self.no_new_privileges, "no-new-privileges"),
+            (self.resource_limits, "rlimits"),
+        ];
+        let names: Vec<&str> = applied.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        f.write_str(if names.is_empty() { "none".to_owned() } else { names.join("+") }.as_str())
+    }
+}
