@@ -1,0 +1,166 @@
+//! The system calls that Rust cannot check: the only unsafe code of this crate, and of the supervisor, which uses it too.
+//!
+//! Each function is safe to call or says what its caller must know. What nix and rustix offer as safe is called where it is needed.
+#![expect(unsafe_code, reason = "this module exists to hold it")]
+
+use ipc::board::{self, Word};
+use nix::{
+    cmsg_space,
+    dir::Dir,
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        mman::{MapFlags, ProtFlags, mmap, munmap},
+        socket::{ControlMessageOwned, MsgFlags, recvmsg},
+    },
+    unistd::{ForkResult, Pid, ftruncate},
+};
+use std::{
+    ffi::c_void,
+    io::{self, IoSliceMut},
+    num::NonZeroUsize,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::NonNull,
+    sync::atomic::AtomicU64,
+};
+use thiserror::Error;
+
+/// The exit status of a process that panicked.
+pub const PANICKED: i32 = 101;
+
+/// The exit status of a process that could not be confined.
+pub const CANNOT_CONFINE: i32 = 102;
+
+/// Most descriptors that come with one packet.
+const MOST_DESCRIPTORS: usize = 4;
+
+/// A board, mapped: see [`ipc::board`]. Both sides read and write it through atomics only.
+#[derive(Debug)]
+pub struct Board {
+    words: NonNull<AtomicU64>,
+}
+
+impl Board {
+    /// Makes a board's memory: full size, zeroed, sealed against resizing, so that nobody who has it can make another's access fail.
+    pub fn create() -> io::Result<OwnedFd> {
+        let memory = memfd_create("board", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        ftruncate(&memory, board::SIZE as i64)?;
+        fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
+        Ok(memory)
+    }
+
+    /// Maps a board that [`Board::create`] made.
+    pub fn map(memory: &OwnedFd) -> io::Result<Board> {
+        let size = NonZeroUsize::new(board::SIZE).ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing of ours.
+        let start = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, memory, 0)? };
+        Ok(Board { words: start.cast() })
+    }
+
+    /// One word of it.
+    pub fn word(&self, word: Word) -> &AtomicU64 {
+        const { assert!(Word::Stop as usize + 1 < board::WORDS) };
+        // SAFETY: the mapping has `WORDS` words, lives as long as `self`, is aligned to a page, and its size is sealed; atomics may
+        // be written by others at any time.
+        unsafe { self.words.add(word as usize).as_ref() }
+    }
+}
+
+// SAFETY: the board is shared memory that is touched through atomics only.
+unsafe impl Send for Board {}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `map` made, and no reference into it outlives `self`.
+        let unmapped = unsafe { munmap(self.words.cast::<c_void>(), board::SIZE) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The process that forked, with the child's pid.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Why a process was not forked.
+#[derive(Debug, Error)]
+pub enum ForkError {
+    /// Locks that another thread holds would stay locked in the child for ever.
+    #[error("the template has {0} threads, so forking it is not safe")]
+    Threads(usize),
+    /// The system refused.
+    #[error("cannot fork")]
+    Fork(#[source] nix::Error),
+}
+
+/// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was itself just forked.
+pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
+    let is_dot = |name: &[u8]| name.starts_with(b".");
+    let threads = tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
+    if threads != 1 {
+        return Err(ForkError::Threads(threads));
+    }
+    // SAFETY: there is one thread, so the child has all of this process that there is. (A child of such a process has one, too.)
+    match unsafe { nix::unistd::fork() }.map_err(ForkError::Fork)? {
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Ends the process at once: no destructors, no exit handlers, no flushing of what a parent had buffered.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor from 3 on but those of `keep`, lives `life`, and ends the process with its result.
+///
+/// For a process just forked: what it inherited is its parent's. `life` must not use descriptors other than those of `keep`.
+pub fn live_alone(keep: &[RawFd], life: impl FnOnce() -> i32) -> ! {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for last in kept.into_iter().map(|fd| fd - 1).chain([u32::MAX]) {
+        if first <= last {
+            // SAFETY: this function does not return, so no owner of what is closed here is ever used or dropped again.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if closed != 0 {
+                exit_now(CANNOT_CONFINE);
+            }
+        }
+        first = last.saturating_add(2);
+    }
+    // A panic must not unwind into the parent's code.
+    exit_now(catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED))
+}
+
+/// Reads one packet and the descriptors that came with it, which are close-on-exec. No bytes: the other side has hung up.
+pub fn receive_packet(socket: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+            descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok((message.bytes, descriptors))
+}
+
+/// Gives the memory that loading has freed back to the system, so that workers do not inherit it.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `malloc_trim` has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

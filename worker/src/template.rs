@@ -1,0 +1,250 @@
+//! The template: a single-threaded process that has loaded and warmed a model and then only forks.
+//!
+//! It knows nothing of requests. A worker is its grandchild: the child in between exits at once, so that the supervisor, which
+//! is a subreaper, becomes the worker's parent; it sees the worker's exit status, and the worker outlives the template.
+//!
+//! Invariant: the process has one thread at every fork; else it refuses.
+use crate::{
+    chain,
+    sys::{self, Fork},
+};
+use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, ToTemplate};
+use nix::{
+    dir::Dir,
+    fcntl::OFlag,
+    sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        socket::{MsgFlags, send},
+        stat::Mode,
+        wait::waitpid,
+    },
+    unistd::{getppid, pipe2, setsid},
+};
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsRawFd, OwnedFd},
+    process,
+};
+use thiserror::Error;
+
+/// What a worker is born with.
+#[derive(Debug)]
+pub struct Seat {
+    /// Which life it is.
+    pub life: Life,
+    /// Its socket to the supervisor.
+    pub socket: OwnedFd,
+    /// Its board.
+    pub board: OwnedFd,
+    /// What it must write its messages to.
+    pub stderr: OwnedFd,
+}
+
+/// The steps of making a worker, in order, named for tests that end processes there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForkStep {
+    /// In the template, before anything is forked.
+    Asked,
+    /// In the child in between, before it forks the worker.
+    Between,
+    /// In the child in between, when the worker lives.
+    Born,
+    /// In the template, when the worker lives and its pid is known, but the supervisor has not been told.
+    Known,
+    /// In the template, when the supervisor has been told.
+    Told,
+}
+
+/// What a template does at its three turning points; the real one and the ones that tests make differ only here.
+pub struct Trade<'a, M> {
+    /// Loads and warms the model; an error is one sentence.
+    pub load: &'a dyn Fn(&ModelSpec) -> Result<(M, ModelInfo), String>,
+    /// Lives a worker's life and returns its exit status.
+    pub serve: &'a dyn Fn(&mut M, Seat) -> i32,
+    /// Is told of each step of a fork.
+    pub step: &'a dyn Fn(ForkStep),
+}
+
+/// Why a template ends other than by end of file.
+#[derive(Debug, Error)]
+pub enum TemplateError {
+    /// The supervisor that started it has gone.
+    #[error("the supervisor has gone")]
+    Orphaned,
+    /// The process could not be set up.
+    #[error("cannot set the process up")]
+    SetUp(#[source] nix::Error),
+    /// The control socket failed.
+    #[error("the control socket failed")]
+    Socket(#[source] nix::Error),
+    /// What came is no frame.
+    #[error("a packet on the control socket is broken")]
+    Frame(#[source] ipc::FrameError),
+    /// What came is no message, or one that cannot be sent.
+    #[error("a message on the control socket is broken")]
+    Message(#[source] ipc::CodecError),
+    /// What came is not what must come now.
+    #[error("a message on the control socket is out of order")]
+    Order,
+}
+
+/// Lives a template's life on the control socket `control`, as a child of process `supervisor`, and returns the exit status.
+///
+/// The process must have been started for this: it leaves its session and dies with the supervisor.
+pub fn run<M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, M>) -> Result<i32, TemplateError> {
+    let tasks = set_up(supervisor)?;
+    let control = Control { socket: control };
+    let Some((ToTemplate::Load(spec), _)) = control.receive()? else { return Err(TemplateError::Order) };
+    name_process("template", &spec.name);
+    let (mut model, info) = match (trade.load)(&spec) {
+        Ok(loaded) => loaded,
+        Err(message) => {
+            control.send(&FromTemplate::LoadFailed { message })?;
+            return Ok(1);
+        }
+    };
+    sys::trim_heap();
+    control.send(&FromTemplate::Ready(info))?;
+    let mut template = Template { control, tasks, name: spec.name };
+    while let Some((message, descriptors)) = template.control.receive()? {
+        let ToTemplate::Fork(life) = message else { return Err(TemplateError::Order) };
+        let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+            return Err(TemplateError::Order);
+        };
+        (trade.step)(ForkStep::Asked);
+        let answer = match template.fork(Seat { life, socket, board, stderr }, &mut model, trade) {
+            Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
+            Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
+        };
+        (trade.step)(ForkStep::Known);
+        template.control.send(&answer)?;
+        (trade.step)(ForkStep::Told);
+    }
+    Ok(0)
+}
+
+struct Template {
+    control: Control,
+    tasks: Dir,
+    name: String,
+}
+
+#[derive(Debug, Error)]
+enum ForkError {
+    #[error("cannot make a pipe")]
+    Pipe(#[source] nix::Error),
+    #[error("cannot block signals")]
+    Signals(#[source] nix::Error),
+    #[error(transparent)]
+    Fork(sys::ForkError),
+    #[error("cannot wait for the process in between")]
+    Wait(#[source] nix::Error),
+    #[error("cannot read the worker's pid")]
+    Pid(#[source] io::Error),
+    #[error("the process in between cannot fork: {0}")]
+    Between(nix::Error),
+}
+
+impl Template {
+    /// Forks a worker and returns its pid. In the worker it does not return.
+    fn fork<M>(&mut self, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> Result<u32, ForkError> {
+        let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ForkError::Pipe)?;
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(ForkError::Signals)?;
+        let forked = sys::fork(&mut self.tasks);
+        if let Ok(Fork::Child) = forked {
+            self.between(tell, before, seat, model, trade);
+        }
+        drop((tell, seat));
+        let reaped = match forked {
+            Ok(Fork::Parent(between)) => waitpid(between, None).map(drop).map_err(ForkError::Wait),
+            Ok(Fork::Child) => unreachable!("the child has become a worker or has ended"),
+            Err(error) => Err(ForkError::Fork(error)),
+        };
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(ForkError::Signals)?;
+        reaped?;
+        let mut answer = [[0; 4]; 2];
+        File::from(told).read_exact(answer.as_flattened_mut()).map_err(ForkError::Pid)?;
+        match u32::from_le_bytes(answer[0]) {
+            0 => Err(ForkError::Between(nix::Error::from_raw(i32::from_le_bytes(answer[1])))),
+            pid => Ok(pid),
+        }
+    }
+
+    /// The child in between: forks the worker, tells the template its pid, and ends, which makes the worker the supervisor's.
+    fn between<M>(&mut self, tell: OwnedFd, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> ! {
+        (trade.step)(ForkStep::Between);
+        let (pid, error) = match sys::fork(&mut self.tasks) {
+            Ok(Fork::Child) => self.worker(before, seat, model, trade),
+            Ok(Fork::Parent(worker)) => (worker.as_raw().unsigned_abs(), 0),
+            Err(sys::ForkError::Fork(error)) => (0, error as i32),
+            Err(sys::ForkError::Threads(_)) => (0, nix::Error::EBUSY as i32),
+        };
+        (trade.step)(ForkStep::Born);
+        let answer = [pid.to_le_bytes(), error.to_le_bytes()].concat();
+        sys::exit_now(i32::from(File::from(tell).write_all(&answer).is_err()))
+    }
+
+    fn worker<M>(&self, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> ! {
+        name_process("worker", &self.name);
+        let keep = [seat.socket.as_raw_fd(), seat.board.as_raw_fd(), seat.stderr.as_raw_fd()];
+        sys::live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
+            Ok(()) => (trade.serve)(model, seat),
+            Err(_) => sys::CANNOT_CONFINE,
+        })
+    }
+}
+
+struct Control {
+    socket: OwnedFd,
+}
+
+impl Control {
+    fn receive(&self) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, TemplateError> {
+        let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
+        let (size, descriptors) = loop {
+            match sys::receive_packet(&self.socket, &mut buffer) {
+                Err(nix::Error::EINTR) => {}
+                other => break other.map_err(TemplateError::Socket)?,
+            }
+        };
+        if size == 0 {
+            return Ok(None);
+        }
+        let payload = ipc::packet(&buffer[..size], MAX_CONTROL).map_err(TemplateError::Frame)?;
+        Ok(Some((ipc::decode(payload).map_err(TemplateError::Message)?, descriptors)))
+    }
+
+    fn send(&self, message: &FromTemplate) -> Result<(), TemplateError> {
+        let payload = ipc::encode(message).map_err(TemplateError::Message)?;
+        let packet = ipc::frame(&payload, MAX_CONTROL).map_err(TemplateError::Frame)?;
+        send(self.socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL).map_err(TemplateError::Socket)?;
+        Ok(())
+    }
+}
+
+/// Ties this process's life to the supervisor's and returns its list of threads, opened while it may still open something.
+fn set_up(supervisor: u32) -> Result<Dir, TemplateError> {
+    // It fails only for the leader of a process group, who has a session of its own or asked for none.
+    let _already_leader = setsid();
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::SetUp)?;
+    // The signal comes only for a parent that dies from now on.
+    if getppid().as_raw().unsigned_abs() != supervisor {
+        return Err(TemplateError::Orphaned);
+    }
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(TemplateError::SetUp)?;
+    Dir::open(format!("/proc/{}/task", process::id()).as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(TemplateError::SetUp)
+}
+
+/// Names the process for `ps`; the kernel keeps 15 bytes.
+fn name_process(role: &str, model: &str) {
+    if let Ok(name) = CString::new(format!("{role}:{model}")) {
+        // A name is a convenience.
+        let _unnamed = prctl::set_name(&name);
+    }
+}
