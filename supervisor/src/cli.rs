@@ -1,0 +1,89 @@
+//! The command line: what can be typed, and what an error looks like. Each command has its own file.
+
+mod demo;
+mod error;
+mod generate;
+mod run;
+mod status;
+mod table;
+mod template;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use error::CliError;
+use std::{io, path::PathBuf, process::ExitCode};
+
+/// Serves language models from isolated, single-request worker processes.
+#[derive(Debug, Parser)]
+#[command(name = "supervisor", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon, in the foreground.
+    Run(run::Arguments),
+    /// Show the whole system at work: eight requests on two workers, and a kill.
+    Demo(demo::Arguments),
+    /// Show the workers of the running daemon.
+    Status(status::Arguments),
+    /// Answer one prompt, streamed to the standard output.
+    Generate(generate::Arguments),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Load a model and fork workers; the daemon starts this itself.
+    #[command(hide = true)]
+    Template(template::Arguments),
+}
+
+/// The socket of the daemon that a command talks to.
+#[derive(Debug, clap::Args)]
+struct SocketArgument {
+    /// The daemon's socket [default: /run/supervisor/supervisor.sock, or the user's own]
+    #[arg(long, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArgument {
+    fn path(&self) -> Result<PathBuf, CliError> {
+        let named = self.socket.clone().filter(|path| !path.as_os_str().is_empty());
+        named.map_or_else(|| Ok(ipc::default_socket()?), Ok)
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Generate(arguments) => generate::run(arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut io::stdout());
+            Ok(())
+        }
+        Command::Template(arguments) => return template::run(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            error.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

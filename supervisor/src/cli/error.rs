@@ -1,0 +1,73 @@
+//! What goes wrong at the command line, and the exit status that says so.
+use crate::{config::ConfigError, shell::RunError};
+use ipc::{ClientError, FailureKind};
+use std::{io, path::PathBuf, process::ExitCode};
+use thiserror::Error;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The daemon cannot run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The daemon did not answer, or says why not.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The standard input cannot be read.
+    #[error("cannot read the standard input")]
+    Input(#[source] io::Error),
+    /// The standard input is no text.
+    #[error("the standard input is not valid UTF-8")]
+    NotText,
+    /// The standard output cannot be written.
+    #[error("cannot write to the standard output")]
+    Output(#[source] io::Error),
+    /// The demonstration's folder or daemon cannot be made.
+    #[error("cannot {0}")]
+    Demo(&'static str, #[source] io::Error),
+    /// The demonstration's daemon did not become ready.
+    #[error("the demonstration's daemon did not start; it said:\n{0}")]
+    DemoDaemon(String),
+    /// The demonstration's answers are not all right.
+    #[error("{0}")]
+    DemoFailed(String),
+    /// A signal cannot be caught.
+    #[error("cannot catch a signal")]
+    Signal(#[source] io::Error),
+    /// A file that was named cannot be used.
+    #[error("there is no executable {0}")]
+    NoExecutable(PathBuf),
+}
+
+impl CliError {
+    /// Prints it, with its causes, as one line on stderr. A reader of our output who has seen enough is no error to speak of.
+    pub(crate) fn print(&self) {
+        if !self.is_broken_pipe() {
+            eprintln!("supervisor: {}", worker::chain(self));
+            if let CliError::Client(ClientError::NoDaemon { .. }) = self {
+                eprintln!("Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.");
+            }
+        }
+    }
+
+    /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            CliError::Config(_) | CliError::NotText | CliError::NoExecutable(_) => 2,
+            CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
+            CliError::Client(ClientError::Failed(failure)) => match failure.kind {
+                FailureKind::Busy => 4,
+                FailureKind::BadRequest | FailureKind::UnknownModel | FailureKind::TooLong => 2,
+                _ => 1,
+            },
+            _ => 1,
+        })
+    }
+
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,169 @@
+//! `supervisor generate`: one answer, streamed to the standard output.
+use super::{SocketArgument, error::CliError};
+use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
+use serde_json::json;
+use std::{
+    io::{self, Read, Write},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    socket: SocketArgument,
+    /// The model; with only one it need not be named
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Most tokens of the answer [default: as many as the context holds]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u32>,
+    /// Divides the logits; 0 takes the likeliest token always
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// Only the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// Only the likeliest K tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u32,
+    /// The seed of sampling [default: a new one]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Makes tokens among the last 64 less likely; 1 for no penalty
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    repeat_penalty: f32,
+    /// Makes tokens less likely for each time they were generated
+    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
+    frequency_penalty: f32,
+    /// Makes tokens that were generated less likely
+    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
+    presence_penalty: f32,
+    /// End the answer before this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the prompt as it is, without the model's chat template
+    #[arg(long)]
+    raw: bool,
+    /// Print one JSON object when the answer is complete
+    #[arg(long)]
+    json: bool,
+    /// The prompt; - reads it from the standard input
+    #[arg(required = true, value_name = "PROMPT")]
+    prompt: Vec<String>,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
+    exit_when_interrupted()?;
+    let text = prompt(&arguments.prompt)?;
+    let socket = arguments.socket.path()?;
+    let json = arguments.json;
+    let request = arguments.request(text);
+    let mut client = Client::connect(&socket)?;
+    let mut output = Output { text: String::new(), streamed: !json };
+    let mut named = None;
+    for response in client.generate(request)? {
+        match response? {
+            Response::Accepted { request, model } => named = Some((request, model)),
+            Response::Piece { text, .. } => output.add(&text)?,
+            Response::Done(done) => {
+                output.add(&done.text)?;
+                let (id, model) = named.take().ok_or(ClientError::Nonsense)?;
+                return output.finish(|text| {
+                    let Done { finish, prompt_tokens, completion_tokens, attempts, seed, .. } = done;
+                    json!({
+                        "id": id.to_string(), "model": model, "text": text, "finish_reason": finish, "seed": seed,
+                        "attempts": attempts,
+                        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
+                            "total_tokens": u64::from(prompt_tokens) + u64::from(completion_tokens)},
+                        "timing": {"wait_s": seconds(done.wait_us), "first_piece_s": seconds(done.first_piece_us),
+                            "total_s": seconds(done.total_us)},
+                    })
+                });
+            }
+            Response::Failed(_) | Response::Status(_) => return Err(ClientError::Nonsense.into()),
+        }
+    }
+    Err(ClientError::Closed.into())
+}
+
+impl Arguments {
+    fn request(self, text: String) -> GenerateRequest {
+        let message = |role, content| ChatMessage { role, content };
+        let prompt = if self.raw {
+            Prompt::Raw(text)
+        } else {
+            let system = self.system.map(|system| message(Role::System, system));
+            Prompt::Chat(system.into_iter().chain([message(Role::User, text)]).collect())
+        };
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            seed: self.seed,
+            repeat_penalty: self.repeat_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+        };
+        GenerateRequest {
+            model: self.model,
+            max_tokens: self.max_tokens,
+            sampling,
+            stop: self.stop,
+            ..GenerateRequest::new(prompt)
+        }
+    }
+}
+
+/// What is printed: pieces as they come, or one object at the end.
+struct Output {
+    text: String,
+    streamed: bool,
+}
+
+impl Output {
+    fn add(&mut self, piece: &str) -> Result<(), CliError> {
+        self.text.push_str(piece);
+        if self.streamed { print(piece) } else { Ok(()) }
+    }
+
+    fn finish(self, object: impl FnOnce(&str) -> serde_json::Value) -> Result<(), CliError> {
+        match self.streamed {
+            true if self.text.ends_with('\n') => Ok(()),
+            true => print("\n"),
+            false => print(&format!("{}\n", object(&self.text))),
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
+}
+
+/// The words of the command line, or all of the standard input.
+fn prompt(words: &[String]) -> Result<String, CliError> {
+    if words != ["-"] {
+        return Ok(words.join(" "));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than a request may have is enough to refuse it.
+    io::stdin().lock().take(ipc::MAX_REQUEST as u64 + 1).read_to_end(&mut bytes).map_err(CliError::Input)?;
+    String::from_utf8(bytes).map_err(|_| CliError::NotText)
+}
+
+/// An interrupted program says so with its exit status.
+fn exit_when_interrupted() -> Result<(), CliError> {
+    const INTERRUPTED: i32 = 130;
+    let always = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, INTERRUPTED, always)
+        .map(drop)
+        .map_err(CliError::Signal)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of one request")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}

@@ -1,0 +1,88 @@
+//! `supervisor run`: the daemon, in the foreground.
+use super::error::CliError;
+use crate::{
+    config::{Auto, Config, Overrides},
+    shell::{self, Setup},
+};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration file; without one every default holds
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A model to serve, instead of those of the configuration; may be given more than once
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_model)]
+    model: Vec<(String, String)>,
+    /// Most requests of a model that run at once
+    #[arg(long, value_name = "N")]
+    workers: Option<u32>,
+    /// Most threads that one worker may use
+    #[arg(long, value_name = "N|auto", value_parser = parse_threads)]
+    threads: Option<Auto<u32>>,
+    /// The client socket [default: /run/supervisor/supervisor.sock, or the user's own]
+    #[arg(long, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Only validate the configuration
+    #[arg(long)]
+    check: bool,
+    /// Start this instead of the executable itself as template, for tests
+    #[arg(long, hide = true, value_name = "FILE")]
+    template_executable: Option<PathBuf>,
+}
+
+fn parse_model(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.to_owned())),
+        _ => Err("a model is given as NAME=PATH, as in pocket=builtin:pocket".to_owned()),
+    }
+}
+
+fn parse_threads(text: &str) -> Result<Auto<u32>, String> {
+    match text {
+        "auto" => Ok(Auto::Auto),
+        number => number.parse().map(Auto::Fixed).map_err(|_| "the number of threads, or auto".to_owned()),
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
+    let config = match &arguments.config {
+        Some(path) => Config::load(path)?,
+        None => Config::builtin(),
+    };
+    let overrides = Overrides {
+        models: absolute(arguments.model),
+        workers: arguments.workers,
+        threads: arguments.threads,
+        socket: arguments.socket.filter(|path| !path.as_os_str().is_empty()),
+    };
+    let config = config.with_overrides(&overrides)?;
+    if arguments.check {
+        println!("the configuration is valid");
+        return Ok(());
+    }
+    let socket = config.supervisor.socket.clone().map_or_else(ipc::default_socket, Ok)?;
+    if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
+        return Err(CliError::NoExecutable(executable.clone()));
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).with_target(false).init();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "starting");
+    shell::run(Setup { config, socket, template: arguments.template_executable })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Paths on the command line are relative to the working directory, which templates leave.
+fn absolute(models: Vec<(String, String)>) -> Vec<(String, String)> {
+    let resolve = |path: String| {
+        let absolute = std::path::absolute(&path).ok().filter(|_| !path.starts_with("builtin:"));
+        absolute.and_then(|absolute| absolute.into_os_string().into_string().ok()).unwrap_or(path)
+    };
+    models.into_iter().map(|(name, path)| (name, resolve(path))).collect()
+}

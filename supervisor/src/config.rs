@@ -1,0 +1,213 @@
+//! The configuration: what can be set, the defaults, and what the command line overrides.
+//!
+//! Every value in a [`Config`] has been checked, whether it comes from a file, the command line or the defaults. What
+//! depends on the machine or on a model's file (`auto`, a context that the model cannot have, the default socket) is
+//! left to those who know it. Nothing here opens a model.
+mod entry;
+mod error;
+mod file;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use error::{ConfigError, Place};
+
+use crate::core::Isolation;
+use entry::{Entry, Value};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The built-in model, which needs no file.
+const BUILTIN_MODEL: &str = "builtin:pocket";
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The table `[supervisor]`.
+    pub(crate) supervisor: SupervisorConfig,
+    /// The tables `[[model]]`: at least one, with different names.
+    pub(crate) models: Vec<ModelConfig>,
+}
+
+/// What concerns the daemon as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SupervisorConfig {
+    /// The socket to listen on; the default one if `None`.
+    pub(crate) socket: Option<PathBuf>,
+    /// Most requests that wait, for each model.
+    pub(crate) queue: usize,
+    /// Longest wait in the queue.
+    pub(crate) queue_timeout: Duration,
+    /// The thread budget of the host.
+    pub(crate) cores: Auto<u32>,
+    /// Uids that may connect besides the daemon's own user and root; if there are none, the socket's group may too.
+    pub(crate) allow_users: Vec<u32>,
+    /// How long a shutdown waits for the requests that run and wait.
+    pub(crate) shutdown_timeout: Duration,
+}
+
+/// What concerns one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelConfig {
+    /// What clients call it.
+    pub(crate) name: String,
+    /// A file or folder, or `builtin:NAME`.
+    pub(crate) path: String,
+    /// Most requests that run at once; `auto` is one for each core.
+    pub(crate) workers: Auto<u32>,
+    /// Most threads that one worker may use.
+    pub(crate) threads: Auto<u32>,
+    /// A fresh process for each request, or one for many.
+    pub(crate) isolation: Isolation,
+    /// Most tokens of prompt and answer together; the model's own limit if `None`.
+    pub(crate) context: Option<u32>,
+    /// Bytes of memory that a worker may have for itself.
+    pub(crate) memory_per_worker: u64,
+    /// Longest time without progress.
+    pub(crate) progress_timeout: Duration,
+    /// Longest time from a request's first dispatch to its end.
+    pub(crate) request_timeout: Duration,
+    /// Longest time for a client to take nothing.
+    pub(crate) client_timeout: Duration,
+    /// Workers that may die under one request.
+    pub(crate) max_attempts: u32,
+    /// The only SHA-256 that the model's file may have, in lowercase hexadecimal.
+    pub(crate) sha256: Option<String>,
+}
+
+/// A number, or the one that fits the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Auto<T> {
+    /// Whatever fits.
+    Auto,
+    /// Exactly this.
+    Fixed(T),
+}
+
+/// What the command line sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Overrides {
+    /// Names and paths of `--model`, which replace the file's models. Paths are relative to the working directory.
+    pub(crate) models: Vec<(String, String)>,
+    /// `--workers`, for every model.
+    pub(crate) workers: Option<u32>,
+    /// `--threads`, for every model.
+    pub(crate) threads: Option<Auto<u32>>,
+    /// `--socket`.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl Config {
+    /// The configuration of a daemon that was given none: the built-in model and every default.
+    pub(crate) fn builtin() -> Config {
+        Config {
+            supervisor: SupervisorConfig::default(),
+            models: vec![ModelConfig::new("pocket".to_string(), BUILTIN_MODEL.to_string())],
+        }
+    }
+
+    /// Reads the file at `path`.
+    pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+        let file = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            ConfigError::NotUtf8 { place: Place::line(&file, line) }
+        })?;
+        Config::parse(text, path)
+    }
+
+    /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let mut config = file::parse(text, path)?;
+        if config.models.is_empty() {
+            config.models = Config::builtin().models;
+        }
+        Ok(config)
+    }
+
+    /// This configuration with what the command line sets.
+    pub(crate) fn with_overrides(mut self, overrides: &Overrides) -> Result<Config, ConfigError> {
+        if !overrides.models.is_empty() {
+            let option = Place::option("--model");
+            self.models.clear();
+            for (name, path) in &overrides.models {
+                let name = Entry::new(&option, "name", Value::Text(name)).name()?;
+                let path = Entry::new(&option, "path", Value::Text(path)).model_path(Path::new(""))?;
+                self.add(ModelConfig::new(name, path), &option)?;
+            }
+        }
+        if let Some(workers) = overrides.workers {
+            let entry = Entry::new(&Place::option("--workers"), "workers", Value::Integer(workers.into()));
+            let workers = entry.automatic(entry::WORKERS)?;
+            self.models.iter_mut().for_each(|model| model.workers = workers);
+        }
+        if let Some(threads) = overrides.threads {
+            let value = match threads {
+                Auto::Auto => Value::Text("auto"),
+                Auto::Fixed(threads) => Value::Integer(threads.into()),
+            };
+            let threads = Entry::new(&Place::option("--threads"), "threads", value).automatic(entry::CORES)?;
+            self.models.iter_mut().for_each(|model| model.threads = threads);
+        }
+        if let Some(socket) = &overrides.socket {
+            self.supervisor.socket = Some(entry::socket(&Place::option("--socket"), socket.clone())?);
+        }
+        Ok(self)
+    }
+
+    /// Adds a model, whose name comes from `place`.
+    fn add(&mut self, model: ModelConfig, place: &Place) -> Result<(), ConfigError> {
+        if self.models.iter().any(|other| other.name == model.name) {
+            return Err(ConfigError::DuplicateName { place: place.clone(), name: model.name });
+        }
+        self.models.push(model);
+        Ok(())
+    }
+}
+
+impl Default for SupervisorConfig {
+    fn default() -> SupervisorConfig {
+        SupervisorConfig {
+            socket: None,
+            queue: 64,
+            queue_timeout: Duration::from_secs(60),
+            cores: Auto::Auto,
+            allow_users: Vec::new(),
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// A model with every default.
+    pub(crate) fn new(name: String, path: String) -> ModelConfig {
+        ModelConfig {
+            name,
+            path,
+            workers: Auto::Auto,
+            threads: Auto::Auto,
+            isolation: Isolation::Request,
+            context: None,
+            memory_per_worker: 512 << 20,
+            progress_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(600),
+            client_timeout: Duration::from_secs(30),
+            max_attempts: 3,
+            sha256: None,
+        }
+    }
+}
+
+/// Reads a command line's `N` or `auto`; the number is checked by [`Config::with_overrides`].
+impl FromStr for Auto<u32> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Auto<u32>, String> {
+        match text {
+            "auto" => Ok(Auto::Auto),
+            _ => text.parse().map(Auto::Fixed).map_err(|_| "must be a whole number or auto".to_string()),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What the supervisor decides, with no I/O, no clock, no threads and no logging in it.
+//!
+//! The shell tells the core what has happened ([`Core::handle`]) and what time it is ([`Core::handle_timeout`], when
+//! [`Core::next_deadline`] has come), and then does what [`Core::poll_effect`] says. The same calls with the same seed give the same
+//! effects, so that `simulation.rs` can try ten thousand lives of a supervisor in seconds.
+//!
+//! ```text
+//!                   Event                                             Effect
+//! sockets, pids ────────────▶ Core ─▶ Pool ─▶ Queue                ────────────▶ sockets, signals
+//! clock         ── now ─────▶           ├──▶ Template ─ Load, KillTemplate
+//!                                       └──▶ Slot ─▶ Worker ─ Fork, Dispatch, StopRequest, Terminate, Kill
+//!                             Context: limits, requests ─ Finish; poison, random
+//! ```
+//!
+//! The states of a worker and what each event does to them are the table in `worker.rs`; those of a template the one in `template.rs`.
+//!
+//! # What the shell must keep to
+//!
+//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked` before what the worker itself
+//!   says. Events of different processes may come in any order.
+//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the core has asked for and that was not
+//!   reported by then is never spoken of again; if it was half made, it is the shell's to end.
+//! * Whatever the core killed or terminated, whether forked or still to be, ends with `Exited`, `ForkFailed` or its template's
+//!   `TemplateExited`.
+//! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
+//!
+//! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds two requests;
+//! no request is given to a worker that is not ready, not serving, or ending; a slot has at most two processes, and their lives have
+//! ascending numbers; a request is replayed only after its dead worker's exit; no request waits beside an idle worker; the queue
+//! keeps its bound; nothing is forked from a template that is not warm; nothing is asked of a process that has ended; handling
+//! a deadline leaves only later ones; when the world behaves again, every request ends, every slot becomes idle, and no deadline is
+//! left; after shutdown there is exactly one [`Effect::Halt`], with nothing left.
+mod context;
+mod deadline;
+mod event;
+mod poison;
+mod pool;
+mod queue;
+mod restart;
+#[cfg(test)]
+mod simulation;
+mod slot;
+mod template;
+#[cfg(test)]
+mod tests;
+mod view;
+mod worker;
+
+pub use event::{
+    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+};
+pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
+
+use context::Context;
+use pool::Pool;
+
+/// The supervisor's policy: pools, queues, deadlines, back-off, replay and shutdown.
+#[derive(Debug)]
+pub struct Core {
+    pools: Vec<Pool>,
+    context: Context,
+    phase: Phase,
+}
+
+/// How far the supervisor's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// What runs and waits may end by then; nothing else begins.
+    Draining {
+        deadline: Time,
+    },
+    /// Everything has been killed.
+    Stopping,
+    Halted,
+}
+
+impl Core {
+    /// A core at the beginning of time, where every pool's template begins to load. The same seed gives the same back-offs.
+    pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Core {
+        let mut context = Context::new(limits, seed);
+        let pools = pools.into_iter().enumerate();
+        let pools = pools.map(|(index, limits)| Pool::new(PoolId(index), limits, &mut context)).collect();
+        Core { pools, context, phase: Phase::Serving }
+    }
+
+    /// Takes in what has happened. What is said of a process or a request that is no more changes nothing.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.context.now = now;
+        let pool = match event {
+            Event::Submitted { pool, .. } => Some(pool),
+            Event::Withdrawn(request) => self.context.requests.get(&request).map(|record| record.pool),
+            Event::TemplateReady(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
+            Event::Forked(id)
+            | Event::ForkFailed(id)
+            | Event::Ready(id)
+            | Event::Streamed(id)
+            | Event::Observed { worker: id, .. }
+            | Event::Answered(id)
+            | Event::Rejected(id)
+            | Event::Misbehaved(id)
+            | Event::Exited { worker: id, .. } => Some(id.pool),
+            Event::ShutdownRequested => {
+                self.shutdown();
+                None
+            }
+        };
+        if let Some(pool) = pool.and_then(|id| self.pools.get_mut(id.0)) {
+            pool.handle(event, &mut self.context);
+            pool.settle(&mut self.context);
+        } else if let Event::Submitted { request, .. } = event {
+            // A model that is not there gets its client an answer, too.
+            self.context.finish(request, Outcome::Unavailable { until: now });
+        }
+        self.halt_if_over();
+    }
+
+    /// Does what has come due. Calling it too early or too often changes nothing.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.context.now = now;
+        match self.phase {
+            Phase::Draining { deadline } if deadline <= now => self.stop_at_once(),
+            Phase::Serving | Phase::Draining { .. } | Phase::Stopping | Phase::Halted => {}
+        }
+        for pool in &mut self.pools {
+            pool.expire(&mut self.context);
+            pool.settle(&mut self.context);
+        }
+        self.halt_if_over();
+    }
+
+    /// When [`Core::handle_timeout`] must be called, unless an event changes it before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let drain = match self.phase {
+            Phase::Draining { deadline } => Some(deadline),
+            Phase::Serving | Phase::Stopping | Phase::Halted => None,
+        };
+        self.pools.iter().filter_map(|pool| pool.next_deadline(&self.context)).chain(drain).min()
+    }
+
+    /// The next thing to do. To be called until there is none, after each of the calls above and after `new`.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.context.effects.pop_front()
+    }
+
+    /// What the status shows of a pool.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such pool.
+    pub fn pool(&self, pool: PoolId) -> PoolView {
+        self.pools[pool.0].view(&self.context)
+    }
+
+    /// Whether the supervisor is stopping.
+    pub fn is_closing(&self) -> bool {
+        self.context.closing
+    }
+
+    fn shutdown(&mut self) {
+        match self.phase {
+            Phase::Serving => {
+                self.context.closing = true;
+                self.phase = Phase::Draining { deadline: self.context.now.after(self.context.limits.drain) };
+                for pool in &mut self.pools {
+                    pool.settle(&mut self.context);
+                }
+            }
+            Phase::Draining { .. } => self.stop_at_once(),
+            Phase::Stopping | Phase::Halted => {}
+        }
+    }
+
+    fn stop_at_once(&mut self) {
+        self.phase = Phase::Stopping;
+        for pool in &mut self.pools {
+            pool.stop_at_once(&mut self.context);
+        }
+    }
+
+    fn halt_if_over(&mut self) {
+        match self.phase {
+            Phase::Draining { .. } | Phase::Stopping => {
+                if self.pools.iter().all(Pool::is_over) {
+                    self.phase = Phase::Halted;
+                    self.context.emit(Effect::Halt);
+                }
+            }
+            Phase::Serving | Phase::Halted => {}
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What time does to a pool: when it must be looked at next, and what has come due by then.
+//!
+//! The two sides are kept together because they must agree: a deadline that `next_deadline` names and `expire` or `settle` does not
+//! act on would be a busy loop.
+use super::context::Context;
+use super::event::{Outcome, Time};
+use super::pool::Pool;
+use super::slot::Slot;
+
+impl Pool {
+    /// When something comes due if nothing happens before.
+    pub(super) fn next_deadline(&self, context: &Context) -> Option<Time> {
+        let load = self.template.load_at().filter(|_| self.has_use(context));
+        let may_fork = self.may_fork(context);
+        let slots = self.slots.iter().filter_map(|slot| {
+            let fork = (may_fork && slot.lacks_worker(self.limits.isolation)).then_some(slot.fork_at);
+            let workers = slot.workers().filter_map(|worker| {
+                let stuck = worker.fork_deadline().filter(|_| self.template.is_warm());
+                worker.deadline().into_iter().chain(stuck).min()
+            });
+            fork.into_iter().chain(workers).min()
+        });
+        let held = self.slots.iter().flat_map(Slot::workers).filter_map(|worker| worker.request());
+        let waiting = self.queue.oldest_newcomer().into_iter().chain(self.queue.replays());
+        let requests = held.chain(waiting).filter_map(|request| context.requests.get(&request));
+        let requests = requests.map(|request| request.deadline);
+        self.template.deadline().into_iter().chain(load).chain(slots).chain(requests).min()
+    }
+
+    /// Ends what has come due. What is to begin now begins when the pool settles.
+    pub(super) fn expire(&mut self, context: &mut Context) {
+        self.template.expire(context);
+        while let Some(request) = self.queue.oldest_newcomer().filter(|request| context.is_overdue(*request)) {
+            self.queue.remove(request);
+            context.finish(request, Outcome::QueueTimeout);
+        }
+        let overdue: Vec<_> = self.queue.replays().filter(|request| context.is_overdue(*request)).collect();
+        for request in overdue {
+            self.queue.remove(request);
+            context.finish(request, Outcome::RequestTimeout);
+        }
+        for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
+            if let Some(request) = worker.request().filter(|request| context.is_overdue(*request)) {
+                worker.overdue(context);
+                context.finish(request, Outcome::RequestTimeout);
+            }
+            worker.expire(&self.limits, context);
+            // A template that has been asked for a worker and neither forks nor refuses is stuck.
+            let is_stuck = worker.fork_deadline().is_some_and(|deadline| deadline <= context.now);
+            if is_stuck && self.template.is_warm() {
+                self.template.kill(context);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What goes into the core and what comes out of it.
+use ipc::{Life, RequestId};
+use std::time::Duration;
+
+/// Monotonic time since the supervisor started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub Duration);
+
+impl Time {
+    /// This much later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Time {
+        Time(self.0.saturating_add(duration))
+    }
+
+    /// How long after `earlier` this is; nothing if it is before.
+    pub fn since(self, earlier: Time) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One model's template, queue and workers: its index in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub usize);
+
+/// One worker process, in the whole supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    /// Its model.
+    pub pool: PoolId,
+    /// Its slot and which life of the slot.
+    pub life: Life,
+}
+
+/// One template process, in the whole supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateId {
+    /// Its model.
+    pub pool: PoolId,
+    /// How many templates this model has had, this one included.
+    pub generation: u64,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client asks. `fingerprint` is equal for the same model, input and parameters.
+    Submitted {
+        /// Its number, never used before.
+        request: RequestId,
+        /// The model.
+        pool: PoolId,
+        /// A keyed hash of model, input and parameters.
+        fingerprint: u64,
+    },
+    /// The client has gone, or has taken nothing for too long.
+    Withdrawn(RequestId),
+    /// The template has loaded and warmed its model.
+    TemplateReady(TemplateId),
+    /// The template said that the model cannot be loaded, with a reason that the shell keeps.
+    LoadFailed(TemplateId),
+    /// The template process has ended.
+    TemplateExited(TemplateId),
+    /// The template has forked the worker, which waits for `Go`.
+    Forked(WorkerId),
+    /// The template could not fork the worker.
+    ForkFailed(WorkerId),
+    /// The worker is confined and may be given work.
+    Ready(WorkerId),
+    /// The worker has sent a token, which went to the request's record.
+    Streamed(WorkerId),
+    /// The shell has looked at the worker's board and found this tick count there.
+    Observed {
+        /// The worker.
+        worker: WorkerId,
+        /// Its count of progress; only a change means anything.
+        ticks: u64,
+    },
+    /// The worker has sent the end of its answer.
+    Answered(WorkerId),
+    /// The worker has said that its request cannot be served. The worker is well.
+    Rejected(WorkerId),
+    /// The worker has sent what is no message, or takes more memory than it may.
+    Misbehaved(WorkerId),
+    /// The worker process has ended and all that it sent has been read.
+    Exited {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether it exited by itself with status 0.
+        clean: bool,
+    },
+    /// Finish what runs and waits within the limit, refuse the rest, then stop. A second time: stop at once.
+    ShutdownRequested,
+}
+
+/// What must be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Start a template process and have it load the model.
+    Load(TemplateId),
+    /// End the template process with SIGKILL.
+    KillTemplate(TemplateId),
+    /// Ask the template to fork a worker.
+    Fork {
+        /// The template, which is warm.
+        template: TemplateId,
+        /// The worker to make.
+        worker: WorkerId,
+    },
+    /// Give the worker the request, from its beginning or from where a dead worker left it.
+    Dispatch {
+        /// The worker, which is idle.
+        to: WorkerId,
+        /// The request.
+        request: RequestId,
+        /// 1 for the first attempt.
+        attempt: u32,
+    },
+    /// Ask the worker, through its board, to stop computing this request.
+    StopRequest {
+        /// The worker.
+        worker: WorkerId,
+        /// The request that nobody waits for any more.
+        request: RequestId,
+    },
+    /// Ask the worker to exit: close its socket and send SIGTERM.
+    Terminate(WorkerId),
+    /// End the worker with SIGKILL, now or as soon as its pid is known.
+    Kill {
+        /// The worker.
+        worker: WorkerId,
+        /// Why, for the status and the log.
+        reason: KillReason,
+    },
+    /// Tell the client how its request ended.
+    Finish {
+        /// The request.
+        request: RequestId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Everything has ended: exit.
+    Halt,
+}
+
+/// Why the core ends a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillReason {
+    /// It did not become ready in time.
+    StartTimeout,
+    /// It made no progress for too long.
+    ProgressTimeout,
+    /// Its request took longer than it may.
+    RequestTimeout,
+    /// Its request's client has gone.
+    Cancelled,
+    /// It sent what is no message, or took too much memory.
+    Misbehaved,
+    /// It had answered, or had been asked to exit, and did not exit.
+    Lingered,
+    /// The supervisor is stopping.
+    Shutdown,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The worker's answer is complete.
+    Answered,
+    /// The worker said why it cannot be served.
+    Rejected,
+    /// The client went away.
+    Cancelled,
+    /// The queue was full.
+    QueueFull,
+    /// It waited in the queue for longer than it may.
+    QueueTimeout,
+    /// It ran for longer than it may.
+    RequestTimeout,
+    /// As many workers died under it as may.
+    WorkersDied {
+        /// How many died.
+        attempts: u32,
+    },
+    /// Refused: workers died under the same request a while ago.
+    Poisonous {
+        /// When it may be tried again.
+        until: Time,
+    },
+    /// The model cannot be served now: loading failed, or it is parked after a crash loop.
+    Unavailable {
+        /// When the supervisor tries to load it again.
+        until: Time,
+    },
+    /// The supervisor is stopping.
+    ShuttingDown,
+}
+
+/// Whether a worker serves one request or many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// One request, then it exits; its successor stands by.
+    Request,
+    /// Many requests, one after another.
+    Worker,
+}
+
+/// The limits of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Most requests that run at once: the slots. At least 1.
+    pub workers: u32,
+    /// Most requests that wait.
+    pub queue: usize,
+    /// One process for each request, or not.
+    pub isolation: Isolation,
+    /// Workers that may die under one request. At least 1.
+    pub max_attempts: u32,
+    /// Longest wait in the queue.
+    pub queue_timeout: Duration,
+    /// Longest time without progress.
+    pub progress_timeout: Duration,
+    /// Longest time from a request's first dispatch to its end.
+    pub request_timeout: Duration,
+}
+
+/// The limits of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time from asking for a worker to its being ready.
+    pub start: Duration,
+    /// Longest time for a template to load its model.
+    pub load: Duration,
+    /// Longest time for a worker to exit after its answer or after it was asked to.
+    pub grace: Duration,
+    /// Longest time for a worker of many requests to stop the one that was cancelled.
+    pub cancel: Duration,
+    /// The first back-off; each further one doubles it.
+    pub backoff: Duration,
+    /// The longest back-off.
+    pub backoff_max: Duration,
+    /// Lives in a row that end before they are ready until the pool is parked.
+    pub crash_loop: u32,
+    /// How long a pool is parked.
+    pub park: Duration,
+    /// How long a poisonous request is remembered.
+    pub poison: Duration,
+    /// How long shutting down waits for what runs and what is queued.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            start: Duration::from_secs(10),
+            load: Duration::from_secs(600),
+            grace: Duration::from_secs(2),
+            cancel: Duration::from_millis(40),
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            crash_loop: 8,
+            park: Duration::from_secs(30),
+            poison: Duration::from_secs(600),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One place for a running request: the worker that serves it, and the spare that stands by for that worker.
+//!
+//! A slot has at most two processes, and a spare gets no request before the serving worker has ended.
+use super::context::Context;
+use super::event::{Effect, Isolation, PoolId, TemplateId, Time, WorkerId};
+use super::worker::Worker;
+use ipc::Life;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pool: PoolId,
+    number: u32,
+    /// The generation of its newest life; 0 before the first.
+    generation: u64,
+    /// The end of its back-off: nothing is forked before.
+    pub(super) fork_at: Time,
+    serving: Option<Worker>,
+    /// Only beside a serving worker.
+    spare: Option<Worker>,
+}
+
+impl Slot {
+    pub(super) fn new(pool: PoolId, number: u32) -> Slot {
+        Slot { pool, number, generation: 0, fork_at: Time::default(), serving: None, spare: None }
+    }
+
+    pub(super) fn serving(&self) -> Option<&Worker> {
+        self.serving.as_ref()
+    }
+
+    /// The serving worker and its spare.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.serving.iter().chain(&self.spare)
+    }
+
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.serving.iter_mut().chain(&mut self.spare)
+    }
+
+    pub(super) fn worker_mut(&mut self, generation: u64) -> Option<&mut Worker> {
+        self.workers_mut().find(|worker| worker.id.life.generation == generation)
+    }
+
+    /// The serving worker, if it may be given a request.
+    pub(super) fn idle_mut(&mut self) -> Option<&mut Worker> {
+        self.serving.as_mut().filter(|worker| worker.is_idle())
+    }
+
+    /// Removes a worker whose process has ended. The spare takes a serving worker's place.
+    pub(super) fn remove(&mut self, generation: u64) -> Option<Worker> {
+        if let Some(worker) = self.serving.take_if(|worker| worker.id.life.generation == generation) {
+            self.serving = self.spare.take();
+            return Some(worker);
+        }
+        self.spare.take_if(|worker| worker.id.life.generation == generation)
+    }
+
+    /// Removes the workers that were never forked.
+    pub(super) fn remove_asked(&mut self) {
+        self.spare.take_if(|worker| worker.is_asked());
+        if self.serving.take_if(|worker| worker.is_asked()).is_some() {
+            self.serving = self.spare.take();
+        }
+    }
+
+    /// Whether a worker should be forked for it, once its back-off is over.
+    pub(super) fn lacks_worker(&self, isolation: Isolation) -> bool {
+        match (&self.serving, &self.spare) {
+            (None, _) => true,
+            (Some(serving), None) => isolation == Isolation::Request && serving.is_spent(),
+            (Some(_), Some(_)) => false,
+        }
+    }
+
+    pub(super) fn fork(&mut self, template: TemplateId, context: &mut Context) {
+        let id = self.next_life();
+        self.generation = id.life.generation;
+        let worker = Some(Worker::new(id, context));
+        if self.serving.is_none() {
+            self.serving = worker;
+        } else {
+            self.spare = worker;
+        }
+        context.emit(Effect::Fork { template, worker: id });
+    }
+
+    /// The name of the life that is forked next.
+    pub(super) fn next_life(&self) -> WorkerId {
+        WorkerId { pool: self.pool, life: Life { slot: self.number, generation: self.generation + 1 } }
+    }
+}

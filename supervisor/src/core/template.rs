@@ -1,0 +1,269 @@
+//! One model's template process: loaded, warm, away, or given up for a while.
+//!
+//! | state | TemplateReady | LoadFailed | TemplateExited | deadline | stuck fork | pool parks | closing, nothing left to do |
+//! |---|---|---|---|---|---|---|---|
+//! | Loading | Warm | Failed | crash | KillTemplate: Killed | . | KillTemplate: Parked | KillTemplate: Stopping |
+//! | Warm | - | - | crash | . | KillTemplate: Killed | KillTemplate: Parked | KillTemplate: Stopping |
+//! | Killed | - | - | crash | . | . | Parked | Stopping |
+//! | Waiting | . | . | . | Load | . | Parked | Stopped |
+//! | Failed | - | - | gone | leaving: KillTemplate; gone: Load | . | - | KillTemplate if needed: Stopping or Stopped |
+//! | Parked | - | - | gone | gone: Load | . | - | Stopping or Stopped |
+//! | Stopping | - | - | Stopped | . | . | - | - |
+//! | Stopped | . | . | . | . | . | - | - |
+//!
+//! A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
+use super::context::Context;
+use super::event::{Effect, PoolId, TemplateId, Time};
+use super::restart::{Restart, Verdict, load_retry};
+use super::view::TemplateState;
+
+#[derive(Debug)]
+pub(super) struct Template {
+    /// The newest one, whether or not it still lives.
+    pub(super) id: TemplateId,
+    state: State,
+    /// Templates in a row that ended unexpectedly, with no worker becoming ready in between.
+    crashes: Restart,
+    /// Templates in a row that could not load the model.
+    load_failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Loading {
+        deadline: Time,
+    },
+    Warm,
+    /// Was stuck and has been killed; counts as a crash once it has exited.
+    Killed {
+        at: Time,
+    },
+    /// There is none until then.
+    Waiting {
+        until: Time,
+    },
+    /// The model could not be loaded.
+    Failed {
+        retry_at: Time,
+        process: Process,
+    },
+    /// Too much has crashed. If there was a process, it has been killed.
+    Parked {
+        retry_at: Time,
+        is_gone: bool,
+    },
+    /// Has been killed for good.
+    Stopping,
+    Stopped,
+}
+
+/// What is left of a template that could not load the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Process {
+    /// It exits by itself, or is killed at the deadline.
+    Leaving {
+        deadline: Time,
+    },
+    Killed,
+    Gone,
+}
+
+impl Template {
+    /// The first template of a pool, which begins to load.
+    pub(super) fn new(pool: PoolId, context: &mut Context) -> Template {
+        let id = TemplateId { pool, generation: 0 };
+        let mut template = Template { id, state: State::Stopped, crashes: Restart::default(), load_failures: 0 };
+        template.load(context);
+        template
+    }
+
+    pub(super) fn is_warm(&self) -> bool {
+        self.state == State::Warm
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.state, State::Parked { .. })
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
+    }
+
+    /// Until when, at the earliest, no worker can be forked, if it is known that none can.
+    pub(super) fn unavailable_until(&self, now: Time) -> Option<Time> {
+        match self.state {
+            State::Failed { retry_at, .. } | State::Parked { retry_at, .. } => Some(retry_at.max(now)),
+            State::Loading { .. }
+            | State::Warm
+            | State::Killed { .. }
+            | State::Waiting { .. }
+            | State::Stopping
+            | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn ready(&mut self) {
+        match self.state {
+            State::Loading { .. } => {
+                self.state = State::Warm;
+                self.load_failures = 0;
+            }
+            State::Warm
+            | State::Killed { .. }
+            | State::Waiting { .. }
+            | State::Failed { .. }
+            | State::Parked { .. }
+            | State::Stopping
+            | State::Stopped => {}
+        }
+    }
+
+    pub(super) fn load_failed(&mut self, context: &Context) {
+        match self.state {
+            State::Loading { .. } => {
+                self.load_failures += 1;
+                self.state = State::Failed {
+                    retry_at: context.now.after(load_retry(self.load_failures)),
+                    process: Process::Leaving { deadline: context.now.after(context.limits.grace) },
+                };
+            }
+            State::Warm
+            | State::Killed { .. }
+            | State::Waiting { .. }
+            | State::Failed { .. }
+            | State::Parked { .. }
+            | State::Stopping
+            | State::Stopped => {}
+        }
+    }
+
+    pub(super) fn exited(&mut self, context: &mut Context) {
+        match self.state {
+            State::Loading { .. } | State::Warm | State::Killed { .. } => {
+                let verdict = self.crashes.failed(&context.limits, context.now, &mut context.random);
+                self.state = match verdict {
+                    Verdict::RetryAt(until) => State::Waiting { until },
+                    Verdict::Park => State::Parked { retry_at: context.now.after(context.limits.park), is_gone: true },
+                };
+            }
+            State::Failed { retry_at, .. } => self.state = State::Failed { retry_at, process: Process::Gone },
+            State::Parked { retry_at, .. } => self.state = State::Parked { retry_at, is_gone: true },
+            State::Stopping => self.state = State::Stopped,
+            State::Waiting { .. } | State::Stopped => {}
+        }
+    }
+
+    /// A worker that it forked works.
+    pub(super) fn proved(&mut self) {
+        self.crashes.succeeded();
+    }
+
+    /// It does not do what it should. What follows, follows when it has exited.
+    pub(super) fn kill(&mut self, context: &mut Context) {
+        context.emit(Effect::KillTemplate(self.id));
+        self.state = State::Killed { at: context.now };
+    }
+
+    /// Gives the model up for a while, because its workers do not even start.
+    pub(super) fn park(&mut self, context: &mut Context) {
+        let is_gone = match self.state {
+            State::Loading { .. } | State::Warm => {
+                context.emit(Effect::KillTemplate(self.id));
+                false
+            }
+            State::Killed { .. } => false,
+            State::Waiting { .. } => true,
+            State::Failed { .. } | State::Parked { .. } | State::Stopping | State::Stopped => return,
+        };
+        self.state = State::Parked { retry_at: context.now.after(context.limits.park), is_gone };
+    }
+
+    /// Ends it for good.
+    pub(super) fn stop(&mut self, context: &mut Context) {
+        self.state = match self.state {
+            State::Loading { .. } | State::Warm => {
+                context.emit(Effect::KillTemplate(self.id));
+                State::Stopping
+            }
+            State::Killed { .. } => State::Stopping,
+            State::Waiting { .. } => State::Stopped,
+            State::Failed { process: Process::Leaving { .. }, .. } => {
+                context.emit(Effect::KillTemplate(self.id));
+                State::Stopping
+            }
+            State::Failed { process: Process::Killed, .. } | State::Parked { is_gone: false, .. } => State::Stopping,
+            State::Failed { process: Process::Gone, .. } | State::Parked { is_gone: true, .. } => State::Stopped,
+            State::Stopping => State::Stopping,
+            State::Stopped => State::Stopped,
+        };
+    }
+
+    /// The time at which its process must be ended if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Loading { deadline } | State::Failed { process: Process::Leaving { deadline }, .. } => {
+                Some(deadline)
+            }
+            State::Warm
+            | State::Killed { .. }
+            | State::Waiting { .. }
+            | State::Failed { process: Process::Killed | Process::Gone, .. }
+            | State::Parked { .. }
+            | State::Stopping
+            | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn expire(&mut self, context: &mut Context) {
+        if self.deadline().is_none_or(|deadline| deadline > context.now) {
+            return;
+        }
+        match self.state {
+            State::Failed { retry_at, .. } => {
+                context.emit(Effect::KillTemplate(self.id));
+                self.state = State::Failed { retry_at, process: Process::Killed };
+            }
+            State::Loading { .. } => self.kill(context),
+            State::Warm
+            | State::Killed { .. }
+            | State::Waiting { .. }
+            | State::Parked { .. }
+            | State::Stopping
+            | State::Stopped => {}
+        }
+    }
+
+    /// When the next one may be loaded; none while there is one or there will be none.
+    pub(super) fn load_at(&self) -> Option<Time> {
+        match self.state {
+            State::Waiting { until: time }
+            | State::Failed { retry_at: time, process: Process::Gone }
+            | State::Parked { retry_at: time, is_gone: true } => Some(time),
+            State::Loading { .. }
+            | State::Warm
+            | State::Killed { .. }
+            | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
+            | State::Parked { is_gone: false, .. }
+            | State::Stopping
+            | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn load(&mut self, context: &mut Context) {
+        self.id.generation += 1;
+        self.state = State::Loading { deadline: context.now.after(context.limits.load) };
+        context.emit(Effect::Load(self.id));
+    }
+
+    pub(super) fn view(&self) -> TemplateState {
+        match self.state {
+            State::Loading { .. } => TemplateState::Loading,
+            State::Warm => TemplateState::Warm,
+            State::Killed { at } => TemplateState::Waiting { until: at },
+            State::Waiting { until } => TemplateState::Waiting { until },
+            State::Failed { retry_at, .. } => TemplateState::Failed { retry_at },
+            State::Parked { retry_at, .. } => TemplateState::Parked { retry_at },
+            State::Stopping | State::Stopped => TemplateState::Stopped,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One worker process, from the wish to have it forked to its end: one life of a slot.
+//!
+//! This file owns what a worker's state makes of each event. It does not know whether the worker serves its slot or stands by
+//! for it (`slot.rs`), and hands what its end leaves to do to the pool (`pool.rs`).
+//!
+//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | stop at once |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill |
+//! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill |
+//! | Busy | - | new deadline | Finish; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill |
+//! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill |
+//! | Retiring | - | - | - | Kill | - | . | . | Kill | - | Kill |
+//! | Terminating | - | - | - | Kill | - | . | . | Kill | - | Kill |
+//! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | forget the aftermath |
+//!
+//! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating (Terminate), or leaves the
+//! state as it is. "Early death" counts towards the pool's back-off, "count" to the request, nothing else counts. `Forked` is only
+//! noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and ignored otherwise. When the template has exited,
+//! the workers that it had not forked are dropped: they never were.
+use super::context::{Aftermath, Context};
+use super::event::{Effect, Isolation, KillReason, Outcome, PoolLimits, Time, WorkerId};
+use ipc::RequestId;
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    stage: Stage,
+    /// When it must be ready at the latest.
+    ready_by: Time,
+    /// The last tick count seen on its board, which begins at 0.
+    ticks: u64,
+    state: State,
+}
+
+/// How far a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The template has been asked for it. It ends with the template.
+    Asked,
+    /// It is a process.
+    Forked,
+    /// It has been ready for work.
+    Ready,
+}
+
+/// Each state holds only what is valid in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Starting,
+    Idle,
+    /// Serves the request, and must make progress before the deadline.
+    Busy {
+        request: RequestId,
+        deadline: Time,
+    },
+    /// Was asked to stop a request that has ended, and goes on with others if it does.
+    Cancelling {
+        deadline: Time,
+    },
+    /// Has answered, and exits by itself.
+    Retiring {
+        deadline: Time,
+    },
+    /// Was asked to exit.
+    Terminating {
+        deadline: Time,
+    },
+    /// Was killed.
+    Dying {
+        aftermath: Aftermath,
+    },
+}
+
+impl Worker {
+    /// A worker that the template is being asked for.
+    pub(super) fn new(id: WorkerId, context: &Context) -> Worker {
+        let ready_by = context.now.after(context.limits.start);
+        Worker { id, stage: Stage::Asked, ready_by, ticks: 0, state: State::Starting }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.stage == Stage::Asked
+    }
+
+    /// Whether it has been ready and will not take another request, so that its successor may stand by.
+    pub(super) fn is_spent(&self) -> bool {
+        self.stage == Stage::Ready && !self.is_idle()
+    }
+
+    /// The open request that it computes, or that awaits its exit.
+    pub(super) fn request(&self) -> Option<RequestId> {
+        match self.state {
+            State::Busy { request, .. } => Some(request),
+            State::Starting
+            | State::Idle
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. } => None,
+            State::Dying { .. } => self.replay(),
+        }
+    }
+
+    /// The open request that awaits its exit to be replayed.
+    pub(super) fn replay(&self) -> Option<RequestId> {
+        match self.state {
+            State::Dying { aftermath: Aftermath::Replay(request) } => Some(request),
+            _ => None,
+        }
+    }
+
+    pub(super) fn forked(&mut self) {
+        if self.stage == Stage::Asked {
+            self.stage = Stage::Forked;
+        }
+    }
+
+    /// Whether it has become ready by this.
+    pub(super) fn ready(&mut self) -> bool {
+        match self.state {
+            State::Starting => {
+                self.stage = Stage::Ready;
+                self.state = State::Idle;
+                true
+            }
+            State::Idle
+            | State::Busy { .. }
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. }
+            | State::Dying { .. } => false,
+        }
+    }
+
+    /// Gives an idle worker a request.
+    pub(super) fn dispatch(&mut self, request: RequestId, deadline: Time) {
+        self.state = State::Busy { request, deadline };
+    }
+
+    pub(super) fn observed(&mut self, ticks: u64, deadline: Time) {
+        if self.ticks != ticks {
+            self.ticks = ticks;
+            self.progressed(deadline);
+        }
+    }
+
+    pub(super) fn progressed(&mut self, new_deadline: Time) {
+        match &mut self.state {
+            State::Busy { deadline, .. } => *deadline = new_deadline,
+            State::Starting
+            | State::Idle
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. }
+            | State::Dying { .. } => {}
+        }
+    }
+
+    pub(super) fn answered(&mut self, outcome: Outcome, isolation: Isolation, context: &mut Context) {
+        match self.state {
+            State::Busy { request, .. } => {
+                context.finish(request, outcome);
+                self.state = match isolation {
+                    Isolation::Request => State::Retiring { deadline: context.now.after(context.limits.grace) },
+                    Isolation::Worker => State::Idle,
+                };
+            }
+            State::Cancelling { .. } => self.state = State::Idle,
+            State::Starting
+            | State::Idle
+            | State::Retiring { .. }
+            | State::Terminating { .. }
+            | State::Dying { .. } => {}
+        }
+    }
+
+    pub(super) fn misbehaved(&mut self, limits: &PoolLimits, context: &mut Context) {
+        match self.state {
+            State::Starting => self.kill(KillReason::Misbehaved, Aftermath::EarlyDeath, context),
+            State::Busy { request, .. } => self.kill_and_count(KillReason::Misbehaved, request, limits, context),
+            State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
+                self.kill(KillReason::Misbehaved, Aftermath::Nothing, context);
+            }
+            State::Dying { .. } => {}
+        }
+    }
+
+    /// The process has ended: what is left to do.
+    pub(super) fn ended(self, limits: &PoolLimits, context: &mut Context) -> Aftermath {
+        match self.state {
+            State::Starting => Aftermath::EarlyDeath,
+            State::Busy { request, .. } => context.count_death(request, limits.max_attempts),
+            State::Dying { aftermath } => aftermath,
+            State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
+                Aftermath::Nothing
+            }
+        }
+    }
+
+    /// The client of its request has gone.
+    pub(super) fn withdrawn(&mut self, isolation: Isolation, context: &mut Context) {
+        match self.state {
+            State::Busy { request, .. } => match isolation {
+                Isolation::Request => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
+                Isolation::Worker => {
+                    context.emit(Effect::StopRequest { worker: self.id, request });
+                    self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
+                }
+            },
+            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Starting
+            | State::Idle
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. } => {}
+        }
+    }
+
+    /// Its request has had all the time that it may have.
+    pub(super) fn overdue(&mut self, context: &mut Context) {
+        match self.state {
+            State::Busy { .. } => self.kill(KillReason::RequestTimeout, Aftermath::Nothing, context),
+            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Starting
+            | State::Idle
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. } => {}
+        }
+    }
+
+    /// The time by which the template must have forked it.
+    pub(super) fn fork_deadline(&self) -> Option<Time> {
+        self.is_asked().then_some(self.ready_by)
+    }
+
+    /// The time at which it must be ended if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.state {
+            // What was not forked yet cannot be blamed: that deadline is the template's.
+            State::Starting => (!self.is_asked()).then_some(self.ready_by),
+            State::Busy { deadline, .. }
+            | State::Cancelling { deadline }
+            | State::Retiring { deadline }
+            | State::Terminating { deadline } => Some(deadline),
+            State::Idle | State::Dying { .. } => None,
+        }
+    }
+
+    pub(super) fn expire(&mut self, limits: &PoolLimits, context: &mut Context) {
+        if self.deadline().is_none_or(|deadline| deadline > context.now) {
+            return;
+        }
+        match self.state {
+            State::Starting => self.kill(KillReason::StartTimeout, Aftermath::EarlyDeath, context),
+            State::Busy { request, .. } => self.kill_and_count(KillReason::ProgressTimeout, request, limits, context),
+            State::Cancelling { .. } => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
+            State::Retiring { .. } => self.kill(KillReason::Lingered, Aftermath::Nothing, context),
+            State::Terminating { .. } => {
+                let reason = if context.closing { KillReason::Shutdown } else { KillReason::Lingered };
+                self.kill(reason, Aftermath::Nothing, context);
+            }
+            State::Idle | State::Dying { .. } => {}
+        }
+    }
+
+    /// Nothing is left for it to do. What works for a request goes on.
+    pub(super) fn unneeded(&mut self, context: &mut Context) {
+        match self.state {
+            State::Starting | State::Idle => {
+                context.emit(Effect::Terminate(self.id));
+                self.state = State::Terminating { deadline: context.now.after(context.limits.grace) };
+            }
+            State::Busy { .. }
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. }
+            | State::Dying { .. } => {}
+        }
+    }
+
+    pub(super) fn stop_at_once(&mut self, context: &mut Context) {
+        match self.state {
+            State::Starting
+            | State::Idle
+            | State::Busy { .. }
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. } => self.kill(KillReason::Shutdown, Aftermath::Nothing, context),
+            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+        }
+    }
+
+    fn kill_and_count(&mut self, reason: KillReason, request: RequestId, limits: &PoolLimits, context: &mut Context) {
+        self.kill(reason, Aftermath::Nothing, context);
+        self.state = State::Dying { aftermath: context.count_death(request, limits.max_attempts) };
+    }
+
+    fn kill(&mut self, reason: KillReason, aftermath: Aftermath, context: &mut Context) {
+        context.emit(Effect::Kill { worker: self.id, reason });
+        self.state = State::Dying { aftermath };
+    }
+}

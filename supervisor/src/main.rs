@@ -1,0 +1,6 @@
+//! The one executable.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    supervisor::main()
+}

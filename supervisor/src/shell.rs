@@ -1,0 +1,305 @@
+//! The shell: one loop that turns what happens into the core's events, and the core's effects into actions.
+//!
+//! It owns every process, socket and record, and it decides nothing that the core decides: who runs, waits, dies or is refused. What
+//! children and clients send is checked here; nothing of it can make this loop wait, panic or grow without bound.
+//!
+//! ```text
+//!  client tasks ──┐                         ┌── Load, Fork, KillTemplate ──> template
+//!  template tasks ┼─ Input ─> Event ─> core ┼── Dispatch, Kill, Terminate ─> worker
+//!  worker tasks ──┘                         └── Finish ────────────────────> client
+//! ```
+
+mod act;
+mod connection;
+mod hear;
+mod housekeeping;
+mod listener;
+mod memory;
+mod pool;
+mod report;
+mod request;
+mod signals;
+mod tail;
+mod template;
+mod worker;
+
+pub(crate) use listener::ListenError;
+
+use crate::{
+    config::{Auto, Config},
+    core::{Core, Event, Limits, Time},
+};
+use connection::{FromClient, Outbox};
+use ipc::RequestId;
+use listener::ClientSocket;
+use memory::Sample;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use pool::Pool;
+use request::Request;
+use signals::Signals;
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::RandomState,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+use template::{Starter, TemplateSaid};
+use thiserror::Error;
+use tokio::sync::mpsc;
+pub(crate) use worker::Seat;
+use worker::WorkerSaid;
+
+/// One connection of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(u64);
+
+/// What the shell's tasks tell it.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A client has said something.
+    Client(ConnectionId, FromClient),
+    /// A template has said something.
+    Template(crate::core::TemplateId, TemplateSaid),
+    /// A worker has said something.
+    Worker(crate::core::WorkerId, WorkerSaid),
+    /// The memory of a worker, or of its pool's template, has been looked at.
+    Memory(Sampled, Sample),
+}
+
+/// Whose memory has been looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sampled {
+    /// A worker's.
+    Worker(crate::core::WorkerId),
+    /// A template's.
+    Template(crate::core::TemplateId),
+}
+
+/// Why a daemon cannot run.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    /// The runtime cannot be made.
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+    /// The client socket cannot be had.
+    #[error(transparent)]
+    Listen(ListenError),
+    /// No model could be loaded.
+    #[error("nothing can be served: {0}")]
+    NothingServed(String),
+}
+
+/// What a daemon runs with.
+pub(crate) struct Setup {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// The client socket.
+    pub(crate) socket: PathBuf,
+    /// The executable of templates; this process's own if `None`.
+    pub(crate) template: Option<PathBuf>,
+}
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(setup: Setup) -> Result<(), RunError> {
+    // Everything runs on this thread, which lives as long as the process: templates die with the thread that starts them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    runtime.block_on(serve(setup))
+}
+
+/// Most inputs that wait; a task that has more to say waits itself.
+const INPUTS: usize = 1024;
+/// Inputs that are handled before time is looked at again.
+const BATCH: usize = 64;
+/// Most connections at once.
+const CONNECTIONS: usize = 1024;
+
+async fn serve(setup: Setup) -> Result<(), RunError> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| RunError::Start(error.into()))?;
+    raise_descriptor_limit();
+    let starter = Starter::new(setup.template).map_err(RunError::Start)?;
+    let mut signals = Signals::catch().map_err(RunError::Start)?;
+    let socket = ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone())
+        .map_err(RunError::Listen)?;
+    let (sender, mut inputs) = mpsc::channel(INPUTS);
+    let mut shell = Shell::new(setup.config, socket, starter, sender);
+    let mut observe = shell.observation_interval();
+    let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
+    let mut batch = Vec::with_capacity(BATCH);
+    shell.perform();
+    while !shell.halted {
+        let deadline = shell.core.next_deadline();
+        let deadline = deadline.map(|time| tokio::time::Instant::from_std(shell.started + time.0));
+        tokio::select! {
+            count = inputs.recv_many(&mut batch, BATCH) => {
+                debug_assert!(count > 0, "the shell holds a sender");
+                for input in batch.drain(..) {
+                    shell.take(input);
+                }
+            }
+            accepted = shell.socket.accept() => shell.connect(accepted).await,
+            signal = signals.next() => shell.signalled(signal),
+            () = until(deadline) => shell.time_out(),
+            _ = observe.tick() => shell.observe(),
+            _ = housekeeping.tick() => shell.keep_house().await,
+        }
+        if let Some(reason) = shell.nothing_served() {
+            return Err(RunError::NothingServed(reason));
+        }
+    }
+    Ok(())
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The daemon's state.
+#[derive(Debug)]
+struct Shell {
+    core: Core,
+    started: Instant,
+    cores: u32,
+    queue_limit: usize,
+    pools: Vec<Pool>,
+    requests: HashMap<RequestId, Request>,
+    clients: HashMap<ConnectionId, Client>,
+    socket: ClientSocket,
+    starter: Starter,
+    inputs: mpsc::Sender<Input>,
+    /// What acting on effects has made happen.
+    events: VecDeque<Event>,
+    /// Bytes that wait for clients, of all connections.
+    queued: Arc<AtomicUsize>,
+    fingerprints: RandomState,
+    connections: u64,
+    submitted: u64,
+    children_ended: bool,
+    halted: bool,
+}
+
+/// A client that is connected.
+#[derive(Debug)]
+struct Client {
+    outbox: Outbox,
+    /// The request that it waits for.
+    active: Option<RequestId>,
+}
+
+impl Shell {
+    fn new(config: Config, socket: ClientSocket, starter: Starter, inputs: mpsc::Sender<Input>) -> Shell {
+        let cores = match config.supervisor.cores {
+            Auto::Fixed(cores) => cores,
+            Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
+        };
+        let limits = Limits { drain: config.supervisor.shutdown_timeout, ..Limits::default() };
+        let pools: Vec<Pool> = config.models.into_iter().map(|model| Pool::new(model, cores)).collect();
+        let pool_limits = pools.iter().map(|pool| pool.limits(&config.supervisor)).collect();
+        Shell {
+            core: Core::new(limits, pool_limits, request::draw_seed()),
+            started: Instant::now(),
+            cores,
+            queue_limit: config.supervisor.queue,
+            pools,
+            requests: HashMap::new(),
+            clients: HashMap::new(),
+            socket,
+            starter,
+            inputs,
+            events: VecDeque::new(),
+            queued: Arc::new(AtomicUsize::new(0)),
+            fingerprints: RandomState::new(),
+            connections: 0,
+            submitted: 0,
+            children_ended: false,
+            halted: false,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.started.elapsed())
+    }
+
+    /// Tells the core what has happened and does what it wants, until there is nothing left to do.
+    fn feed(&mut self, event: Event) {
+        self.events.push_back(event);
+        while let Some(event) = self.events.pop_front() {
+            tracing::trace!(?event);
+            self.core.handle(self.now(), event);
+            self.perform();
+        }
+    }
+
+    fn time_out(&mut self) {
+        self.core.handle_timeout(self.now());
+        self.perform();
+        if let Some(event) = self.events.pop_front() {
+            self.feed(event);
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.core.poll_effect() {
+            tracing::trace!(?effect);
+            self.act(effect);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Client(id, said) => self.hear_client(id, said),
+            Input::Template(id, said) => self.hear_template(id, said),
+            Input::Worker(id, said) => self.hear_worker(id, said),
+            Input::Memory(whose, sample) => self.note_memory(whose, sample),
+        }
+    }
+
+    /// How often boards are looked at: often enough for the shortest progress timeout.
+    fn observation_interval(&self) -> tokio::time::Interval {
+        const LONGEST: Duration = Duration::from_millis(500);
+        const SHORTEST: Duration = Duration::from_millis(20);
+        let shortest_timeout = self.pools.iter().map(|pool| pool.config.progress_timeout).min().unwrap_or(LONGEST);
+        let mut interval = tokio::time::interval((shortest_timeout / 8).clamp(SHORTEST, LONGEST));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        interval
+    }
+
+    /// Why nothing can be served, if no model has ever been loaded and each has failed.
+    fn nothing_served(&self) -> Option<String> {
+        let errors: Option<Vec<String>> = self.pools.iter().map(Pool::hopeless).collect();
+        errors.map(|errors| errors.join("; "))
+    }
+}
+
+fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(descriptor.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(descriptor.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// A worker takes five descriptors and a client one: as many as the system lets this process have.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // With fewer, fewer clients are served at once.
+        let _kept = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+impl Starter {
+    /// `executable`, or this process's own: what is running, also when its file has been replaced since.
+    fn new(executable: Option<PathBuf>) -> io::Result<Starter> {
+        use std::os::fd::AsRawFd;
+        if let Some(executable) = executable {
+            return Ok(Starter { executable, _own: None });
+        }
+        let own = std::fs::File::open("/proc/self/exe")?;
+        let executable = Path::new("/proc/self/fd").join(own.as_raw_fd().to_string());
+        Ok(Starter { executable, _own: Some(own) })
+    }
+}

@@ -1,0 +1,174 @@
+//! The core's effects, done.
+use super::{Shell, request::Request, template::Template, worker::Worker};
+use crate::core::{Effect, Event, KillReason, Outcome, TemplateId, WorkerId};
+use ipc::{RequestId, Response, ToWorker, board::Word};
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+
+impl Shell {
+    /// Does one effect. What happens because of it is queued as an event.
+    pub(super) fn act(&mut self, effect: Effect) {
+        match effect {
+            Effect::Load(id) => self.load(id),
+            Effect::KillTemplate(id) => {
+                if let Some(template) = self.template(id) {
+                    template.process.kill();
+                }
+            }
+            Effect::Fork { template, worker } => self.fork(template, worker),
+            Effect::Dispatch { to, request, attempt } => self.dispatch(to, request, attempt),
+            Effect::StopRequest { worker, request } => {
+                if let Some(worker) = self.worker(worker) {
+                    worker.board.word(Word::Stop).store(request.0.saturating_add(1), Relaxed);
+                }
+            }
+            Effect::Terminate(id) => {
+                if let Some(worker) = self.worker(id) {
+                    worker.terminate();
+                }
+            }
+            Effect::Kill { worker, reason } => self.kill(worker, reason),
+            Effect::Finish { request, outcome } => self.finish(request, outcome),
+            Effect::Halt => self.halted = true,
+        }
+    }
+
+    pub(super) fn template(&mut self, id: TemplateId) -> Option<&mut Template> {
+        self.pools.get_mut(id.pool.0)?.template.as_mut().filter(|template| template.id == id)
+    }
+
+    pub(super) fn worker(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.pools.get_mut(id.pool.0)?.workers.get_mut(&id.life)
+    }
+
+    fn load(&mut self, id: TemplateId) {
+        let pool = &mut self.pools[id.pool.0];
+        tracing::info!(model = pool.config.name, path = pool.spec.path, "loading");
+        match Template::start(&self.starter, id, &pool.spec, self.inputs.clone()) {
+            Ok(template) => {
+                let path = format!("/proc/{}/smaps_rollup", template.process.pid());
+                pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
+                pool.template_memory = None;
+                pool.template = Some(template);
+            }
+            Err(error) => {
+                tracing::error!(model = pool.config.name, "cannot start a template: {error}");
+                pool.error = Some(format!("cannot start a template: {error}"));
+                self.events.push_back(Event::TemplateExited(id));
+            }
+        }
+    }
+
+    fn fork(&mut self, template: TemplateId, id: WorkerId) {
+        let forked = Worker::prepare(id, Instant::now()).map(|(worker, seat)| {
+            self.pools[id.pool.0].workers.insert(id.life, worker);
+            seat
+        });
+        let asked = match (forked, self.template(template)) {
+            (Ok(seat), Some(template)) => template.fork(id.life, seat).map_err(|(_, error)| error.to_string()),
+            (Ok(_), None) => Err("its template has ended".to_owned()),
+            (Err(error), _) => Err(error.to_string()),
+        };
+        if let Err(reason) = asked {
+            self.not_forked(id, &reason);
+        }
+    }
+
+    /// Notes that a worker will not come.
+    pub(super) fn not_forked(&mut self, id: WorkerId, reason: &str) {
+        let pool = &mut self.pools[id.pool.0];
+        tracing::error!(model = pool.config.name, worker = %id.life, "cannot fork a worker: {reason}");
+        pool.workers.remove(&id.life);
+        self.events.push_back(Event::ForkFailed(id));
+    }
+
+    fn dispatch(&mut self, to: WorkerId, id: RequestId, attempt: u32) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let pool = &mut self.pools[to.pool.0];
+        let (Some(info), Some(worker)) = (&pool.info, pool.workers.get_mut(&to.life)) else { return };
+        if attempt > 1 && request.has_begun() {
+            pool.totals.resumed += 1;
+        } else if attempt > 1 {
+            pool.totals.replayed += 1;
+        }
+        let job = request.job(attempt, info.chunk, Instant::now());
+        worker.forget_speed();
+        worker.request = Some(id);
+        worker.send(&ToWorker::Run(Box::new(job)));
+    }
+
+    fn kill(&mut self, id: WorkerId, reason: KillReason) {
+        let pool = &mut self.pools[id.pool.0];
+        let Some(worker) = pool.workers.get_mut(&id.life) else { return };
+        if is_fault(reason) {
+            tracing::warn!(model = pool.config.name, worker = %id.life, "killing a worker: {}", describe(reason));
+        }
+        worker.kill(reason);
+    }
+
+    fn finish(&mut self, id: RequestId, outcome: Outcome) {
+        let Some(mut request) = self.requests.remove(&id) else { return };
+        let pool = &mut self.pools[request.pool.0];
+        let totals = &mut pool.totals;
+        *match outcome {
+            Outcome::Answered => &mut totals.answered,
+            Outcome::QueueFull | Outcome::Poisonous { .. } | Outcome::Unavailable { .. } | Outcome::ShuttingDown => {
+                &mut totals.refused
+            }
+            Outcome::Rejected | Outcome::WorkersDied { .. } => &mut totals.failed,
+            Outcome::Cancelled => &mut totals.cancelled,
+            Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
+        } += 1;
+        let (now, name) = (Instant::now(), pool.config.name.clone());
+        log(&request, outcome, &name, now);
+        let core_now = self.now();
+        let response = request.last_message(outcome, &name, core_now, now);
+        if let Some(client) = self.clients.get_mut(&request.client) {
+            client.active = None;
+            client.outbox.send(&response);
+        }
+    }
+
+    /// Sends one piece to the request's client, unless it has too much that it has not taken. Says whether it could.
+    pub(super) fn deliver(&mut self, id: RequestId, piece: &Response) -> bool {
+        /// Most bytes that wait for all clients together.
+        const ALL_CLIENTS: usize = 256 << 20;
+        let Some(request) = self.requests.get(&id) else { return false };
+        let limit = self.pools[request.pool.0].outbox_limit();
+        let Some(client) = self.clients.get(&request.client) else { return false };
+        let fits = client.outbox.queued() <= limit && self.queued.load(Relaxed) <= ALL_CLIENTS;
+        if fits {
+            client.outbox.send(piece);
+        }
+        fits
+    }
+}
+
+fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
+    let (id, age) = (request.id, request.age(now));
+    match outcome {
+        Outcome::Answered => tracing::debug!(%id, model, ?age, "answered"),
+        Outcome::Cancelled => tracing::debug!(%id, model, ?age, "cancelled"),
+        outcome => tracing::info!(%id, model, ?age, ?outcome, "not answered"),
+    }
+}
+
+/// Whether a worker that is killed for this reason was at fault.
+pub(super) fn is_fault(reason: KillReason) -> bool {
+    match reason {
+        KillReason::StartTimeout | KillReason::ProgressTimeout | KillReason::Misbehaved | KillReason::Lingered => true,
+        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown => false,
+    }
+}
+
+/// The reason in words.
+pub(super) fn describe(reason: KillReason) -> &'static str {
+    match reason {
+        KillReason::StartTimeout => "it did not become ready in time",
+        KillReason::ProgressTimeout => "it made no progress",
+        KillReason::RequestTimeout => "its request took too long",
+        KillReason::Cancelled => "its client has gone",
+        KillReason::Misbehaved => "it broke the protocol or took too much memory",
+        KillReason::Lingered => "it did not exit",
+        KillReason::Shutdown => "the supervisor is stopping",
+    }
+}

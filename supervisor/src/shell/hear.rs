@@ -1,0 +1,326 @@
+//! What clients, templates and workers say, checked and turned into events. Nothing that they say is believed.
+use super::{
+    CONNECTIONS, Client, ConnectionId, Shell,
+    act::{describe, is_fault},
+    connection::{FromClient, Outbox},
+    request::{self, Request},
+    template::TemplateSaid,
+    worker::WorkerSaid,
+};
+use crate::{
+    core::{Event, PoolId, TemplateId, WorkerId},
+    process::Exit,
+};
+use interprocess::local_socket::tokio::Stream;
+use ipc::{
+    Failure, FailureKind, FromTemplate, FromWorker, GenerateRequest, Go, RequestId, Response, ToWorker, status::Crash,
+};
+use std::{
+    io, process,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::net::UnixStream;
+use worker::chain;
+
+impl Shell {
+    /// Takes a new client in, or tells it why not.
+    pub(super) async fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
+        let (stream, refusal) = match accepted {
+            Ok(Ok(stream)) if self.clients.len() < CONNECTIONS => (stream, None),
+            Ok(Ok(stream)) => {
+                let text = format!("{CONNECTIONS} clients are connected already");
+                (stream, Some(Failure::new(FailureKind::Busy, text)))
+            }
+            Ok(Err(stream)) => {
+                let text = "this user may not use the supervisor; see allow_users in its configuration";
+                (stream, Some(Failure::new(FailureKind::NotAllowed, text)))
+            }
+            Err(error) => {
+                // Most likely there is no descriptor left. The client waits in the backlog; to ask again at once would spin.
+                tracing::warn!("cannot accept a client: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                return;
+            }
+        };
+        let Stream::UdSocket(stream) = stream;
+        self.connections += 1;
+        let id = ConnectionId(self.connections);
+        let longest = self.pools.iter().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
+        let total = Arc::clone(&self.queued);
+        let outbox = Outbox::open(UnixStream::from(stream), id, self.inputs.clone(), total, longest);
+        match refusal {
+            // Dropped after this, the outbox still sends what it holds and then closes.
+            Some(failure) => outbox.send(&Response::Failed(failure)),
+            None => {
+                self.clients.insert(id, Client { outbox, active: None });
+            }
+        }
+    }
+
+    pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        match said {
+            FromClient::Request(_) if client.active.is_some() => {
+                let text = "a connection carries one request at a time, and the one before has not ended";
+                self.dismiss(id, Failure::new(FailureKind::Protocol, text));
+            }
+            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, *asked),
+            FromClient::Request(ipc::Request::Status) => {
+                let response = Response::Status(self.report());
+                if let Some(client) = self.clients.get(&id) {
+                    client.outbox.send(&response);
+                }
+            }
+            FromClient::Undecodable(error) => {
+                client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
+            }
+            FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
+            FromClient::Gone => self.forget(id),
+        }
+    }
+
+    /// Tells a client why it is disconnected, and disconnects it.
+    fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
+        if let Some(client) = self.clients.get(&id) {
+            client.outbox.send(&Response::Failed(failure));
+        }
+        self.forget(id);
+    }
+
+    /// Forgets a client and withdraws its request.
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(request) = self.clients.remove(&id).and_then(|client| client.active) {
+            self.feed(Event::Withdrawn(request));
+        }
+    }
+
+    fn submit(&mut self, connection: ConnectionId, asked: GenerateRequest) {
+        let found = match asked.validate() {
+            Ok(()) => self.find_model(asked.model.as_deref()),
+            Err(invalid) => Err(Failure::new(FailureKind::BadRequest, invalid.to_string())),
+        };
+        let Some(client) = self.clients.get_mut(&connection) else { return };
+        let pool = match found {
+            Ok(pool) => pool,
+            Err(failure) => return client.outbox.send(&Response::Failed(failure)),
+        };
+        self.submitted += 1;
+        let id = RequestId(self.submitted);
+        client.active = Some(id);
+        let fingerprint = request::fingerprint(&self.fingerprints, pool, &asked);
+        let request = Request::new(id, pool, connection, asked, request::draw_seed(), Instant::now());
+        self.requests.insert(id, request);
+        self.feed(Event::Submitted { request: id, pool, fingerprint });
+        if self.requests.contains_key(&id) {
+            let pool = &mut self.pools[pool.0];
+            pool.totals.accepted += 1;
+            let accepted = Response::Accepted { request: id, model: pool.config.name.clone() };
+            if let Some(client) = self.clients.get(&connection) {
+                client.outbox.send(&accepted);
+            }
+        }
+    }
+
+    fn find_model(&self, name: Option<&str>) -> Result<PoolId, Failure> {
+        let names = || self.pools.iter().map(|pool| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+        let (at, text) = match name {
+            Some(name) => (
+                self.pools.iter().position(|pool| pool.config.name == name),
+                format!("there is no model {name:?}; there is: {}", names()),
+            ),
+            None if self.pools.len() == 1 => (Some(0), String::new()),
+            None => (None, format!("name one of the models: {}", names())),
+        };
+        at.map(PoolId).ok_or_else(|| Failure::new(FailureKind::UnknownModel, text))
+    }
+
+    pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
+        let pool = &mut self.pools[id.pool.0];
+        if pool.template.as_ref().is_none_or(|template| template.id != id) {
+            return;
+        }
+        match said {
+            TemplateSaid::Message(FromTemplate::Ready(info)) => {
+                tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
+                pool.error = None;
+                pool.info = Some(info);
+                self.sample_template(id);
+                self.feed(Event::TemplateReady(id));
+            }
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => {
+                tracing::error!(model = pool.config.name, "cannot load the model: {message}");
+                pool.error = Some(message);
+                self.feed(Event::LoadFailed(id));
+            }
+            TemplateSaid::Message(FromTemplate::Forked(forked)) => {
+                self.forked(id, WorkerId { pool: id.pool, life: forked.life }, forked.pid);
+            }
+            TemplateSaid::Message(FromTemplate::ForkFailed { life, message }) => {
+                self.not_forked(WorkerId { pool: id.pool, life }, &message);
+                self.next_fork(id);
+            }
+            TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
+        }
+    }
+
+    fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
+        let inputs = self.inputs.clone();
+        let Some(worker) = self.worker(id) else { return self.next_fork(template) };
+        match worker.adopt(pid, &inputs) {
+            Ok(()) => {
+                let pool = &self.pools[id.pool.0];
+                let single = pool.config.isolation == crate::core::Isolation::Request;
+                let go = Go { life: id.life, supervisor: process::id(), memory: pool.config.memory_per_worker, single };
+                if let Some(worker) = self.worker(id) {
+                    worker.send(&ToWorker::Go(go));
+                }
+                self.events.push_back(Event::Forked(id));
+            }
+            // It has ended already, or a stranger's pid was reported; what it was born with is closed, so it ends.
+            Err(error) => self.not_forked(id, &format!("it cannot be taken hold of: {error}")),
+        }
+        self.next_fork(template);
+    }
+
+    /// Has the template make the next worker that waits, and tells the core what has happened.
+    fn next_fork(&mut self, id: TemplateId) {
+        while let Some(Err((life, error))) = self.template(id).map(|template| template.answered()) {
+            self.not_forked(WorkerId { pool: id.pool, life }, &error.to_string());
+        }
+        if let Some(event) = self.events.pop_front() {
+            self.feed(event);
+        }
+    }
+
+    fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
+        let closing = self.core.is_closing();
+        let pool = &mut self.pools[id.pool.0];
+        let expected = pool.error.is_some() || closing;
+        if let Some(template) = pool.template.take().filter(|_| !expected) {
+            tracing::error!(model = pool.config.name, "the template has ended by {exit}");
+            let pid = template.process.pid();
+            pool.last_crash = Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
+        }
+        pool.template_memory = None;
+        pool.template_memory_file = None;
+        // Workers that have not been heard of end with it: their sockets are closed.
+        pool.workers.retain(|_, worker| worker.process.is_some());
+        self.feed(Event::TemplateExited(id));
+    }
+
+    pub(super) fn hear_worker(&mut self, id: WorkerId, said: WorkerSaid) {
+        let context = self.pools[id.pool.0].context();
+        let Some(worker) = self.worker(id) else { return };
+        match said {
+            WorkerSaid::Exited(exit, stderr) => self.worker_exited(id, exit, stderr),
+            // What it says after it was condemned does not count.
+            WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
+            WorkerSaid::Message(message) => {
+                if let Err(reason) = self.hear_message(id, message, context) {
+                    self.misbehaved(id, reason);
+                }
+            }
+            WorkerSaid::Broken(error) => self.misbehaved(id, &chain(&error)),
+        }
+    }
+
+    pub(super) fn misbehaved(&mut self, id: WorkerId, reason: &str) {
+        tracing::warn!(model = self.pools[id.pool.0].config.name, worker = %id.life, "a worker misbehaves: {reason}");
+        self.feed(Event::Misbehaved(id));
+    }
+
+    /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
+    fn hear_message(&mut self, id: WorkerId, message: FromWorker, context: u32) -> Result<(), &'static str> {
+        const LIE: &str = "what it says of its request cannot be true";
+        let Some(worker) = self.worker(id) else { return Ok(()) };
+        let about = match &message {
+            FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
+                worker.sandbox = Some(sandbox.to_string());
+                self.sample_worker(id);
+                self.feed(Event::Ready(id));
+                return Ok(());
+            }
+            FromWorker::Hello { .. } => return Err("it says hello again"),
+            FromWorker::Prompt { request, .. }
+            | FromWorker::Token { request, .. }
+            | FromWorker::Done { request, .. }
+            | FromWorker::Failed { request, .. } => *request,
+        };
+        if worker.request != Some(about) {
+            return Err("it speaks of a request that it does not serve");
+        }
+        // A request that has ended, by its client's leaving, is not there any more; its worker does not know that yet.
+        let mut request = self.requests.get_mut(&about);
+        match message {
+            FromWorker::Hello { .. } => {}
+            FromWorker::Prompt { ids, .. } => {
+                if let Some(request) = request {
+                    request.prompt(ids, context).map_err(|_| LIE)?;
+                }
+            }
+            FromWorker::Token { index, id: token, text, .. } => {
+                if let Some(request) = request.take() {
+                    let piece = request.token(index, token, text, context, Instant::now()).map_err(|_| LIE)?;
+                    let client = request.client;
+                    self.feed(Event::Streamed(id));
+                    if !self.deliver(about, &piece) {
+                        self.forget(client);
+                    }
+                }
+            }
+            FromWorker::Done { text, finish, counts, .. } => {
+                if let Some(request) = request {
+                    request.done(text, finish, counts);
+                }
+                self.ended(id, Event::Answered(id));
+            }
+            FromWorker::Failed { kind, message, .. } => {
+                if let Some(request) = request {
+                    request.failed(kind, message);
+                }
+                self.ended(id, Event::Rejected(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a worker is done with its request.
+    fn ended(&mut self, id: WorkerId, event: Event) {
+        if let Some(worker) = self.worker(id) {
+            worker.request = None;
+        }
+        self.feed(event);
+    }
+
+    fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
+        let pool = &mut self.pools[id.pool.0];
+        let Some(worker) = pool.workers.remove(&id.life) else { return };
+        pool.totals.worker_exits += 1;
+        let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;
+        let crashed = !chosen && (!exit.is_clean() || worker.request.is_some() || worker.killed.is_some());
+        if crashed {
+            pool.totals.worker_crashes += 1;
+            let cause = match worker.killed {
+                Some(reason) => format!("{exit}: {}", describe(reason)),
+                None => exit.to_string(),
+            };
+            tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");
+            pool.last_crash = Some(Crash {
+                pid: worker.process.as_ref().map_or(0, crate::process::Process::pid),
+                slot: Some(id.life.slot),
+                cause,
+                at: timestamp(),
+                request: worker.request.map(|request| request.to_string()),
+                stderr,
+            });
+        }
+        self.feed(Event::Exited { worker: id, clean: exit.is_clean() });
+    }
+}
+
+/// This instant, in RFC 3339, to the millisecond.
+fn timestamp() -> String {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
+}

@@ -1,0 +1,145 @@
+//! What is done now and then: boards and memory are looked at, the socket file is looked after, orphans are buried.
+use super::{Input, Sampled, Shell, memory::Sample, signals::Signalled};
+use crate::core::{Event, TemplateId, WorkerId};
+use ipc::board::Word;
+use nix::{
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::Pid,
+};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    sync::{Arc, atomic::Ordering::Acquire},
+    time::{Duration, Instant},
+};
+
+/// How often the house is kept.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// How old the last look at a process's memory may become.
+const MEMORY_AGE: Duration = Duration::from_secs(10);
+
+impl Shell {
+    pub(super) fn signalled(&mut self, signal: Signalled) {
+        match signal {
+            Signalled::Stop => {
+                tracing::info!(again = self.core.is_closing(), "told to stop");
+                self.feed(Event::ShutdownRequested);
+            }
+            // Children that are known are waited for by name; strangers can wait for the next round.
+            Signalled::ChildEnded => self.children_ended = true,
+        }
+    }
+
+    /// Looks at the boards of the workers that serve.
+    pub(super) fn observe(&mut self) {
+        let now = Instant::now();
+        let mut seen = Vec::new();
+        for worker in self.pools.iter_mut().flat_map(|pool| pool.workers.values_mut()) {
+            if worker.request.is_some() && worker.killed.is_none() {
+                worker.note_speed(now);
+                seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
+            }
+        }
+        for (worker, ticks) in seen {
+            self.feed(Event::Observed { worker, ticks });
+        }
+    }
+
+    pub(super) async fn keep_house(&mut self) {
+        match self.socket.heal() {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
+            Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+        }
+        if std::mem::take(&mut self.children_ended) {
+            self.bury_orphans();
+        }
+        for at in 0..self.pools.len() {
+            let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > MEMORY_AGE);
+            let pool = &self.pools[at];
+            let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
+            if let Some(id) = template.map(|template| template.id) {
+                self.sample_template(id);
+            }
+            let pool = &self.pools[at];
+            let workers = pool.workers.values().filter(|worker| stale(worker.memory.map(|(_, taken)| taken)));
+            for id in workers.map(|worker| worker.id).collect::<Vec<_>>() {
+                self.sample_worker(id);
+            }
+        }
+    }
+
+    /// Has a worker's memory looked at, one worker of a model at a time.
+    pub(super) fn sample_worker(&mut self, id: WorkerId) {
+        let pool = &mut self.pools[id.pool.0];
+        let file = pool.workers.get(&id.life).and_then(|worker| worker.memory_file.clone());
+        if let Some(file) = file.filter(|_| !pool.sampling) {
+            pool.sampling = true;
+            self.sample(file, Sampled::Worker(id));
+        }
+    }
+
+    /// Has the template's memory looked at.
+    pub(super) fn sample_template(&self, id: TemplateId) {
+        if let Some(file) = self.pools[id.pool.0].template_memory_file.clone() {
+            self.sample(file, Sampled::Template(id));
+        }
+    }
+
+    fn sample(&self, file: Arc<File>, whose: Sampled) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || super::memory::read(&file)).await;
+            // A process that has ended has no memory.
+            let sample = read.ok().and_then(Result::ok).unwrap_or_default();
+            let _stopped = inputs.send(Input::Memory(whose, sample)).await;
+        });
+    }
+
+    pub(super) fn note_memory(&mut self, whose: Sampled, sample: Sample) {
+        let taken = Some((sample, Instant::now()));
+        match whose {
+            Sampled::Template(id) => {
+                let pool = &mut self.pools[id.pool.0];
+                if pool.template.as_ref().is_some_and(|template| template.id == id) {
+                    pool.template_memory = taken;
+                }
+            }
+            Sampled::Worker(id) => {
+                let pool = &mut self.pools[id.pool.0];
+                pool.sampling = false;
+                let limit = pool.config.memory_per_worker;
+                let Some(worker) = pool.workers.get_mut(&id.life) else { return };
+                worker.memory = taken;
+                if sample.private > limit && worker.killed.is_none() {
+                    self.misbehaved(id, &format!("it takes {} bytes of memory, {limit} are allowed", sample.private));
+                }
+            }
+        }
+    }
+
+    /// Reaps children that nobody knows: workers whose template died before it could speak of them.
+    fn bury_orphans(&mut self) {
+        if self.pools.iter().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
+            // One of them may be about to be introduced.
+            self.children_ended = true;
+            return;
+        }
+        let templates = self.pools.iter().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
+        let workers = self.pools.iter().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+        let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
+        for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
+            let Ok(raw) = i32::try_from(pid) else { continue };
+            if waitpid(Pid::from_raw(raw), Some(WaitPidFlag::WNOHANG)).is_ok() {
+                tracing::debug!(pid, "an orphan has ended or is about to");
+            }
+        }
+    }
+}
+
+/// The pids of this process's children, of whichever thread.
+fn children() -> Vec<u32> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}

@@ -1,0 +1,155 @@
+//! The client socket: who owns it, who may use it.
+//!
+//! An flock on `<socket>.lock`, held for life, decides who owns the socket; only its holder unlinks and binds. So a stale socket
+//! file is replaced and a live one never is.
+use interprocess::{
+    local_socket::{
+        GenericFilePath, ListenerOptions, ToFsName,
+        tokio::{Listener, Stream},
+        traits::{StreamCommon, tokio::Listener as _},
+    },
+    os::unix::local_socket::ListenerOptionsExt,
+};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::Uid,
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process,
+};
+use thiserror::Error;
+
+/// Why the socket cannot be served.
+#[derive(Debug, Error)]
+pub(crate) enum ListenError {
+    /// The folder of the socket cannot be made.
+    #[error("cannot make the folder of the socket {0}")]
+    Folder(PathBuf, #[source] io::Error),
+    /// The lock file cannot be used.
+    #[error("cannot use the lock file {0}")]
+    Lock(PathBuf, #[source] io::Error),
+    /// Another daemon lives there.
+    #[error("another daemon{0} already serves {1}; stop it first or choose another --socket")]
+    Taken(String, PathBuf),
+    /// What is there is no socket.
+    #[error("{0} is there already and is no socket")]
+    NotASocket(PathBuf),
+    /// The socket cannot be bound.
+    #[error("cannot listen on {0}")]
+    Bind(PathBuf, #[source] io::Error),
+}
+
+/// The client socket and the right to it.
+#[derive(Debug)]
+pub(crate) struct ClientSocket {
+    path: PathBuf,
+    listener: Listener,
+    /// Device and inode of the socket file that is ours.
+    identity: (u64, u64),
+    group: u32,
+    allowed: Vec<u32>,
+    _lock: Flock<File>,
+}
+
+impl ClientSocket {
+    /// Takes the socket at `path`; besides the daemon's own user, root and the socket's group only `allowed` may use it, and if
+    /// `allowed` is not empty, the group may not.
+    pub(crate) fn take(path: &Path, allowed: Vec<u32>) -> Result<ClientSocket, ListenError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|error| ListenError::Folder(path.to_owned(), error))?;
+        }
+        let lock = lock(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
+            Ok(_) => fs::remove_file(path).map_err(|error| ListenError::Bind(path.to_owned(), error))?,
+            Err(_) => {}
+        }
+        let (listener, identity, group) = bind(path)?;
+        Ok(ClientSocket { path: path.to_owned(), listener, identity, group, allowed, _lock: lock })
+    }
+
+    /// Waits for the next client that may use the socket; `Err` holds one that may not.
+    pub(crate) async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
+        let stream = self.listener.accept().await?;
+        Ok(if self.admits(&stream) { Ok(stream) } else { Err(stream) })
+    }
+
+    fn admits(&self, stream: &Stream) -> bool {
+        let Ok(peer) = stream.peer_creds() else { return false };
+        let Some(user) = peer.euid() else { return false };
+        if user == 0 || user == Uid::effective().as_raw() || self.allowed.contains(&user) {
+            return true;
+        }
+        let in_group = || {
+            peer.egid() == Some(self.group) || peer.groups().is_some_and(|groups| groups.contains(&self.group))
+        };
+        self.allowed.is_empty() && in_group()
+    }
+
+    /// Binds again if somebody has deleted the socket file. Says whether it had to.
+    pub(crate) fn heal(&mut self) -> Result<bool, ListenError> {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+            return Ok(false);
+        }
+        // The lock is still ours, so whatever lies there now is nobody's live socket.
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(self.path.clone())),
+            Ok(_) => fs::remove_file(&self.path).map_err(|error| ListenError::Bind(self.path.clone(), error))?,
+            Err(_) => {}
+        }
+        (self.listener, self.identity, self.group) = bind(&self.path)?;
+        Ok(true)
+    }
+}
+
+impl Drop for ClientSocket {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+            // Nobody is left to be told.
+            let _left_behind = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn lock(socket: &Path) -> Result<Flock<File>, ListenError> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |error| ListenError::Lock(path.clone(), error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    let mut holder = String::new();
+    // Who holds it is for the message only.
+    let _unreadable = (&file).take(20).read_to_string(&mut holder);
+    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, nix::Error::EWOULDBLOCK)) => {
+            let pid = holder.trim().parse::<u32>().map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
+            return Err(ListenError::Taken(pid, socket.to_owned()));
+        }
+        Err((_, error)) => return Err(failed(error.into())),
+    };
+    file = lock.try_clone().map_err(failed)?;
+    file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
+    Ok(lock)
+}
+
+fn bind(path: &Path) -> Result<(Listener, (u64, u64), u32), ListenError> {
+    let failed = |error| ListenError::Bind(path.to_owned(), error);
+    let name = path.to_fs_name::<GenericFilePath>().map_err(failed)?;
+    // The file is removed by `Drop`, which makes sure that it is ours.
+    let options = ListenerOptions::new().name(name).mode(0o660).reclaim_name(false).try_overwrite(false);
+    let listener = options.create_tokio().map_err(failed)?;
+    let file = fs::symlink_metadata(path).map_err(failed)?;
+    Ok((listener, (file.dev(), file.ino()), file.gid()))
+}

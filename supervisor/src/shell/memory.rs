@@ -1,0 +1,55 @@
+//! What memory a process takes, from `/proc/PID/smaps_rollup`. Reading it walks page tables, so it is done on a blocking thread.
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// Bytes that are this process's alone.
+    pub(crate) private: u64,
+    /// Bytes, those shared by n processes counted 1/n.
+    pub(crate) proportional: u64,
+}
+
+/// Reads an open `smaps_rollup`, from its beginning.
+pub(crate) fn read(mut file: &File) -> io::Result<Sample> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_string(&mut text)?;
+    Ok(parse(&text))
+}
+
+fn parse(text: &str) -> Sample {
+    let mut sample = Sample::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(name), Some(kibibytes)) = (words.next(), words.next().and_then(|word| word.parse::<u64>().ok())) else {
+            continue;
+        };
+        match name {
+            "Pss:" => sample.proportional += kibibytes * 1024,
+            "Private_Clean:" | "Private_Dirty:" => sample.private += kibibytes * 1024,
+            _ => {}
+        }
+    }
+    sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_takes_memory() {
+        let sample = read(&File::open("/proc/self/smaps_rollup").unwrap()).unwrap();
+        assert!(sample.private > 0 && sample.proportional >= sample.private / 2, "{sample:?}");
+    }
+
+    #[test]
+    fn private_is_clean_and_dirty() {
+        let text = "a-b ---p [rollup]\nRss: 900 kB\nPss: 100 kB\nPss_Dirty: 5 kB\nPrivate_Clean: 3 kB\nPrivate_Dirty: 4 kB\n";
+        assert_eq!(parse(text), Sample { private: 7 * 1024, proportional: 100 * 1024 });
+    }
+}

@@ -1,0 +1,89 @@
+//! One model, as the shell holds it: its template, its workers, its counts.
+use super::{memory::Sample, template::Template, worker::Worker};
+use crate::{
+    config::{Auto, ModelConfig, SupervisorConfig},
+    core::PoolLimits,
+};
+use ipc::{
+    Life, ModelInfo, ModelSpec,
+    status::{Crash, Totals},
+};
+use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
+
+/// One model.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) config: ModelConfig,
+    pub(crate) spec: ModelSpec,
+    pub(crate) slots: u32,
+    pub(crate) template: Option<Template>,
+    pub(crate) template_memory: Option<(Sample, Instant)>,
+    pub(crate) template_memory_file: Option<Arc<File>>,
+    /// What the template found out, once there has been one that could load the model.
+    pub(crate) info: Option<ModelInfo>,
+    /// Why the last template could not load the model.
+    pub(crate) error: Option<String>,
+    pub(crate) workers: HashMap<Life, Worker>,
+    pub(crate) totals: Totals,
+    pub(crate) last_crash: Option<Crash>,
+    /// Whether a look at some worker's memory is under way.
+    pub(crate) sampling: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(config: ModelConfig, cores: u32) -> Pool {
+        let slots = match config.workers {
+            Auto::Fixed(workers) => workers,
+            Auto::Auto => cores,
+        };
+        let spec = ModelSpec {
+            name: config.name.clone(),
+            path: config.path.clone(),
+            context: config.context,
+            sha256: config.sha256.clone(),
+        };
+        Pool {
+            config,
+            spec,
+            slots,
+            template: None,
+            template_memory: None,
+            template_memory_file: None,
+            info: None,
+            error: None,
+            workers: HashMap::new(),
+            totals: Totals::default(),
+            last_crash: None,
+            sampling: false,
+        }
+    }
+
+    /// What the core must know of it.
+    pub(crate) fn limits(&self, supervisor: &SupervisorConfig) -> PoolLimits {
+        PoolLimits {
+            workers: self.slots,
+            queue: supervisor.queue,
+            isolation: self.config.isolation,
+            max_attempts: self.config.max_attempts,
+            queue_timeout: supervisor.queue_timeout,
+            progress_timeout: self.config.progress_timeout,
+            request_timeout: self.config.request_timeout,
+        }
+    }
+
+    /// Most tokens of one request; nothing is served before it is known.
+    pub(crate) fn context(&self) -> u32 {
+        self.info.as_ref().map_or(0, |info| info.context)
+    }
+
+    /// Most bytes that may wait for the client of one request: what its context can hold, in frames of generous size.
+    pub(crate) fn outbox_limit(&self) -> usize {
+        const FRAME: usize = 256;
+        (64 << 10) + self.context() as usize * FRAME
+    }
+
+    /// Why the model could not be loaded, if it never was.
+    pub(crate) fn hopeless(&self) -> Option<String> {
+        self.error.as_ref().filter(|_| self.info.is_none()).map(|error| format!("{}: {error}", self.config.name))
+    }
+}

@@ -1,0 +1,108 @@
+//! The status document. Making it reads what is known already; it loads nothing and waits for nothing.
+use super::{Shell, pool::Pool, worker::Worker as Process};
+use crate::core::{Isolation, PoolId, PoolView, TemplateState, Time, WorkerState, WorkerView};
+use ipc::{
+    Life,
+    board::{Phase, Word},
+    status::{Model, Queue, Status, Template, Worker},
+};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+impl Shell {
+    /// The status, as JSON.
+    pub(super) fn report(&self) -> String {
+        let (now, core_now) = (Instant::now(), self.now());
+        let models = self.pools.iter().enumerate();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: seconds(self.started.elapsed()),
+            cores: self.cores as usize,
+            models: models.map(|(at, pool)| model(pool, &self.core.pool(PoolId(at)), self.queue_limit, now, core_now)).collect(),
+        };
+        // Plain data always serialises.
+        serde_json::to_string(&status).unwrap_or_default()
+    }
+}
+
+fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_now: Time) -> Model {
+    let (state, retry_at) = match view.state {
+        TemplateState::Loading | TemplateState::Waiting { .. } => ("loading", None),
+        TemplateState::Warm => ("warm", None),
+        TemplateState::Failed { retry_at } => ("failed", Some(retry_at)),
+        TemplateState::Parked { retry_at } => ("parked", Some(retry_at)),
+        TemplateState::Stopped => ("cold", None),
+    };
+    let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
+    let template = pool.template.as_ref().map(|template| Template {
+        pid: template.process.pid(),
+        load_s: load_s.filter(|_| view.state == TemplateState::Warm),
+        pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
+        generation: template.id.generation,
+    });
+    let isolation = match pool.config.isolation {
+        Isolation::Request => "request",
+        Isolation::Worker => "worker",
+    };
+    Model {
+        name: pool.config.name.clone(),
+        kind: "generate".to_owned(),
+        state: state.to_owned(),
+        error: pool.error.clone(),
+        retry_in_s: retry_at.map(|at| seconds(at.since(core_now))),
+        path: pool.spec.path.clone(),
+        architecture: pool.info.as_ref().map(|info| info.architecture.clone()),
+        context: pool.info.as_ref().map(|info| info.context),
+        isolation: isolation.to_owned(),
+        template,
+        queue: Queue {
+            length: view.queued,
+            limit: queue_limit,
+            oldest_s: view.oldest.map_or(0.0, |at| seconds(core_now.since(at))),
+        },
+        workers: view.workers.iter().map(|view| worker(view, pool, now)).collect(),
+        totals: pool.totals,
+        last_crash: pool.last_crash.clone(),
+    }
+}
+
+fn worker(view: &WorkerView, pool: &Pool, now: Instant) -> Worker {
+    let Life { slot, generation } = view.id.life;
+    let process: Option<&Process> = pool.workers.get(&view.id.life);
+    let word = |word| process.map_or(0, |process| process.board.word(word).load(Relaxed));
+    let busy = view.request.is_some();
+    let memory = process.and_then(|process| process.memory);
+    let state = match view.state {
+        WorkerState::Starting => "starting",
+        WorkerState::Idle => "idle",
+        WorkerState::Busy => "busy",
+        WorkerState::Spare => "spare",
+        WorkerState::Stopping => "stopping",
+        WorkerState::Waiting { .. } => "waiting",
+    };
+    Worker {
+        slot,
+        generation,
+        pid: process.and_then(|process| process.process.as_ref()).map(crate::process::Process::pid),
+        state: state.to_owned(),
+        request: view.request.map(|request| request.to_string()),
+        phase: Phase::from_word(word(Word::Phase)).filter(|_| busy).map(|phase| phase.name().to_owned()),
+        age_s: process.map_or(0.0, |process| seconds(now.duration_since(process.forked_at))),
+        prompt_tokens: if busy { word(Word::PromptDone) } else { 0 },
+        tokens: if busy { word(Word::Generated) } else { 0 },
+        tokens_per_s: process.filter(|_| busy).and_then(Process::tokens_per_second),
+        threads: word(Word::Threads),
+        private_bytes: memory.map(|(sample, _)| sample.private),
+        pss_bytes: memory.map(|(sample, _)| sample.proportional),
+        memory_age_s: memory.map(|(_, taken)| seconds(now.duration_since(taken))),
+        sandbox: process.and_then(|process| process.sandbox.clone()),
+    }
+}
+
+/// To the millisecond, which is as much as people read.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}

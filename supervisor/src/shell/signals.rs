@@ -1,0 +1,52 @@
+//! The signals that the daemon acts on, as something to wait for.
+use nix::sys::signal::Signal;
+use std::{io, os::unix::net::UnixStream as StdStream};
+use tokio::{io::AsyncReadExt, net::UnixStream};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signalled {
+    /// Stop; a second time: at once.
+    Stop,
+    /// A child has ended.
+    ChildEnded,
+}
+
+/// The signals that are caught, each with the stream that its handler writes to.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    stop: UnixStream,
+    children: UnixStream,
+}
+
+impl Signals {
+    /// Catches SIGTERM, SIGINT and SIGCHLD from now on.
+    pub(crate) fn catch() -> io::Result<Signals> {
+        Ok(Signals { stop: stream(&[Signal::SIGTERM, Signal::SIGINT])?, children: stream(&[Signal::SIGCHLD])? })
+    }
+
+    /// Waits for the next one. Each signal to stop counts; children that end together may be reported once.
+    pub(crate) async fn next(&mut self) -> Signalled {
+        let (mut one, mut many) = ([0; 1], [0; 64]);
+        loop {
+            let (read, signalled) = tokio::select! {
+                read = self.stop.read(&mut one) => (read, Signalled::Stop),
+                read = self.children.read(&mut many) => (read, Signalled::ChildEnded),
+            };
+            match read {
+                Ok(1..) => return signalled,
+                // The handlers keep the other ends for ever.
+                Ok(0) | Err(_) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn stream(signals: &[Signal]) -> io::Result<UnixStream> {
+    let (ours, handlers) = StdStream::pair()?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal as i32, handlers.try_clone()?)?;
+    }
+    ours.set_nonblocking(true)?;
+    UnixStream::from_std(ours)
+}

@@ -1,0 +1,186 @@
+//! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a time.
+use super::{Input, Seat, tail::Tail};
+use crate::{
+    core::TemplateId,
+    process::{Exit, Process},
+};
+use ipc::{FromTemplate, Life, MAX_CONTROL, ModelSpec, ToTemplate};
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair},
+};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, IoSlice},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::PathBuf,
+    process::{self, Command, Stdio},
+    sync::Arc,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::unix::pipe,
+    sync::mpsc,
+};
+
+/// What a template has said, or that it has ended.
+#[derive(Debug)]
+pub(crate) enum TemplateSaid {
+    /// A message.
+    Message(FromTemplate),
+    /// It has ended, with these last lines on stderr.
+    Exited(Exit, Vec<String>),
+}
+
+/// How templates are started: with the executable that this supervisor was started from, even if its file has been replaced.
+#[derive(Debug)]
+pub(crate) struct Starter {
+    /// The executable.
+    pub(crate) executable: PathBuf,
+    /// What `executable` names, if it names a descriptor of this process.
+    pub(crate) _own: Option<File>,
+}
+
+/// The environment of a template, and nothing else: no threads, no locale, huge pages for cheap forks, nothing of ours.
+const ENVIRONMENT: [(&str, &str); 7] = [
+    ("CANDLE_NUM_THREADS", "1"),
+    ("RAYON_NUM_THREADS", "1"),
+    ("TOKENIZERS_PARALLELISM", "false"),
+    ("MALLOC_ARENA_MAX", "1"),
+    ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+    ("LC_ALL", "C.UTF-8"),
+    ("RUST_BACKTRACE", "0"),
+];
+
+/// A template process.
+#[derive(Debug)]
+pub(crate) struct Template {
+    pub(crate) id: TemplateId,
+    pub(crate) process: Process,
+    control: Arc<AsyncFd<OwnedFd>>,
+    /// Workers to be forked; the first one has been asked for.
+    forks: VecDeque<(Life, Seat)>,
+}
+
+impl Template {
+    /// Starts a template and has it load `spec`. Must be called on the main thread: the template dies with the thread that starts it.
+    pub(crate) fn start(
+        starter: &Starter,
+        id: TemplateId,
+        spec: &ModelSpec,
+        inputs: mpsc::Sender<Input>,
+    ) -> io::Result<Template> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        super::set_nonblocking(&ours)?;
+        let mut child = Command::new(&starter.executable)
+            .arg0("supervisor")
+            .args(["template", "--supervisor", &process::id().to_string()])
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let process = Process::open(child.id())?;
+        let control = Arc::new(crate::sys::watch(ours, Interest::READABLE)?);
+        let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let tail = Tail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
+        tokio::spawn(attend(id, process.clone(), Arc::clone(&control), tail, inputs));
+        let template = Template { id, process, control, forks: VecDeque::new() };
+        template.send(&ToTemplate::Load(spec.clone()), &[])?;
+        Ok(template)
+    }
+
+    /// Asks for a worker, after those that have been asked for already. `Err` gives back a life that cannot be asked for.
+    pub(crate) fn fork(&mut self, life: Life, seat: Seat) -> Result<(), (Life, io::Error)> {
+        self.forks.push_back((life, seat));
+        if self.forks.len() == 1 { self.ask() } else { Ok(()) }
+    }
+
+    /// Notes the answer to the first question and asks the next. `Err` gives back a life that cannot be asked for.
+    pub(crate) fn answered(&mut self) -> Result<(), (Life, io::Error)> {
+        self.forks.pop_front();
+        self.ask()
+    }
+
+    /// Whether a worker may have been born that has not been heard of.
+    pub(crate) fn is_forking(&self) -> bool {
+        !self.forks.is_empty()
+    }
+
+    fn ask(&mut self) -> Result<(), (Life, io::Error)> {
+        let Some((life, seat)) = self.forks.front() else { return Ok(()) };
+        let life = *life;
+        let raw = [seat.socket.as_raw_fd(), seat.board.as_raw_fd(), seat.stderr.as_raw_fd()];
+        match self.send(&ToTemplate::Fork(life), &raw) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.forks.pop_front();
+                Err((life, error))
+            }
+        }
+    }
+
+    fn send(&self, message: &ToTemplate, descriptors: &[i32]) -> io::Result<()> {
+        let payload = ipc::encode(message).map_err(io::Error::other)?;
+        let packet = ipc::frame(&payload, MAX_CONTROL).map_err(io::Error::other)?;
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+        let parts = [IoSlice::new(&packet)];
+        sendmsg::<()>(self.control.get_ref().as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(())
+    }
+}
+
+/// Hears a template until it ends.
+async fn attend(
+    id: TemplateId,
+    process: Process,
+    control: Arc<AsyncFd<OwnedFd>>,
+    tail: Tail,
+    inputs: mpsc::Sender<Input>,
+) {
+    loop {
+        match receive(&control).await {
+            Ok(Some(message)) => {
+                if inputs.send(Input::Template(id, TemplateSaid::Message(message))).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!("template {} cannot be understood: {error}", process.pid());
+                process.kill();
+                break;
+            }
+        }
+    }
+    let exit = process.exit().await;
+    let _stopped = inputs.send(Input::Template(id, TemplateSaid::Exited(exit, tail.finish().await))).await;
+}
+
+/// The next message; `None` when the template has closed its end. Descriptors that come along are dropped by the kernel.
+async fn receive(control: &AsyncFd<OwnedFd>) -> io::Result<Option<FromTemplate>> {
+    let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
+    let size = control
+        .async_io(Interest::READABLE, |socket| loop {
+            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => {}
+                // The other side ended with something of ours unread.
+                Err(Errno::ECONNRESET) => return Ok(0),
+                other => return Ok(other?),
+            }
+        })
+        .await?;
+    if size == 0 {
+        return Ok(None);
+    }
+    let payload = ipc::packet(&buffer[..size], MAX_CONTROL).map_err(io::Error::other)?;
+    ipc::decode(payload).map(Some).map_err(io::Error::other)
+}

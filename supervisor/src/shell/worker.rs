@@ -1,0 +1,234 @@
+//! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
+use super::{Input, memory::Sample, tail::Tail};
+use crate::{
+    core::{KillReason, WorkerId},
+    process::{Exit, Process},
+};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, RequestId, ToWorker, board::Word};
+use nix::{
+    fcntl::OFlag,
+    sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
+    unistd::pipe2,
+};
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::net::UnixStream as StdStream,
+    },
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, pipe},
+    },
+    sync::mpsc,
+};
+use worker::sys::Board;
+
+/// How likely the kernel is to choose a worker when memory runs out, before the template and the supervisor.
+const OOM_SCORE_ADJUSTMENT: &str = "500";
+/// How long what a dead worker had sent may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How far back the live speed looks.
+const SPEED_WINDOW: Duration = Duration::from_secs(5);
+
+/// What a worker has said, or that it has ended.
+#[derive(Debug)]
+pub(crate) enum WorkerSaid {
+    /// A message.
+    Message(FromWorker),
+    /// Something that is no message.
+    Broken(EndError),
+    /// It has ended, and all that it sent has been heard; the last lines on stderr.
+    Exited(Exit, Vec<String>),
+}
+
+/// The worker's ends of what it is born with.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) socket: OwnedFd,
+    pub(crate) board: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+/// The supervisor's ends, until the worker is known to live.
+#[derive(Debug)]
+struct Ends {
+    socket: StdStream,
+    stderr: OwnedFd,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) board: Board,
+    ends: Option<Ends>,
+    /// Once the template has said that it lives.
+    pub(crate) process: Option<Process>,
+    /// To its socket; closing it asks the worker to exit.
+    outgoing: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    pub(crate) forked_at: Instant,
+    pub(crate) request: Option<RequestId>,
+    /// Why the supervisor ended it, if it did.
+    pub(crate) killed: Option<KillReason>,
+    /// Whether it was asked to exit.
+    pub(crate) terminated: bool,
+    /// Its memory, opened before it closes itself to inspection.
+    pub(crate) memory_file: Option<Arc<File>>,
+    pub(crate) memory: Option<(Sample, Instant)>,
+    pub(crate) sandbox: Option<String>,
+    /// Tokens generated for the request at some instants, for the live speed.
+    generated: VecDeque<(Instant, u64)>,
+}
+
+impl Worker {
+    /// Makes what a worker is born with.
+    pub(crate) fn prepare(id: WorkerId, now: Instant) -> io::Result<(Worker, Seat)> {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+        super::set_nonblocking(&ours)?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        super::set_nonblocking(&read)?;
+        let memory = Board::create()?;
+        let worker = Worker {
+            id,
+            board: Board::map(&memory)?,
+            ends: Some(Ends { socket: ours.into(), stderr: read }),
+            process: None,
+            outgoing: None,
+            forked_at: now,
+            request: None,
+            killed: None,
+            terminated: false,
+            memory_file: None,
+            memory: None,
+            sandbox: None,
+            generated: VecDeque::new(),
+        };
+        Ok((worker, Seat { socket: theirs, board: memory, stderr: write }))
+    }
+
+    /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
+    pub(crate) fn adopt(&mut self, pid: u32, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+        let ends = self.ends.take().ok_or_else(|| io::Error::other("it lives already"))?;
+        let process = Process::open(pid)?;
+        // It may end at any time; then these files are gone, and its end is seen soon.
+        let _gone = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT);
+        self.memory_file = File::open(format!("/proc/{pid}/smaps_rollup")).ok().map(Arc::new);
+        let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
+        let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
+        let (outgoing, mut frames) = mpsc::unbounded_channel::<Vec<u8>>();
+        tokio::spawn(async move {
+            while let Some(frame) = frames.recv().await {
+                // A worker that cannot be written to has ended or will be found stuck.
+                if write.write_all(&frame).await.is_err() {
+                    break;
+                }
+            }
+        });
+        tokio::spawn(attend(self.id, read, process.clone(), tail, inputs.clone()));
+        self.outgoing = Some(outgoing);
+        self.process = Some(process);
+        if self.killed.is_some() {
+            self.kill_now();
+        }
+        Ok(())
+    }
+
+    /// Sends one message; it never waits.
+    pub(crate) fn send(&self, message: &ToWorker) {
+        let framed = ipc::encode(message).ok().and_then(|payload| ipc::frame(&payload, MAX_FRAME).ok());
+        match (framed, &self.outgoing) {
+            (Some(frame), Some(outgoing)) => {
+                // If the writing task has ended, so has the worker, which is seen elsewhere.
+                let _ended = outgoing.send(frame);
+            }
+            (None, _) => tracing::error!("a message to a worker does not fit into a frame"),
+            (_, None) => {}
+        }
+    }
+
+    /// Asks it to exit.
+    pub(crate) fn terminate(&mut self) {
+        self.terminated = true;
+        self.outgoing = None;
+        match &self.process {
+            Some(process) => process.terminate(),
+            // It finds its socket closed when it is born.
+            None => self.ends = None,
+        }
+    }
+
+    /// Ends it, now or as soon as it is known to live.
+    pub(crate) fn kill(&mut self, reason: KillReason) {
+        self.killed.get_or_insert(reason);
+        self.kill_now();
+    }
+
+    fn kill_now(&self) {
+        if let Some(process) = &self.process {
+            process.kill();
+        }
+    }
+
+    /// Notes how many tokens its board says it has generated.
+    pub(crate) fn note_speed(&mut self, now: Instant) {
+        let count = self.board.word(Word::Generated).load(Relaxed);
+        if self.generated.back().is_some_and(|(_, before)| *before > count) {
+            self.generated.clear();
+        }
+        self.generated.push_back((now, count));
+        while self.generated.front().is_some_and(|(at, _)| now.duration_since(*at) > SPEED_WINDOW) {
+            self.generated.pop_front();
+        }
+    }
+
+    /// Forgets the speed of an earlier request.
+    pub(crate) fn forget_speed(&mut self) {
+        self.generated.clear();
+    }
+
+    /// Tokens a second over the last seconds.
+    pub(crate) fn tokens_per_second(&self) -> Option<f64> {
+        let (first, last) = (self.generated.iter().find(|(_, count)| *count > 0)?, self.generated.back()?);
+        let seconds = last.0.duration_since(first.0).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let tokens = last.1.saturating_sub(first.1) as f64;
+        (seconds > 0.0).then(|| tokens / seconds)
+    }
+}
+
+/// Hears a worker until it has ended and nothing that it said is left.
+async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: Tail, inputs: mpsc::Sender<Input>) {
+    let mut end = AsyncEnd::new(read, MAX_FRAME, MAX_FRAME);
+    let hear = async {
+        loop {
+            let said = match end.receive().await {
+                Ok(Some(message)) => WorkerSaid::Message(message),
+                // A process that dies in the middle of a frame leaves it cut off; its end says the rest.
+                Ok(None) | Err(EndError::Read(_) | EndError::Write(_) | EndError::Frame(ipc::FrameError::CutOff)) => return,
+                Err(error) => WorkerSaid::Broken(error),
+            };
+            let broken = matches!(said, WorkerSaid::Broken(_));
+            if inputs.send(Input::Worker(id, said)).await.is_err() || broken {
+                return;
+            }
+        }
+    };
+    tokio::pin!(hear);
+    let exit = tokio::select! {
+        biased;
+        () = &mut hear => process.exit().await,
+        exit = process.exit() => {
+            let _silenced = tokio::time::timeout(LAST_WORDS, hear).await;
+            exit
+        }
+    };
+    let _stopped = inputs.send(Input::Worker(id, WorkerSaid::Exited(exit, tail.finish().await))).await;
+}
