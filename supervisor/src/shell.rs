@@ -27,9 +27,10 @@ pub(crate) use listener::ListenError;
 
 use crate::{
     config::{Auto, Config},
-    core::{Core, Event, Limits, Time},
+    core::{Core, Event, Limits, PoolId, TemplateState, Time},
 };
 use connection::{FromClient, Outbox};
+use interprocess::local_socket::tokio::Stream;
 use ipc::RequestId;
 use listener::ClientSocket;
 use memory::Sample;
@@ -43,7 +44,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use template::{Starter, TemplateSaid};
@@ -128,7 +132,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut batch = Vec::with_capacity(BATCH);
-    shell.perform();
+    shell.settle();
     while !shell.halted {
         let deadline = shell.core.next_deadline();
         let deadline = deadline.map(|time| tokio::time::Instant::from_std(shell.started + time.0));
@@ -139,7 +143,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
                     shell.take(input);
                 }
             }
-            accepted = shell.socket.accept() => shell.connect(accepted).await,
+            accepted = shell.accept() => shell.connect(accepted),
             signal = signals.next() => shell.signalled(signal),
             () = until(deadline) => shell.time_out(),
             _ = observe.tick() => shell.observe(),
@@ -149,6 +153,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             return Err(RunError::NothingServed(reason));
         }
     }
+    shell.say_goodbye().await;
     Ok(())
 }
 
@@ -172,13 +177,15 @@ struct Shell {
     socket: ClientSocket,
     starter: Starter,
     inputs: mpsc::Sender<Input>,
-    /// What acting on effects has made happen.
+    /// What has happened and has not been told to the core yet.
     events: VecDeque<Event>,
     /// Bytes that wait for clients, of all connections.
     queued: Arc<AtomicUsize>,
     fingerprints: RandomState,
     connections: u64,
     submitted: u64,
+    /// No client is accepted before.
+    accept_from: tokio::time::Instant,
     children_ended: bool,
     halted: bool,
 }
@@ -189,6 +196,8 @@ struct Client {
     outbox: Outbox,
     /// The request that it waits for.
     active: Option<RequestId>,
+    /// Whether it has shut its sending side down.
+    finished: bool,
 }
 
 impl Shell {
@@ -216,6 +225,7 @@ impl Shell {
             fingerprints: RandomState::new(),
             connections: 0,
             submitted: 0,
+            accept_from: tokio::time::Instant::now(),
             children_ended: false,
             halted: false,
         }
@@ -225,28 +235,27 @@ impl Shell {
         Time(self.started.elapsed())
     }
 
-    /// Tells the core what has happened and does what it wants, until there is nothing left to do.
+    /// Tells the core what has happened, and does what it wants.
     fn feed(&mut self, event: Event) {
         self.events.push_back(event);
-        while let Some(event) = self.events.pop_front() {
-            tracing::trace!(?event);
-            self.core.handle(self.now(), event);
-            self.perform();
-        }
+        self.settle();
     }
 
     fn time_out(&mut self) {
         self.core.handle_timeout(self.now());
-        self.perform();
-        if let Some(event) = self.events.pop_front() {
-            self.feed(event);
-        }
+        self.settle();
     }
 
-    fn perform(&mut self) {
-        while let Some(effect) = self.core.poll_effect() {
-            tracing::trace!(?effect);
-            self.act(effect);
+    /// Does what the core wants and tells it what comes of that, until there is nothing left to do.
+    fn settle(&mut self) {
+        loop {
+            while let Some(effect) = self.core.poll_effect() {
+                tracing::trace!(?effect);
+                self.act(effect);
+            }
+            let Some(event) = self.events.pop_front() else { return };
+            tracing::trace!(?event);
+            self.core.handle(self.now(), event);
         }
     }
 
@@ -269,10 +278,34 @@ impl Shell {
         interval
     }
 
-    /// Why nothing can be served, if no model has ever been loaded and each has failed.
+    /// Why nothing can be served, if no model has ever been loaded and each has failed or crashed in a loop.
     fn nothing_served(&self) -> Option<String> {
-        let errors: Option<Vec<String>> = self.pools.iter().map(Pool::hopeless).collect();
-        errors.map(|errors| errors.join("; "))
+        if self.pools.iter().any(|pool| pool.info.is_some()) {
+            return None;
+        }
+        let reasons = self.pools.iter().enumerate().map(|(at, pool)| {
+            let parked = matches!(self.core.pool(PoolId(at)).state, TemplateState::Parked { .. });
+            pool.why_hopeless(parked)
+        });
+        let reasons: Option<Vec<String>> = reasons.collect();
+        reasons.map(|reasons| reasons.join("; "))
+    }
+
+    async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
+        tokio::time::sleep_until(self.accept_from).await;
+        self.socket.accept().await
+    }
+
+    /// Gives the last messages to clients a moment to be taken.
+    async fn say_goodbye(mut self) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        self.clients.clear();
+        let taken = async {
+            while self.queued.load(Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _not_taken = tokio::time::timeout(MOMENT, taken).await;
     }
 }
 

@@ -48,6 +48,7 @@ impl Shell {
                 let path = format!("/proc/{}/smaps_rollup", template.process.pid());
                 pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
                 pool.template_memory = None;
+                pool.error = None;
                 pool.template = Some(template);
             }
             Err(error) => {
@@ -125,6 +126,9 @@ impl Shell {
         if let Some(client) = self.clients.get_mut(&request.client) {
             client.active = None;
             client.outbox.send(&response);
+            if client.finished {
+                self.clients.remove(&request.client);
+            }
         }
     }
 

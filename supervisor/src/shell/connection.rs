@@ -34,6 +34,8 @@ pub(crate) enum FromClient {
     Undecodable(EndError),
     /// Something that is no frame. The connection cannot go on.
     Broken(EndError),
+    /// The client has shut its sending side down; it may still wait for an answer.
+    Finished,
     /// The client has gone, or takes nothing.
     Gone,
 }
@@ -41,10 +43,18 @@ pub(crate) enum FromClient {
 /// Where answers to a client are put.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    frames: mpsc::UnboundedSender<Vec<u8>>,
+    frames: mpsc::UnboundedSender<Outgoing>,
     queued: Arc<AtomicUsize>,
     total: Arc<AtomicUsize>,
     reader: JoinHandle<()>,
+    /// How long the client may take nothing of what is sent from now on.
+    pub(crate) patience: Duration,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    frame: Vec<u8>,
+    patience: Duration,
 }
 
 impl Outbox {
@@ -54,15 +64,15 @@ impl Outbox {
         id: ConnectionId,
         inputs: mpsc::Sender<Input>,
         total: Arc<AtomicUsize>,
-        client_timeout: Duration,
+        patience: Duration,
     ) -> Outbox {
         let (read, write) = stream.into_split();
         let (frames, outgoing) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let counters = (Arc::clone(&queued), Arc::clone(&total));
-        tokio::spawn(send_all(write, outgoing, counters, client_timeout, id, inputs.clone()));
+        tokio::spawn(send_all(write, outgoing, counters, id, inputs.clone()));
         let reader = tokio::spawn(receive_all(read, id, inputs));
-        Outbox { frames, queued, total, reader }
+        Outbox { frames, queued, total, reader, patience }
     }
 
     /// Queues one message.
@@ -75,7 +85,7 @@ impl Outbox {
         self.queued.fetch_add(frame.len(), Relaxed);
         self.total.fetch_add(frame.len(), Relaxed);
         // The sending task may have ended because the client has gone; then `Gone` is on its way.
-        let _gone = self.frames.send(frame);
+        let _gone = self.frames.send(Outgoing { frame, patience: self.patience });
     }
 
     /// Bytes that the client has not taken yet.
@@ -103,7 +113,9 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
             }
             Err(error @ EndError::Frame(_)) => FromClient::Broken(error),
             Ok(None) => {
-                // It may only have shut its sending side down, and still wait for its answer.
+                if inputs.send(Input::Client(id, FromClient::Finished)).await.is_err() {
+                    return;
+                }
                 if let Err(error) = hung_up(end.stream().as_ref()).await {
                     tracing::warn!("cannot watch a connection: {error}");
                 }
@@ -120,16 +132,15 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
 
 async fn send_all(
     mut write: OwnedWriteHalf,
-    mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
+    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
     (queued, total): (Arc<AtomicUsize>, Arc<AtomicUsize>),
-    client_timeout: Duration,
     id: ConnectionId,
     inputs: mpsc::Sender<Input>,
 ) {
     let mut open = true;
-    while let Some(frame) = outgoing.recv().await {
+    while let Some(Outgoing { frame, patience }) = outgoing.recv().await {
         // After the client has gone, what is still queued is only counted off.
-        if open && !send_one(&mut write, &frame, client_timeout).await {
+        if open && !send_one(&mut write, &frame, patience).await {
             open = false;
             let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;
         }
@@ -138,11 +149,11 @@ async fn send_all(
     }
 }
 
-/// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing for `client_timeout`.
-async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], client_timeout: Duration) -> bool {
+/// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing for `patience`.
+async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], patience: Duration) -> bool {
     let mut rest = frame;
     while !rest.is_empty() {
-        match timeout(client_timeout, write.write(rest)).await {
+        match timeout(patience, write.write(rest)).await {
             Ok(Ok(count)) if count > 0 => rest = &rest[count..],
             Ok(_) | Err(_) => return false,
         }

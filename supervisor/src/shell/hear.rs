@@ -23,9 +23,14 @@ use std::{
 use tokio::net::UnixStream;
 use worker::chain;
 
+/// How long no client is accepted after accepting one has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most tokens of a request, whatever a template says that its model can.
+const MOST_CONTEXT: u32 = 1 << 20;
+
 impl Shell {
     /// Takes a new client in, or tells it why not.
-    pub(super) async fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
+    pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
         let (stream, refusal) = match accepted {
             Ok(Ok(stream)) if self.clients.len() < CONNECTIONS => (stream, None),
             Ok(Ok(stream)) => {
@@ -39,7 +44,7 @@ impl Shell {
             Err(error) => {
                 // Most likely there is no descriptor left. The client waits in the backlog; to ask again at once would spin.
                 tracing::warn!("cannot accept a client: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                self.accept_from = tokio::time::Instant::now() + ACCEPT_PAUSE;
                 return;
             }
         };
@@ -53,7 +58,7 @@ impl Shell {
             // Dropped after this, the outbox still sends what it holds and then closes.
             Some(failure) => outbox.send(&Response::Failed(failure)),
             None => {
-                self.clients.insert(id, Client { outbox, active: None });
+                self.clients.insert(id, Client { outbox, active: None, finished: false });
             }
         }
     }
@@ -76,7 +81,8 @@ impl Shell {
                 client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
-            FromClient::Gone => self.forget(id),
+            FromClient::Finished if client.active.is_some() => client.finished = true,
+            FromClient::Finished | FromClient::Gone => self.forget(id),
         }
     }
 
@@ -108,6 +114,7 @@ impl Shell {
         self.submitted += 1;
         let id = RequestId(self.submitted);
         client.active = Some(id);
+        client.outbox.patience = self.pools[pool.0].config.client_timeout;
         let fingerprint = request::fingerprint(&self.fingerprints, pool, &asked);
         let request = Request::new(id, pool, connection, asked, request::draw_seed(), Instant::now());
         self.requests.insert(id, request);
@@ -141,7 +148,8 @@ impl Shell {
             return;
         }
         match said {
-            TemplateSaid::Message(FromTemplate::Ready(info)) => {
+            TemplateSaid::Message(FromTemplate::Ready(mut info)) => {
+                info.context = info.context.min(MOST_CONTEXT);
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(info);
@@ -188,9 +196,7 @@ impl Shell {
         while let Some(Err((life, error))) = self.template(id).map(|template| template.answered()) {
             self.not_forked(WorkerId { pool: id.pool, life }, &error.to_string());
         }
-        if let Some(event) = self.events.pop_front() {
-            self.feed(event);
-        }
+        self.settle();
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {

@@ -15,13 +15,16 @@ use nix::{
     unistd::Uid,
 };
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process,
 };
 use thiserror::Error;
+
+/// The mode of the socket file: its owner and its group may connect.
+const MODE: u32 = 0o660;
 
 /// Why the socket cannot be served.
 #[derive(Debug, Error)]
@@ -120,7 +123,7 @@ fn lock(socket: &Path) -> Result<Flock<File>, ListenError> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let failed = |error| ListenError::Lock(path.clone(), error);
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -139,8 +142,8 @@ fn lock(socket: &Path) -> Result<Flock<File>, ListenError> {
         }
         Err((_, error)) => return Err(failed(error.into())),
     };
-    file = lock.try_clone().map_err(failed)?;
-    file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
+    let pid = format!("{}\n", process::id());
+    lock.set_len(0).and_then(|()| lock.write_all_at(pid.as_bytes(), 0)).map_err(failed)?;
     Ok(lock)
 }
 
@@ -148,8 +151,10 @@ fn bind(path: &Path) -> Result<(Listener, (u64, u64), u32), ListenError> {
     let failed = |error| ListenError::Bind(path.to_owned(), error);
     let name = path.to_fs_name::<GenericFilePath>().map_err(failed)?;
     // The file is removed by `Drop`, which makes sure that it is ours.
-    let options = ListenerOptions::new().name(name).mode(0o660).reclaim_name(false).try_overwrite(false);
+    let options = ListenerOptions::new().name(name).mode(MODE).reclaim_name(false).try_overwrite(false);
     let listener = options.create_tokio().map_err(failed)?;
+    // The umask has narrowed it.
+    fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed)?;
     let file = fs::symlink_metadata(path).map_err(failed)?;
     Ok((listener, (file.dev(), file.ino()), file.gid()))
 }

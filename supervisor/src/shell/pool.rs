@@ -82,8 +82,13 @@ impl Pool {
         (64 << 10) + self.context() as usize * FRAME
     }
 
-    /// Why the model could not be loaded, if it never was.
-    pub(crate) fn hopeless(&self) -> Option<String> {
-        self.error.as_ref().filter(|_| self.info.is_none()).map(|error| format!("{}: {error}", self.config.name))
+    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop.
+    pub(crate) fn why_hopeless(&self, parked: bool) -> Option<String> {
+        let crash = self.last_crash.as_ref().filter(|_| parked);
+        let crash = crash.map(|crash| match crash.stderr.last() {
+            Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),
+            None => format!("its processes crash again and again, by {}", crash.cause),
+        });
+        self.error.clone().or(crash).map(|reason| format!("{}: {reason}", self.config.name))
     }
 }
