@@ -213,7 +213,7 @@ impl Rules {
                 });
             }
             Effect::KillTemplate(id) => self.template_killed(id, core),
-            Effect::Fork { template, worker } => self.forks(template, worker),
+            Effect::Fork { template, worker } => self.forks(template, worker, core),
             Effect::Dispatch { to, request, attempt } => self.dispatched(to, request, attempt),
             Effect::StopRequest { worker, request } => {
                 assert_eq!(self.pools[worker.pool.0].limits.isolation, Isolation::Worker);
@@ -314,9 +314,9 @@ impl Rules {
             assert_eq!(shown.id, *id);
             let is_well = worker.killed.is_none() && worker.terminates.is_none();
             match shown.state {
-                WorkerState::Starting => assert!(is_well && !worker.is_ready),
+                WorkerState::Starting => assert!(is_well && !worker.is_ready && !is_parked),
                 WorkerState::Idle | WorkerState::Spare => {
-                    assert!(is_well && worker.is_ready && worker.request.is_none())
+                    assert!(is_well && worker.is_ready && worker.request.is_none() && !is_parked)
                 }
                 WorkerState::Busy => assert!(is_well && (worker.request.is_some() || worker.stops.is_some())),
                 WorkerState::Stopping => assert!(!is_well || worker.retires.is_some()),
@@ -385,11 +385,12 @@ impl Rules {
         });
     }
 
-    fn forks(&mut self, template: TemplateId, id: WorkerId) {
+    fn forks(&mut self, template: TemplateId, id: WorkerId, core: &Core) {
         let pool = &mut self.pools[id.pool.0];
         let warm = pool.template.as_ref().filter(|known| known.id == template && known.is_ready && !known.is_killed);
         assert!(warm.is_some_and(|known| !known.has_failed), "forked from a template that is not warm");
         assert!(id.life.slot < pool.limits.workers);
+        assert!(core.pools[id.pool.0].slots[id.life.slot as usize].fork_at <= self.now, "forked in a back-off");
         let newest = pool.newest.entry(id.life.slot).or_default();
         assert_eq!(id.life.generation, *newest + 1, "lives are numbered without a gap");
         *newest += 1;

@@ -167,3 +167,26 @@ fn a_worker_of_many_requests_ends_when_the_last_is_done() {
     let effects = [finish(1, Outcome::Answered), Effect::Terminate(worker(0, 1)), Effect::KillTemplate(template(1))];
     assert_eq!(rig.feed(Event::Answered(worker(0, 1))), effects);
 }
+
+#[test]
+fn it_stops_when_the_last_request_ends_by_waiting_too_long() {
+    let mut rig = Rig::cold(Limits::default(), PoolLimits { queue_timeout: milliseconds(10), ..REQUEST });
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
+    assert_eq!(rig.submit(1), []);
+    assert_eq!(rig.feed(Event::TemplateExited(template(2))), []);
+    assert_eq!(rig.feed(Event::ShutdownRequested), []);
+    let effects = [finish(1, Outcome::QueueTimeout), Effect::Halt];
+    assert_eq!(rig.wait_for_deadline(milliseconds(10)), effects, "there is no process to wait for");
+}
+
+#[test]
+fn cancelling_the_last_request_lets_it_stop() {
+    let mut rig = Rig::busy(WORKER);
+    assert_eq!(rig.feed(Event::ShutdownRequested), []);
+    let stop = Effect::StopRequest { worker: worker(0, 1), request: RequestId(1) };
+    let effects = [stop, finish(1, Outcome::Cancelled), Effect::KillTemplate(template(1))];
+    assert_eq!(rig.feed(Event::Withdrawn(RequestId(1))), effects);
+    assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [Effect::Terminate(worker(0, 1))]);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
+    assert_eq!(rig.exit(worker(0, 1)), [Effect::Halt]);
+}

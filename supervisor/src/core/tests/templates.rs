@@ -217,6 +217,23 @@ fn a_parked_pool_is_tried_with_one_more_life() {
 }
 
 #[test]
+fn a_late_early_death_does_not_prolong_the_pause() {
+    let mut rig = Rig::warm(crash_loop(), PoolLimits { workers: 2, ..REQUEST });
+    assert_eq!(rig.feed(Event::Forked(worker(0, 1))), []);
+    assert_eq!(rig.feed(Event::Forked(worker(1, 1))), []);
+    let late = [worker(0, 1), worker(1, 1)].map(|worker| kill(worker, KillReason::StartTimeout));
+    assert_eq!(rig.wait_for_deadline(seconds(10)), late);
+    assert_eq!(rig.exit(worker(0, 1)), [fork(1, worker(0, 2))]);
+    assert_eq!(rig.exit(worker(0, 2)), []);
+    assert_eq!(rig.wait(milliseconds(100)), [fork(1, worker(0, 3))]);
+    let until = rig.now.after(seconds(30));
+    assert_eq!(rig.exit(worker(0, 3)), [Effect::KillTemplate(template(1))]);
+    rig.quiet(seconds(10));
+    assert_eq!(rig.exit(worker(1, 1)), []);
+    assert_eq!(rig.view().state, TemplateState::Parked { retry_at: until });
+}
+
+#[test]
 fn an_unforked_worker_of_a_parked_pool_goes_with_its_template() {
     let mut rig = Rig::warm(crash_loop(), PoolLimits { workers: 4, ..REQUEST });
     rig.exit(worker(0, 1));
@@ -240,6 +257,14 @@ fn an_idle_worker_serves_on_although_the_model_cannot_be_loaded_again() {
     assert_eq!(rig.submit(2), [finish(2, Outcome::Unavailable { until })]);
     assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [finish(1, Outcome::Answered)]);
     assert_eq!(rig.states(), [WorkerState::Idle]);
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_has_no_full_queue() {
+    let mut rig = Rig::cold(Limits::default(), PoolLimits { queue: 0, ..REQUEST });
+    assert_eq!(rig.submit(1), [finish(1, Outcome::QueueFull)]);
+    assert_eq!(rig.feed(Event::LoadFailed(template(1))), []);
+    assert_eq!(rig.submit(2), [finish(2, Outcome::Unavailable { until: rig.now.after(seconds(1)) })]);
 }
 
 #[test]
