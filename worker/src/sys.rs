@@ -102,7 +102,8 @@ pub enum ForkError {
 /// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was itself just forked.
 pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
     let is_dot = |name: &[u8]| name.starts_with(b".");
-    let threads = tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
+    let threads =
+        tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
     if threads != 1 {
         return Err(ForkError::Threads(threads));
     }
@@ -144,8 +145,7 @@ pub fn live_alone(keep: &[RawFd], life: impl FnOnce() -> i32) -> ! {
 pub fn receive_packet(socket: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(buffer)];
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {

@@ -1,0 +1,600 @@
+//! Reads the header of a GGUF file: its metadata, and where its tensors lie.
+//!
+//! The file is not trusted: no count, length or offset in it is believed before it has been compared with the file's size, so memory
+//! stays in proportion to the file and nothing panics. It reads no weights and knows no architecture.
+//!
+//! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+use candle_core::quantized::GgmlDType;
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+};
+use thiserror::Error;
+
+/// What a header says, without the lists that nobody here reads.
+#[derive(Debug)]
+pub struct Header {
+    values: HashMap<String, Value>,
+    /// The tensors by their names.
+    pub tensors: HashMap<String, Tensor>,
+    /// Where the tensors' bytes begin in the file.
+    pub data: u64,
+}
+
+/// Where a tensor lies, and its form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its dimensions as the file has them: the length of a row first.
+    pub dimensions: Vec<u64>,
+    /// The file's number for its element type.
+    pub kind: u32,
+    /// Its first byte, counted from [`Header::data`].
+    pub offset: u64,
+}
+
+/// Why a header cannot be read.
+#[derive(Debug, Error)]
+pub enum GgufError {
+    /// The magic number is missing.
+    #[error("it is not a GGUF file")]
+    NotGguf,
+    /// A version of the format that nobody here reads.
+    #[error("it is GGUF version {0}, and only 2 and 3 can be read")]
+    Version(u32),
+    /// Something goes on behind the end of the file.
+    #[error("it is truncated: {what} needs {needed} bytes, and {left} are left")]
+    Truncated {
+        /// What does not fit.
+        what: String,
+        /// How much it needs.
+        needed: u64,
+        /// How much there is.
+        left: u64,
+    },
+    /// The file cannot be read.
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+    /// A number that names no type of value, or lists within lists within lists.
+    #[error("the value of {key} has a form that GGUF does not have")]
+    Form {
+        /// The value's key.
+        key: String,
+    },
+    /// The alignment is no power of two.
+    #[error("its alignment is {0}, which is no power of two")]
+    Alignment(u64),
+    /// A tensor has more dimensions or elements than can be.
+    #[error("its tensor {name} has an impossible shape")]
+    Shape {
+        /// The tensor's name.
+        name: String,
+    },
+    /// A value that must be there is not.
+    #[error("it does not say {0}")]
+    Missing(String),
+    /// A value is of another type than it must be.
+    #[error("its {key} is not {expected}")]
+    Type {
+        /// The value's key.
+        key: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+impl Header {
+    /// Reads the header of a file of `size` bytes from its beginning.
+    pub fn read(reader: impl Read, size: u64) -> Result<Header, GgufError> {
+        let mut source = Source { reader, position: 0, size };
+        if size < 4 || source.array::<4>("the magic number")? != *b"GGUF" {
+            return Err(GgufError::NotGguf);
+        }
+        match source.u32("the version")? {
+            2 | 3 => {}
+            other => return Err(GgufError::Version(other)),
+        }
+        let tensor_count = source.u64("the number of tensors")?;
+        let value_count = source.u64("the number of values")?;
+        source.fits("the list of values", value_count, 8 + 4 + 1)?;
+        let mut values = HashMap::new();
+        for _ in 0..value_count {
+            let key = source.string("a key")?;
+            let value = source.value(&key)?;
+            values.insert(key, value);
+        }
+        source.fits("the list of tensors", tensor_count, 8 + 4 + 4 + 8)?;
+        let mut tensors = HashMap::new();
+        for _ in 0..tensor_count {
+            let name = source.string("a tensor's name")?;
+            let tensor = source.tensor(&name)?;
+            tensors.insert(name, tensor);
+        }
+        let mut header = Header { values, tensors, data: 0 };
+        let alignment = header.unsigned("general.alignment")?.unwrap_or(32);
+        if !alignment.is_power_of_two() || alignment > 1 << 20 {
+            return Err(GgufError::Alignment(alignment));
+        }
+        header.data = source.position.next_multiple_of(alignment);
+        header.tensors_fit(size)?;
+        Ok(header)
+    }
+
+    /// A text, if the file has one of that key.
+    pub fn text(&self, key: &str) -> Result<Option<&str>, GgufError> {
+        self.get(key, "a text", |value| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// An integer that is not negative.
+    pub fn unsigned(&self, key: &str) -> Result<Option<u64>, GgufError> {
+        self.get(key, "a whole number from 0", |value| match value {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// A number with a fraction.
+    pub fn float(&self, key: &str) -> Result<Option<f64>, GgufError> {
+        self.get(key, "a number", |value| match value {
+            Value::Float(number) => Some(*number),
+            _ => None,
+        })
+    }
+
+    /// Yes or no.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, GgufError> {
+        self.get(key, "true or false", |value| match value {
+            Value::Flag(flag) => Some(*flag),
+            _ => None,
+        })
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, key: &str) -> Result<Option<&[String]>, GgufError> {
+        self.get(key, "a list of texts", |value| match value {
+            Value::Texts(texts) => Some(texts.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// A list of integers.
+    pub fn integers(&self, key: &str) -> Result<Option<&[i64]>, GgufError> {
+        self.get(key, "a list of whole numbers", |value| match value {
+            Value::Integers(integers) => Some(integers.as_slice()),
+            _ => None,
+        })
+    }
+
+    fn get<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        cast: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, GgufError> {
+        let wrong = || GgufError::Type { key: key.to_owned(), expected };
+        self.values.get(key).map(|value| cast(value).ok_or_else(wrong)).transpose()
+    }
+
+    fn tensors_fit(&self, size: u64) -> Result<(), GgufError> {
+        let left = size.saturating_sub(self.data);
+        for (name, tensor) in &self.tensors {
+            // A type that is not known here is no error yet: perhaps nobody needs the tensor.
+            let Some(kind) = dtype(tensor.kind) else { continue };
+            let needed = tensor.size(kind).and_then(|bytes| tensor.offset.checked_add(bytes));
+            match needed {
+                None => return Err(GgufError::Shape { name: shown(name) }),
+                Some(needed) if needed > left => {
+                    return Err(GgufError::Truncated {
+                        what: format!("up to tensor {}, the data", shown(name)),
+                        needed,
+                        left,
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tensor {
+    /// Its bytes in the file, if its rows are whole blocks and the number can be computed.
+    pub fn size(&self, kind: GgmlDType) -> Option<u64> {
+        let elements = self.dimensions.iter().try_fold(1, |product: u64, dimension| product.checked_mul(*dimension))?;
+        let block = kind.block_size() as u64;
+        let whole = self.dimensions.first().copied().unwrap_or(1).is_multiple_of(block);
+        if whole { (elements / block).checked_mul(kind.type_size() as u64) } else { None }
+    }
+}
+
+/// A text out of a file, made fit for a sentence: whatever it was, it is short and can be printed.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let plain: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() { plain + "..." } else { plain }
+}
+
+/// The element type that a number in a file names, if it can be computed with.
+pub fn dtype(kind: u32) -> Option<GgmlDType> {
+    Some(match kind {
+        0 => GgmlDType::F32,
+        1 => GgmlDType::F16,
+        2 => GgmlDType::Q4_0,
+        3 => GgmlDType::Q4_1,
+        6 => GgmlDType::Q5_0,
+        7 => GgmlDType::Q5_1,
+        8 => GgmlDType::Q8_0,
+        10 => GgmlDType::Q2K,
+        11 => GgmlDType::Q3K,
+        12 => GgmlDType::Q4K,
+        13 => GgmlDType::Q5K,
+        14 => GgmlDType::Q6K,
+        30 => GgmlDType::BF16,
+        _ => return None,
+    })
+}
+
+/// A value of the metadata.
+#[derive(Debug)]
+enum Value {
+    Integer(i128),
+    Float(f64),
+    Flag(bool),
+    Text(String),
+    Texts(Vec<String>),
+    Integers(Vec<i64>),
+    /// A list of something else, which was skipped.
+    Skipped,
+}
+
+const TEXT: u32 = 8;
+const LIST: u32 = 9;
+/// Lists may hold lists; nobody writes more levels than this.
+const DEEPEST_LIST: u32 = 4;
+
+/// A file that is read from its beginning to its end, and says what does not fit into it.
+struct Source<R> {
+    reader: R,
+    position: u64,
+    size: u64,
+}
+
+impl<R: Read> Source<R> {
+    /// Refuses `count` things of at least `each` bytes if they cannot be there.
+    fn fits(&self, what: &str, count: u64, each: u64) -> Result<(), GgufError> {
+        let left = self.size.saturating_sub(self.position);
+        let needed = count.saturating_mul(each);
+        if needed > left {
+            return Err(GgufError::Truncated { what: shown(what), needed, left });
+        }
+        Ok(())
+    }
+
+    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
+        self.fits(what, N as u64, 1)?;
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes).map_err(GgufError::Read)?;
+        self.position += N as u64;
+        Ok(bytes)
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+
+    fn string(&mut self, what: &str) -> Result<String, GgufError> {
+        let length = self.u64(what)?;
+        self.fits(what, length, 1)?;
+        let mut bytes = Vec::new();
+        let read = self.reader.by_ref().take(length).read_to_end(&mut bytes).map_err(GgufError::Read)?;
+        self.position += read as u64;
+        if read as u64 != length {
+            return Err(GgufError::Truncated { what: shown(what), needed: length, left: read as u64 });
+        }
+        // The text should be UTF-8 and without a zero at its end; files in use are not always so.
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.trim_end_matches('\0').to_owned())
+    }
+
+    fn value(&mut self, key: &str) -> Result<Value, GgufError> {
+        match self.u32(key)? {
+            TEXT => self.string(key).map(Value::Text),
+            LIST => self.list(key, DEEPEST_LIST),
+            kind => self.scalar(key, kind),
+        }
+    }
+
+    fn scalar(&mut self, key: &str, kind: u32) -> Result<Value, GgufError> {
+        Ok(match kind {
+            0 => Value::Integer(self.array(key).map(u8::from_le_bytes)?.into()),
+            1 => Value::Integer(self.array(key).map(i8::from_le_bytes)?.into()),
+            2 => Value::Integer(self.array(key).map(u16::from_le_bytes)?.into()),
+            3 => Value::Integer(self.array(key).map(i16::from_le_bytes)?.into()),
+            4 => Value::Integer(self.array(key).map(u32::from_le_bytes)?.into()),
+            5 => Value::Integer(self.array(key).map(i32::from_le_bytes)?.into()),
+            6 => Value::Float(self.array(key).map(f32::from_le_bytes)?.into()),
+            7 => Value::Flag(self.array::<1>(key)? != [0]),
+            10 => Value::Integer(self.array(key).map(u64::from_le_bytes)?.into()),
+            11 => Value::Integer(self.array(key).map(i64::from_le_bytes)?.into()),
+            12 => Value::Float(self.array(key).map(f64::from_le_bytes)?),
+            _ => return Err(GgufError::Form { key: shown(key) }),
+        })
+    }
+
+    fn list(&mut self, key: &str, deepest: u32) -> Result<Value, GgufError> {
+        let kind = self.u32(key)?;
+        let count = self.u64(key)?;
+        let least = match kind {
+            0 | 1 | 7 => 1,
+            2 | 3 => 2,
+            4..=6 => 4,
+            TEXT | 10..=12 => 8,
+            LIST if deepest > 0 => 12,
+            _ => return Err(GgufError::Form { key: shown(key) }),
+        };
+        self.fits(key, count, least)?;
+        let mut texts = Vec::new();
+        let mut integers = Vec::new();
+        for _ in 0..count {
+            match kind {
+                TEXT => texts.push(self.string(key)?),
+                LIST => drop(self.list(key, deepest - 1)?),
+                // Of the lists of numbers only small ones are ever asked for; the elements of others are not worth 8 bytes.
+                4 | 5 => match self.scalar(key, kind)? {
+                    Value::Integer(number) => integers.extend(i64::try_from(number)),
+                    _ => return Err(GgufError::Form { key: shown(key) }),
+                },
+                _ => drop(self.scalar(key, kind)?),
+            }
+        }
+        Ok(match kind {
+            TEXT => Value::Texts(texts),
+            4 | 5 => Value::Integers(integers),
+            _ => Value::Skipped,
+        })
+    }
+
+    fn tensor(&mut self, name: &str) -> Result<Tensor, GgufError> {
+        const MOST_DIMENSIONS: u32 = 4;
+        let count = self.u32(name)?;
+        if count > MOST_DIMENSIONS {
+            return Err(GgufError::Shape { name: shown(name) });
+        }
+        let dimensions = (0..count).map(|_| self.u64(name)).collect::<Result<_, _>>()?;
+        Ok(Tensor { dimensions, kind: self.u32(name)?, offset: self.u64(name)? })
+    }
+}
+
+/// Writes files for tests.
+#[cfg(test)]
+pub(crate) mod build {
+    use super::{GgufError, Header};
+    use std::collections::BTreeMap;
+
+    /// A file in the making.
+    #[derive(Clone, Default)]
+    pub(crate) struct Gguf {
+        values: BTreeMap<String, Vec<u8>>,
+        tensors: Vec<Vec<u8>>,
+    }
+
+    pub(crate) fn string(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    impl Gguf {
+        pub(crate) fn new() -> Gguf {
+            Gguf::default()
+        }
+
+        /// A value of the type that the number names, or another one for the same key.
+        pub(crate) fn value(mut self, key: &str, kind: u32, bytes: &[u8]) -> Gguf {
+            self.values.insert(key.to_owned(), [&kind.to_le_bytes(), bytes].concat());
+            self
+        }
+
+        pub(crate) fn without(mut self, key: &str) -> Gguf {
+            assert!(self.values.remove(key).is_some());
+            self
+        }
+
+        pub(crate) fn text(self, key: &str, text: &str) -> Gguf {
+            self.value(key, 8, &string(text))
+        }
+
+        pub(crate) fn unsigned(self, key: &str, number: u32) -> Gguf {
+            self.value(key, 4, &number.to_le_bytes())
+        }
+
+        pub(crate) fn float(self, key: &str, number: f32) -> Gguf {
+            self.value(key, 6, &number.to_le_bytes())
+        }
+
+        pub(crate) fn flag(self, key: &str, flag: bool) -> Gguf {
+            self.value(key, 7, &[flag.into()])
+        }
+
+        pub(crate) fn texts(self, key: &str, texts: &[&str]) -> Gguf {
+            let elements: Vec<u8> = texts.iter().flat_map(|text| string(text)).collect();
+            self.list(key, 8, texts.len() as u64, &elements)
+        }
+
+        pub(crate) fn integers(self, key: &str, integers: &[i32]) -> Gguf {
+            let elements: Vec<u8> = integers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            self.list(key, 5, integers.len() as u64, &elements)
+        }
+
+        pub(crate) fn list(self, key: &str, kind: u32, count: u64, elements: &[u8]) -> Gguf {
+            self.value(key, 9, &[&kind.to_le_bytes()[..], &count.to_le_bytes(), elements].concat())
+        }
+
+        pub(crate) fn tensor(mut self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Gguf {
+            let mut bytes = string(name);
+            bytes.extend((dimensions.len() as u32).to_le_bytes());
+            bytes.extend(dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+            self.tensors.push(bytes);
+            self
+        }
+
+        /// The file, with `data` bytes of tensors.
+        pub(crate) fn bytes(&self, data: usize) -> Vec<u8> {
+            let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+            bytes.extend((self.tensors.len() as u64).to_le_bytes());
+            bytes.extend((self.values.len() as u64).to_le_bytes());
+            for (key, value) in &self.values {
+                bytes.extend(string(key));
+                bytes.extend(value);
+            }
+            bytes.extend(self.tensors.concat());
+            bytes.resize(bytes.len().next_multiple_of(32) + data, 0);
+            bytes
+        }
+
+        pub(crate) fn header(&self) -> Result<Header, GgufError> {
+            read(&self.bytes(0))
+        }
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Result<Header, GgufError> {
+        Header::read(bytes, bytes.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        build::{Gguf, read, string},
+        *,
+    };
+
+    fn refused(result: Result<Header, GgufError>) -> String {
+        crate::chain(&result.err().unwrap())
+    }
+
+    #[test]
+    fn values_and_tensors_are_read() {
+        let file = Gguf::new()
+            .text("text", "hello\0")
+            .value("byte", 1, &[0xFF])
+            .value("large", 10, &u64::MAX.to_le_bytes())
+            .float("float", 0.5)
+            .flag("flag", true)
+            .texts("texts", &["a", ""])
+            .integers("integers", &[1, -2])
+            .list("lists", 9, 2, &[[8, 0, 0, 0].as_slice(), &1_u64.to_le_bytes(), &string("x"), &[0; 12]].concat())
+            .unsigned("general.alignment", 64)
+            .tensor("one", &[32, 2], 8, 64);
+        let header = read(&file.bytes(1000)).unwrap();
+        assert_eq!(header.text("text").unwrap(), Some("hello"));
+        assert_eq!(header.unsigned("large").unwrap(), Some(u64::MAX));
+        assert_eq!(header.float("float").unwrap(), Some(0.5));
+        assert_eq!(header.flag("flag").unwrap(), Some(true));
+        assert_eq!(header.texts("texts").unwrap(), Some(&["a".to_owned(), String::new()][..]));
+        assert_eq!(header.integers("integers").unwrap(), Some(&[1, -2][..]));
+        assert_eq!(header.text("nothing").unwrap(), None);
+        let tensor = Tensor { dimensions: vec![32, 2], kind: 8, offset: 64 };
+        assert_eq!(header.tensors["one"], tensor);
+        assert_eq!(tensor.size(GgmlDType::Q8_0), Some(68));
+        assert_eq!(header.data % 64, 0);
+        let wrong = |error: GgufError| error.to_string();
+        assert_eq!(wrong(header.text("float").unwrap_err()), "its float is not a text");
+        assert_eq!(wrong(header.unsigned("byte").unwrap_err()), "its byte is not a whole number from 0");
+        assert_eq!(wrong(header.texts("lists").unwrap_err()), "its lists is not a list of texts");
+    }
+
+    #[test]
+    fn what_is_no_gguf_is_called_that() {
+        assert_eq!(refused(read(b"")), "it is not a GGUF file");
+        assert_eq!(refused(read(b"<!DOCTYPE html>")), "it is not a GGUF file");
+        assert_eq!(refused(read(b"GGUF\x01\0\0\0")), "it is GGUF version 1, and only 2 and 3 can be read");
+        assert_eq!(refused(read(b"GGUF\x03")), "it is truncated: the version needs 4 bytes, and 1 are left");
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_truncated() {
+        let file = Gguf::new().text("key", "value").integers("list", &[1, 2]).tensor("tensor", &[32], 0, 0);
+        let bytes = file.bytes(128);
+        assert!(read(&bytes).is_ok());
+        for length in 4..bytes.len() {
+            let error = refused(read(&bytes[..length]));
+            assert!(error.starts_with("it is truncated: "), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_count_is_believed() {
+        let mut tensors = Gguf::new().bytes(0);
+        tensors[8..16].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+        assert!(refused(read(&tensors)).starts_with("it is truncated: the list of tensors needs 1"));
+        let mut values = Gguf::new().bytes(0);
+        values[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(refused(read(&values)).starts_with("it is truncated: the list of values needs 1"));
+        for kind in [0, 1, 2, 5, 7, 8, 9, 11] {
+            let list = Gguf::new().list("list", kind, 1 << 60, &[]).header();
+            assert!(refused(list).starts_with("it is truncated: list needs "), "{kind}");
+        }
+        let text = Gguf::new().value("text", 8, &(1_u64 << 40).to_le_bytes()).header();
+        assert!(refused(text).starts_with("it is truncated: text needs 1099511627776 bytes, and "));
+    }
+
+    #[test]
+    fn whatever_a_file_says_is_fit_for_a_sentence() {
+        let name = format!("a\n\u{1b}[31m{}", "x".repeat(1 << 20));
+        let error = refused(Gguf::new().value(&name, 13, &[]).header());
+        let shown = format!("a\\n\\u{{1b}}[31m{}...", "x".repeat(57));
+        assert_eq!(error, format!("the value of {shown} has a form that GGUF does not have"));
+    }
+
+    #[test]
+    fn lists_of_lists_of_lists_come_to_an_end() {
+        let mut value = Vec::new();
+        for _ in 0..10_000 {
+            value.extend(9_u32.to_le_bytes());
+            value.extend(1_u64.to_le_bytes());
+        }
+        let deep = Gguf::new().value("deep", 9, &value).header();
+        assert_eq!(refused(deep), "the value of deep has a form that GGUF does not have");
+        let unknown = Gguf::new().value("odd", 13, &[0; 8]).header();
+        assert_eq!(refused(unknown), "the value of odd has a form that GGUF does not have");
+    }
+
+    #[test]
+    fn an_alignment_that_is_none_is_refused() {
+        for alignment in [0, 3, 33, 1 << 31] {
+            let error = refused(Gguf::new().unsigned("general.alignment", alignment).header());
+            assert_eq!(error, format!("its alignment is {alignment}, which is no power of two"));
+        }
+    }
+
+    #[test]
+    fn a_tensor_lies_in_the_file() {
+        let sized = |dimensions: &[u64], kind, offset| {
+            read(&Gguf::new().tensor("t", dimensions, kind, offset).bytes(256)).map(drop)
+        };
+        assert!(sized(&[64], 0, 0).is_ok());
+        let error = crate::chain(&sized(&[64], 0, 32).unwrap_err());
+        assert_eq!(error, "it is truncated: up to tensor t, the data needs 288 bytes, and 256 are left");
+        for (dimensions, offset) in [
+            (&[1 << 32, 1 << 32][..], 0),
+            (&[u64::MAX][..], 0),
+            (&[u64::MAX / 2, 3][..], 0),
+            (&[64][..], u64::MAX),
+            (&[1; 5][..], 0),
+        ] {
+            let error = crate::chain(&sized(dimensions, 0, offset).unwrap_err());
+            assert_eq!(error, "its tensor t has an impossible shape", "{dimensions:?}");
+        }
+        // A row of a third of a block.
+        assert_eq!(crate::chain(&sized(&[12, 8], 8, 0).unwrap_err()), "its tensor t has an impossible shape");
+        // Of a type that is not known here nobody can say how long it is.
+        assert!(sized(&[u64::MAX, 2], 99, 0).is_ok());
+    }
+}

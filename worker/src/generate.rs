@@ -1,0 +1,197 @@
+//! The life of one job: its prompt through the model, then one token after another until something ends the answer.
+//!
+//! A job that a dead worker left goes the same way: the same chunks of the prompt, then the ids that were generated already, one by
+//! one through the model, as they were the first time. Only then are the bits, and with them the next ids, the same. What it does
+//! not do: decide what a failure means, keep anything for the next job, or wait for whoever reads its messages.
+use crate::{chain, engine::Model, sampling::Sampler, text::TextStream, vocabulary::Vocabulary};
+use ipc::{FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, TokenCounts, board::Phase};
+use std::{mem, ops::ControlFlow};
+
+/// What a running job reports, and where it learns that it must stop.
+pub trait Progress {
+    /// It does something else now.
+    fn phase(&self, phase: Phase);
+    /// So many of the prompt's tokens are done.
+    fn prompt(&self, done: u64, total: u64);
+    /// The answer has so many tokens now.
+    fn generated(&self, count: u64);
+    /// One more step is done.
+    fn tick(&self);
+    /// Whether this request must stop.
+    fn stop_requested(&self, request: RequestId) -> bool;
+}
+
+/// Serves one job to its end and hands over what the supervisor must be told: the prompt's ids if it was fresh, each token, and one
+/// end. It returns early, without an end, when `emit` breaks. The model has forgotten the text when it returns.
+pub fn run(model: &mut Model, job: &Job, progress: &dyn Progress, emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>) {
+    let request = job.request;
+    let end = match serve(model, job, progress, emit) {
+        Ok(Answered { text, finish, counts }) => Some(FromWorker::Done { request, text, finish, counts }),
+        Err(Ended::Failed(kind, message)) => Some(FromWorker::Failed { request, kind, message }),
+        Err(Ended::Unheard) => None,
+    };
+    model.engine.reset();
+    if let Some(end) = end {
+        // It was the last message: whether anybody heard it makes no difference here.
+        let _heard = emit(end);
+    }
+}
+
+/// How an answer was completed.
+struct Answered {
+    text: String,
+    finish: FinishReason,
+    counts: TokenCounts,
+}
+
+/// Why there is no complete answer.
+enum Ended {
+    Failed(FailureKind, String),
+    /// Nobody hears the messages any more.
+    Unheard,
+}
+
+impl Ended {
+    fn engine(error: &dyn std::error::Error) -> Ended {
+        Ended::Failed(FailureKind::Engine, chain(error))
+    }
+
+    fn bad_request(message: impl Into<String>) -> Ended {
+        Ended::Failed(FailureKind::BadRequest, message.into())
+    }
+}
+
+fn serve(
+    model: &mut Model,
+    job: &Job,
+    progress: &dyn Progress,
+    emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>,
+) -> Result<Answered, Ended> {
+    let mut emit = |message| match emit(message) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Ended::Unheard),
+    };
+    let go_on = || {
+        if progress.stop_requested(job.request) {
+            return Err(Ended::Failed(FailureKind::Cancelled, "the request was cancelled".to_owned()));
+        }
+        Ok(())
+    };
+    let request = job.request;
+
+    progress.phase(Phase::Prompt);
+    let prompt = prompt_ids(model, job)?;
+    let room = check(model, job, &prompt)?;
+    if let JobPrompt::Fresh(_) = job.prompt {
+        emit(FromWorker::Prompt { request, ids: prompt.clone() })?;
+    }
+    let limit = job.max_tokens.map_or(room, |most| room.min(most as usize));
+
+    let Model { engine, vocabulary, .. } = model;
+    let total = prompt.len();
+    engine.begin(total);
+    progress.prompt(0, total as u64);
+    let mut logits: &[f32] = &[];
+    let mut done = 0;
+    for chunk in prompt.chunks(job.chunk as usize) {
+        go_on()?;
+        logits = engine.forward(chunk, done).map_err(|error| Ended::engine(&error))?;
+        done += chunk.len();
+        progress.prompt(done as u64, total as u64);
+        progress.tick();
+    }
+
+    let mut sampler = Sampler::new(&job.sampling, job.seed);
+    let mut stream = TextStream::new(&job.stop, job.delivered);
+    let mut answer: Vec<u32> = Vec::new();
+    // Text that no message has carried yet.
+    let mut text = String::new();
+    progress.phase(if job.generated.is_empty() { Phase::Decode } else { Phase::Replay });
+    let finish = loop {
+        let index = answer.len();
+        let replayed = job.generated.get(index).copied();
+        if index > 0 && index == job.generated.len() {
+            progress.phase(Phase::Decode);
+        }
+        let id = match replayed {
+            Some(id) => id,
+            None => sampler.sample(logits, index as u32, &prompt, &answer).map_err(|error| Ended::engine(&error))?,
+        };
+        if vocabulary.is_end(id) && !job.ignore_end {
+            break FinishReason::Stop;
+        }
+        answer.push(id);
+        text.push_str(&stream.push(vocabulary.bytes(id).unwrap_or_default()));
+        progress.generated(answer.len() as u64);
+        if replayed.is_none() {
+            emit(FromWorker::Token { request, index: index as u32, id, text: mem::take(&mut text) })?;
+        }
+        if stream.stopped() {
+            break FinishReason::Stop;
+        }
+        if answer.len() >= limit {
+            break FinishReason::Length;
+        }
+        go_on()?;
+        // The last token of an answer is never fed: nothing asks what would come after it.
+        logits = engine.forward(&[id], total + index).map_err(|error| Ended::engine(&error))?;
+        progress.tick();
+    };
+    text.push_str(&stream.finish());
+    let counts = TokenCounts { prompt: total as u32, completion: answer.len() as u32 };
+    Ok(Answered { text, finish, counts })
+}
+
+/// The prompt's ids, as they were fixed or as they are now.
+fn prompt_ids(model: &Model, job: &Job) -> Result<Vec<u32>, Ended> {
+    let rendered;
+    let text = match &job.prompt {
+        JobPrompt::Ids(ids) => return Ok(ids.clone()),
+        JobPrompt::Fresh(Prompt::Raw(text)) => text,
+        JobPrompt::Fresh(Prompt::Chat(messages)) => {
+            let Some(chat) = &model.chat else {
+                return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
+            };
+            rendered = chat.render(messages).map_err(|error| Ended::bad_request(chain(&error)))?;
+            &rendered
+        }
+    };
+    // Whatever the text is, it has this many tokens at least: a text that is much too long need not be tokenised to know that.
+    let least = text.len() / model.vocabulary.longest();
+    if least >= model.context {
+        return Err(too_long(format!("at least {least}"), model.context));
+    }
+    model.vocabulary.encode(text, true).map_err(|error| Ended::bad_request(chain(&error)))
+}
+
+/// Refuses what cannot be served, and returns how many tokens the answer may have.
+fn check(model: &Model, job: &Job, prompt: &[u32]) -> Result<usize, Ended> {
+    if prompt.is_empty() {
+        return Err(Ended::bad_request("the prompt has no tokens"));
+    }
+    if job.chunk == 0 {
+        return Err(Ended::bad_request("a prompt cannot be read in chunks of no tokens"));
+    }
+    known(&model.vocabulary, prompt)?;
+    known(&model.vocabulary, &job.generated)?;
+    match model.context.checked_sub(prompt.len()) {
+        None | Some(0) => Err(too_long(prompt.len().to_string(), model.context)),
+        Some(room) => Ok(room),
+    }
+}
+
+fn known(vocabulary: &Vocabulary, ids: &[u32]) -> Result<(), Ended> {
+    match ids.iter().find(|id| **id as usize >= vocabulary.len()) {
+        Some(id) => {
+            let most = vocabulary.len();
+            Err(Ended::bad_request(format!("there is no token {id}: the vocabulary has {most} tokens")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn too_long(tokens: String, context: usize) -> Ended {
+    let most = context.saturating_sub(1);
+    let message = format!("the prompt has {tokens} tokens, but a context of {context} leaves room for {most} at most");
+    Ended::Failed(FailureKind::TooLong, message)
+}

@@ -1,0 +1,49 @@
+//! What runs in the processes that hold a model: the template that loads it once and forks, the workers, and the model itself.
+//!
+//! The model side knows nothing of processes: [`engine`] computes logits, [`vocabulary`] and [`chat`] turn what a client sent
+//! into token ids, [`sampling`] chooses the next id, [`text`] turns ids' bytes back into text that can be sent, and
+//! [`generate`] is the life of one job made of these. It must stay single-threaded until a template has forked, and it
+//! is deterministic: the same job gives the same ids and the same text, also when a worker takes it over half done.
+#![deny(unsafe_code)]
+
+pub mod chat;
+pub mod engine;
+pub mod generate;
+pub mod sampling;
+pub mod serve;
+pub mod sys;
+pub mod template;
+pub mod text;
+pub mod vocabulary;
+
+/// An error and its causes in one line: `a: b: c`. Of each only the first line counts: candle's errors may carry a backtrace behind it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let lines = causes.map(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
+    lines.collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error, fmt, io};
+
+    #[derive(Debug)]
+    struct Outer(io::Error);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer\nbacktrace:\n  0: main")
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_in_one_line() {
+        assert_eq!(super::chain(&Outer(io::Error::other("inner\nmore"))), "outer: inner");
+    }
+}
