@@ -1,35 +1,39 @@
 //! What the supervisor decides, with no I/O, no clock, no threads and no logging in it.
 //!
 //! The shell tells the core what has happened ([`Core::handle`]) and what time it is ([`Core::handle_timeout`], when
-//! [`Core::next_deadline`] has come), and then does what [`Core::poll_effect`] says. The same calls with the same seed give the same
-//! effects, so that `simulation.rs` can try ten thousand lives of a supervisor in seconds.
+//! [`Core::next_deadline`] has come), and then does what [`Core::poll_effect`] says. The same calls with the same seed
+//! give the same effects, so that `simulation.rs` can try ten thousand lives of a supervisor in seconds.
 //!
 //! ```text
 //!                   Event                                             Effect
-//! sockets, pids ────────────▶ Core ─▶ Pool ─▶ Queue                ────────────▶ sockets, signals
-//! clock         ── now ─────▶           ├──▶ Template ─ Load, KillTemplate
-//!                                       └──▶ Slot ─▶ Worker ─ Fork, Dispatch, StopRequest, Terminate, Kill
-//!                             Context: limits, requests ─ Finish; poison, random
+//! sockets, pids -----------> Core --> Pool --> Queue                -----------> sockets, signals
+//! clock         ----now---->           |-----> Template: Load, KillTemplate
+//!                                      '-----> Slot --> Worker: Fork, Dispatch, StopRequest, Terminate, Kill
+//!                            Context: limits, requests, poison, random: Finish
 //! ```
 //!
-//! The states of a worker and what each event does to them are the table in `worker.rs`; those of a template the one in `template.rs`.
+//! The states of a worker and what each event does to them are the table in `worker.rs`; those of a template the one in
+//! `template.rs`.
 //!
 //! # What the shell must keep to
 //!
-//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked` before what the worker itself
-//!   says. Events of different processes may come in any order.
-//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the core has asked for and that was not
-//!   reported by then is never spoken of again; if it was half made, it is the shell's to end.
-//! * Whatever the core killed or terminated, whether forked or still to be, ends with `Exited`, `ForkFailed` or its template's
-//!   `TemplateExited`.
+//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked` before what the
+//!   worker itself says. Events of different processes may come in any order.
+//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the core has asked for and
+//!   that was not reported by then is never spoken of again; if it was half made, it is the shell's to end.
+//! * Whatever the core killed or terminated, whether forked or still to be, ends with `Exited`, `ForkFailed` or its
+//!   template's `TemplateExited`.
+//! * Boards are looked at more often than a worker may be without progress, and before each `handle_timeout`: a slow
+//!   worker of which nothing is told is taken for a stuck one.
 //! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
 //!
-//! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds two requests;
-//! no request is given to a worker that is not ready, not serving, or ending; a slot has at most two processes, and their lives have
-//! ascending numbers; a request is replayed only after its dead worker's exit; no request waits beside an idle worker; the queue
-//! keeps its bound; nothing is forked from a template that is not warm; nothing is asked of a process that has ended; handling
-//! a deadline leaves only later ones; when the world behaves again, every request ends, every slot becomes idle, and no deadline is
-//! left; after shutdown there is exactly one [`Effect::Halt`], with nothing left.
+//! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds
+//! two requests; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
+//! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
+//! request waits beside an idle worker; the queue keeps its bound; nothing is forked from a template that is not warm;
+//! nothing is asked of a process that has ended; handling a deadline leaves only later ones; when the world behaves
+//! again, every request ends, every slot becomes idle, and no deadline is left; after shutdown there is exactly one
+//! [`Effect::Halt`], with nothing left.
 mod context;
 mod deadline;
 mod event;
@@ -76,7 +80,8 @@ enum Phase {
 }
 
 impl Core {
-    /// A core at the beginning of time, where every pool's template begins to load. The same seed gives the same back-offs.
+    /// A core at the beginning of time, where every pool's template begins to load. The same seed gives the same
+    /// back-offs.
     pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Core {
         let mut context = Context::new(limits, seed);
         let pools = pools.into_iter().enumerate();

@@ -242,6 +242,8 @@ impl Shell {
     }
 
     fn time_out(&mut self) {
+        // Who has moved since the last look is not stuck.
+        self.observe();
         self.core.handle_timeout(self.now());
         self.settle();
     }

@@ -1,8 +1,9 @@
 //! One model: its template, its slots and its queue.
 //!
-//! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from the state that the pool is
-//! in: dispatch, fork, load, end. So nothing that follows can be forgotten on one of many paths. What time brings is in
-//! `deadline.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in `template.rs`.
+//! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from the state that the
+//! pool is in: dispatch, fork, load, end. So nothing that follows can be forgotten on one of many paths. What time
+//! brings is in `deadline.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
+//! `template.rs`.
 use super::context::{Aftermath, Context, Place, Request};
 use super::event::{Effect, Event, Outcome, PoolId, PoolLimits, WorkerId};
 use super::queue::Queue;
@@ -32,7 +33,8 @@ impl Pool {
         Pool { id, limits, template, slots, queue: Queue::default(), early_deaths: Restart::default() }
     }
 
-    /// Takes in what has happened to this pool. What is said of a process that has ended already, or never was, changes nothing.
+    /// Takes in what has happened to this pool. What is said of a process that has ended already, or never was, changes
+    /// nothing.
     pub(super) fn handle(&mut self, event: Event, context: &mut Context) {
         let limits = self.limits;
         match event {
@@ -113,7 +115,8 @@ impl Pool {
         self.template.is_warm() && self.has_use(context)
     }
 
-    /// Whether workers that wait have something to wait for: always, until the supervisor stops; then only requests that wait.
+    /// Whether workers that wait have something to wait for: always, until the supervisor stops; then only requests
+    /// that wait.
     pub(super) fn has_use(&self, context: &Context) -> bool {
         !context.closing || !self.queue.is_empty() || self.workers().any(|worker| worker.replay().is_some())
     }

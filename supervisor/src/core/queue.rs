@@ -1,6 +1,7 @@
 //! The requests of one pool that wait for a worker, first come first served; those whose worker has died go first.
 //!
-//! The queue has no bound of its own: the pool asks for the number of waiters that the bound is about before it lets one in.
+//! The queue has no bound of its own: the pool asks for the number of waiters that the bound is about before it lets
+//! one in.
 use ipc::RequestId;
 use std::collections::VecDeque;
 

@@ -23,8 +23,8 @@ pub(super) enum Verdict {
 }
 
 impl Restart {
-    /// Records a failure. The first in a row costs nothing, each further one doubles the wait, and the last one that the limits
-    /// allow parks. After that the next failure parks again, unless a success came first.
+    /// Records a failure. The first in a row costs nothing, each further one doubles the wait, and the last one that
+    /// the limits allow parks. After that the next failure parks again, unless a success came first.
     pub(super) fn failed(&mut self, limits: &Limits, now: Time, random: &mut Random) -> Verdict {
         self.in_a_row += 1;
         if self.in_a_row >= limits.crash_loop {

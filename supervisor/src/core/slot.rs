@@ -55,12 +55,10 @@ impl Slot {
         self.spare.take_if(|worker| worker.id.life.generation == generation)
     }
 
-    /// Removes the workers that were never forked.
+    /// Removes the worker that was never forked, if there is one. A serving worker that was not has no spare.
     pub(super) fn remove_asked(&mut self) {
+        self.serving.take_if(|worker| worker.is_asked());
         self.spare.take_if(|worker| worker.is_asked());
-        if self.serving.take_if(|worker| worker.is_asked()).is_some() {
-            self.serving = self.spare.take();
-        }
     }
 
     /// Whether a worker should be forked for it, once its back-off is over.

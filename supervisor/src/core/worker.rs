@@ -1,7 +1,7 @@
 //! One worker process, from the wish to have it forked to its end: one life of a slot.
 //!
-//! This file owns what a worker's state makes of each event. It does not know whether the worker serves its slot or stands by
-//! for it (`slot.rs`), and hands what its end leaves to do to the pool (`pool.rs`).
+//! This file owns what a worker's state makes of each event. It does not know whether the worker serves its slot or
+//! stands by for it (`slot.rs`), and hands what its end leaves to do to the pool (`pool.rs`).
 //!
 //! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | stop at once |
 //! |---|---|---|---|---|---|---|---|---|---|---|
@@ -13,10 +13,10 @@
 //! | Terminating | - | - | - | Kill | - | . | . | Kill | - | Kill |
 //! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | forget the aftermath |
 //!
-//! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating (Terminate), or leaves the
-//! state as it is. "Early death" counts towards the pool's back-off, "count" to the request, nothing else counts. `Forked` is only
-//! noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and ignored otherwise. When the template has exited,
-//! the workers that it had not forked are dropped: they never were.
+//! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating
+//! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to the request,
+//! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
+//! ignored otherwise. When the template has exited, the workers that it had not forked are dropped: they never were.
 use super::context::{Aftermath, Context};
 use super::event::{Effect, Isolation, KillReason, Outcome, PoolLimits, Time, WorkerId};
 use ipc::RequestId;
@@ -110,10 +110,8 @@ impl Worker {
 
     /// The open request that awaits its exit to be replayed.
     pub(super) fn replay(&self) -> Option<RequestId> {
-        match self.state {
-            State::Dying { aftermath: Aftermath::Replay(request) } => Some(request),
-            _ => None,
-        }
+        let State::Dying { aftermath: Aftermath::Replay(request) } = self.state else { return None };
+        Some(request)
     }
 
     pub(super) fn forked(&mut self) {

@@ -1,0 +1,205 @@
+//! What the core may ask for, and when.
+use super::super::super::event::{Effect, Event, Isolation, KillReason, Outcome, TemplateId, Time, WorkerId};
+use super::super::super::{Core, TemplateState};
+use super::{Rules, Template, Worker};
+use ipc::RequestId;
+
+impl Rules {
+    /// Records and checks what the core asks for.
+    pub(in super::super) fn effect(&mut self, effect: Effect, core: &Core) {
+        let is_refusal = matches!(effect, Effect::Finish { outcome: Outcome::ShuttingDown, .. });
+        assert!(self.halts == 0 || is_refusal, "after the halt: {effect:?}");
+        let now = self.now;
+        match effect {
+            Effect::Load(id) => {
+                let pool = &mut self.pools[id.pool.0];
+                assert!(pool.template.is_none(), "two templates");
+                assert_eq!(id.generation, pool.loaded + 1);
+                pool.loaded = id.generation;
+                pool.template = Some(Template {
+                    id,
+                    since: now,
+                    is_ready: false,
+                    has_failed: false,
+                    is_killed: false,
+                    is_expected_to_exit: false,
+                });
+            }
+            Effect::KillTemplate(id) => self.template_killed(id, core),
+            Effect::Fork { template, worker } => self.forks(template, worker, core),
+            Effect::Dispatch { to, request, attempt } => self.dispatched(to, request, attempt),
+            Effect::StopRequest { worker, request } => {
+                assert_eq!(self.pools[worker.pool.0].limits.isolation, Isolation::Worker);
+                let worker = self.worker(worker);
+                assert_eq!((worker.request, worker.killed), (Some(request), None));
+                worker.stops = Some(now);
+                assert_eq!(self.event, Some(Event::Withdrawn(request)));
+            }
+            Effect::Terminate(id) => {
+                let worker = self.worker(id);
+                assert!(worker.killed.is_none() && worker.terminates.is_none() && worker.retires.is_none());
+                assert_eq!((worker.request, worker.stops), (None, None), "what works is not asked to exit");
+                worker.terminates = Some(now);
+                let is_parked = matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
+                assert!(is_parked || self.closing > 0, "no reason to end {id:?}");
+            }
+            Effect::Kill { worker, reason } => self.killed(worker, reason),
+            Effect::Finish { request, outcome } => self.finished(request, outcome, core),
+            Effect::Halt => {
+                self.halts += 1;
+                assert!(self.closing > 0);
+                self.check_halted();
+            }
+        }
+    }
+
+    fn template_killed(&mut self, id: TemplateId, core: &Core) {
+        let (limits, now) = (self.limits, self.now);
+        let is_late = |worker: &Worker| !worker.is_forked && worker.asked.after(limits.start) <= now;
+        let is_stuck = self.workers.iter().any(|(worker, state)| worker.pool == id.pool && is_late(state));
+        let parks = self.pools[id.pool.0].must_park || matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
+        let is_done = self.closing > 0 && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
+        self.template(id, |template| {
+            assert!(!template.is_killed, "a template is killed once");
+            template.is_killed = true;
+            let is_slow = !template.is_ready && template.since.after(limits.load) <= now;
+            template.is_expected_to_exit = parks || is_done;
+            assert!(is_stuck || is_slow || template.has_failed || parks || is_done, "no reason to kill {id:?}");
+        });
+    }
+
+    fn forks(&mut self, template: TemplateId, id: WorkerId, core: &Core) {
+        let pool = &mut self.pools[id.pool.0];
+        let warm = pool.template.as_ref().filter(|known| known.id == template && known.is_ready && !known.is_killed);
+        assert!(warm.is_some_and(|known| !known.has_failed), "forked from a template that is not warm");
+        assert!(id.life.slot < pool.limits.workers);
+        assert!(core.pools[id.pool.0].slots[id.life.slot as usize].fork_at <= self.now, "forked in a back-off");
+        let newest = pool.newest.entry(id.life.slot).or_default();
+        assert_eq!(id.life.generation, *newest + 1, "lives are numbered without a gap");
+        *newest += 1;
+        let in_slot =
+            self.workers.keys().filter(|other| other.pool == id.pool && other.life.slot == id.life.slot).count();
+        let most = match pool.limits.isolation {
+            Isolation::Request => 2,
+            Isolation::Worker => 1,
+        };
+        assert!(in_slot < most, "too many processes in a slot");
+        let worker = Worker {
+            asked: self.now,
+            is_forked: false,
+            is_ready: false,
+            request: None,
+            last: None,
+            progress: self.now,
+            ticks: 0,
+            has_misbehaved: false,
+            retires: None,
+            stops: None,
+            terminates: None,
+            killed: None,
+        };
+        self.workers.insert(id, worker);
+    }
+
+    fn dispatched(&mut self, to: WorkerId, request: RequestId, attempt: u32) {
+        let now = self.now;
+        assert!(self.workers.values().all(|worker| worker.last != Some(request)), "its dead worker has not exited");
+        let slot = self.workers.keys().filter(|other| other.pool == to.pool && other.life.slot == to.life.slot);
+        assert_eq!(slot.min(), Some(&to), "a spare gets no request");
+        let isolation = self.pools[to.pool.0].limits.isolation;
+        let worker = self.worker(to);
+        assert!(worker.is_ready && worker.killed.is_none() && worker.terminates.is_none(), "{to:?} cannot serve");
+        assert_eq!((worker.request, worker.stops, worker.retires), (None, None, None), "two requests in one worker");
+        assert!(worker.last.is_none() || isolation == Isolation::Worker, "a worker serves a second request");
+        (worker.request, worker.last, worker.progress) = (Some(request), Some(request), now);
+        let most = self.pools[to.pool.0].limits.max_attempts;
+        let record = self.requests.get_mut(&request).expect("it was submitted");
+        assert_eq!((record.pool, record.outcome), (to.pool, None));
+        assert_eq!(attempt, record.deaths + 1);
+        assert!(attempt <= most);
+        record.dispatched.get_or_insert(now);
+    }
+
+    fn killed(&mut self, id: WorkerId, reason: KillReason) {
+        let (limits, now, closing) = (self.limits, self.now, self.closing);
+        let pool = self.pools[id.pool.0].limits;
+        let over = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
+        let worker = self.worker(id);
+        assert_eq!(worker.killed, None, "{id:?} is killed twice");
+        let has_reason = match reason {
+            KillReason::StartTimeout => worker.is_forked && !worker.is_ready && over(Some(worker.asked), limits.start),
+            KillReason::ProgressTimeout => {
+                worker.request.is_some() && over(Some(worker.progress), pool.progress_timeout)
+            }
+            KillReason::RequestTimeout => worker.request.is_some(),
+            KillReason::Cancelled => match pool.isolation {
+                Isolation::Request => worker.request.is_some(),
+                Isolation::Worker => over(worker.stops, limits.cancel),
+            },
+            KillReason::Misbehaved => worker.has_misbehaved,
+            KillReason::Lingered => over(worker.retires.or(worker.terminates), limits.grace),
+            KillReason::Shutdown => closing > 0,
+        };
+        assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
+        worker.killed = Some(reason);
+        let request = worker.request;
+        match reason {
+            KillReason::ProgressTimeout => self.count_death(id),
+            KillReason::RequestTimeout => {
+                let first = request.and_then(|request| self.requests[&request].dispatched);
+                assert!(over(first, pool.request_timeout));
+            }
+            KillReason::Cancelled if pool.isolation == Isolation::Request => {
+                assert_eq!(self.event, request.map(Event::Withdrawn));
+            }
+            _ => {}
+        }
+    }
+
+    fn finished(&mut self, request: RequestId, outcome: Outcome, core: &Core) {
+        let now = self.now;
+        assert!(self.open.remove(&request), "two outcomes for {request:?}");
+        let record = self.requests.get_mut(&request).expect("it was submitted");
+        record.outcome = Some(outcome);
+        let pool = self.pools[record.pool.0].limits;
+        let is_new = matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request);
+        let view = core.pool(record.pool);
+        let holder = self.workers.iter_mut().find(|(_, worker)| worker.request == Some(request));
+        let is_due = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
+        let has_reason = match outcome {
+            Outcome::Answered => holder.as_ref().is_some_and(|(id, _)| self.event == Some(Event::Answered(**id))),
+            Outcome::Rejected => holder.as_ref().is_some_and(|(id, _)| self.event == Some(Event::Rejected(**id))),
+            Outcome::Cancelled => record.is_withdrawn,
+            Outcome::QueueFull => is_new && view.queued >= pool.queue,
+            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.submitted), pool.queue_timeout),
+            Outcome::RequestTimeout => is_due(record.dispatched, pool.request_timeout),
+            Outcome::WorkersDied { attempts } => {
+                self.poison.insert(record.fingerprint, now.after(self.limits.poison));
+                attempts == record.deaths && attempts == pool.max_attempts
+            }
+            Outcome::Poisonous { until } => {
+                is_new && until > now && self.poison.get(&record.fingerprint) == Some(&until)
+            }
+            Outcome::Unavailable { until } => {
+                let is_away = match view.state {
+                    TemplateState::Failed { retry_at } | TemplateState::Parked { retry_at } => {
+                        until == retry_at.max(now)
+                    }
+                    // With its last request, the pool's reason to be has ended too.
+                    TemplateState::Stopped => self.closing > 0,
+                    TemplateState::Loading | TemplateState::Warm | TemplateState::Waiting { .. } => false,
+                };
+                is_away && until >= now
+            }
+            Outcome::ShuttingDown => self.closing > 0,
+        };
+        assert!(has_reason, "no reason to end {request:?}: {outcome:?} {view:?}");
+        if is_new && outcome != Outcome::ShuttingDown && !matches!(outcome, Outcome::Poisonous { .. }) {
+            let until = self.poison.get(&record.fingerprint).copied().unwrap_or_default();
+            assert!(until <= now, "a poisonous request was let in");
+        }
+        if let Some((_, worker)) = holder {
+            worker.request = None;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What must hold between two steps, and in the end.
+use super::super::super::event::{Event, Isolation, Outcome, PoolId, Time, WorkerId};
+use super::super::super::{Core, TemplateState, WorkerState};
+use super::{Rules, Worker};
+use ipc::RequestId;
+
+impl Rules {
+    pub(in super::super) fn check_all_ended(&self) {
+        assert!(self.open.is_empty(), "without an outcome: {:?}", self.open);
+    }
+
+    pub(in super::super) fn check_answered(&self, request: RequestId) {
+        assert_eq!(self.requests[&request].outcome, Some(Outcome::Answered));
+    }
+
+    pub(in super::super) fn check_halted(&self) {
+        self.check_all_ended();
+        assert_eq!(self.halts, 1, "exactly one halt");
+        assert!(self.workers.is_empty() && self.pools.iter().all(|pool| pool.template.is_none()), "nothing is left");
+    }
+
+    pub(in super::super) fn after_event(&mut self, event: Event, core: &Core) {
+        match event {
+            Event::Answered(_) | Event::Rejected(_) => {
+                let answered = self.answering.take();
+                assert!(answered.is_none_or(|request| !self.open.contains(&request)), "an answer was lost");
+            }
+            Event::Withdrawn(request) => assert!(!self.open.contains(&request), "{request:?} goes on for nobody"),
+            _ => {}
+        }
+        for pool in 0..self.pools.len() {
+            self.check_pool(PoolId(pool), core);
+        }
+    }
+
+    /// Nothing may be left that should have been done by now.
+    pub(in super::super) fn after_timeout(&mut self, core: &Core) {
+        for pool in 0..self.pools.len() {
+            self.check_pool(PoolId(pool), core);
+            self.check_forked(PoolId(pool), core);
+        }
+        let (limits, now) = (self.limits, self.now);
+        for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.killed.is_none()) {
+            let pool = &self.pools[id.pool.0];
+            let in_time = |since: Option<Time>, limit| since.is_none_or(|since| since.after(limit) > now);
+            assert!(
+                worker.is_ready || in_time(Some(worker.asked), limits.start) || self.is_excused(*id, worker),
+                "{id:?}"
+            );
+            let works = worker.request.map(|_| worker.progress);
+            assert!(in_time(works, pool.limits.progress_timeout), "{id:?} hangs");
+            assert!(in_time(worker.stops, limits.cancel), "{id:?} does not stop");
+            assert!(in_time(worker.retires.or(worker.terminates), limits.grace), "{id:?} lingers");
+        }
+        for request in &self.open {
+            let record = &self.requests[request];
+            let pool = &self.pools[record.pool.0].limits;
+            let end = match record.dispatched {
+                None => record.submitted.after(pool.queue_timeout),
+                Some(first) => first.after(pool.request_timeout),
+            };
+            assert!(end > now, "{request:?} is overdue");
+        }
+        for template in self.pools.iter().filter_map(|pool| pool.template.as_ref()) {
+            let is_settled = template.is_ready || template.has_failed || template.is_killed;
+            assert!(is_settled || template.since.after(limits.load) > now, "{:?} loads for ever", template.id);
+        }
+    }
+
+    /// A worker that was not forked ends with its template; one that was asked to exit has another deadline.
+    fn is_excused(&self, id: WorkerId, worker: &Worker) -> bool {
+        let template = self.pools[id.pool.0].template.as_ref();
+        let can_fork = template.is_some_and(|template| !template.is_killed);
+        (worker.is_forked && worker.terminates.is_some()) || (!worker.is_forked && !can_fork)
+    }
+
+    /// That the core shows what is there, keeps its bounds, and leaves no request beside an idle worker.
+    fn check_pool(&mut self, id: PoolId, core: &Core) {
+        let view = core.pool(id);
+        let pool = &mut self.pools[id.0];
+        let is_parked = matches!(view.state, TemplateState::Parked { .. });
+        let is_given_up = matches!(view.state, TemplateState::Failed { .. } | TemplateState::Stopped);
+        assert!(!pool.must_park || is_parked || is_given_up, "a crash loop goes on");
+        assert!(pool.must_park || pool.is_parked || !is_parked, "parked without a reason");
+        (pool.is_parked, pool.must_park) = (is_parked, false);
+
+        let shown: Vec<_> =
+            view.workers.iter().filter(|worker| !matches!(worker.state, WorkerState::Waiting { .. })).collect();
+        let there = self.workers.range(WorkerId { pool: id, life: ipc::Life { slot: 0, generation: 0 } }..);
+        let there: Vec<_> = there.take_while(|(worker, _)| worker.pool == id).collect();
+        assert_eq!(shown.len(), there.len(), "{view:?} {there:?}");
+        for (shown, (id, worker)) in shown.iter().zip(there) {
+            assert_eq!(shown.id, *id);
+            let is_well = worker.killed.is_none() && worker.terminates.is_none();
+            match shown.state {
+                WorkerState::Starting => assert!(is_well && !worker.is_ready && !is_parked),
+                WorkerState::Idle | WorkerState::Spare => {
+                    assert!(is_well && worker.is_ready && worker.request.is_none() && !is_parked)
+                }
+                WorkerState::Busy => assert!(is_well && (worker.request.is_some() || worker.stops.is_some())),
+                WorkerState::Stopping => assert!(!is_well || worker.retires.is_some()),
+                WorkerState::Waiting { .. } => {}
+            }
+            assert!(shown.request.is_none() || shown.request == worker.last);
+        }
+        let is_idle = view.workers.iter().any(|worker| worker.state == WorkerState::Idle);
+        assert!(view.queued == 0 || !is_idle, "a request waits beside an idle worker: {view:?}");
+        let is_unavailable = matches!(view.state, TemplateState::Failed { .. } | TemplateState::Parked { .. });
+        assert!(view.queued == 0 || !is_unavailable, "a request waits for nothing: {view:?}");
+        let is_here = |request: &&RequestId| self.requests[*request].pool == id;
+        let held = view.workers.iter().filter(|worker| worker.request.is_some()).count();
+        assert_eq!(self.open.iter().filter(is_here).count(), view.queued + held, "a request is lost: {view:?}");
+        let waits =
+            |request: &&RequestId| self.requests[*request].pool == id && self.requests[*request].dispatched.is_none();
+        assert!(self.open.iter().filter(waits).count() <= self.pools[id.0].limits.queue, "the queue is too long");
+    }
+
+    /// That every slot has the workers that it should have, unless it is in a back-off.
+    fn check_forked(&self, id: PoolId, core: &Core) {
+        let pool = &self.pools[id.0];
+        let template = pool.template.as_ref();
+        if self.closing > 0 || template.is_none_or(|template| !template.is_ready || template.is_killed) {
+            return;
+        }
+        for slot in 0..pool.limits.workers {
+            let there = self.workers.iter().filter(|(worker, _)| worker.pool == id && worker.life.slot == slot);
+            let (there, has_served) =
+                there.fold((0, false), |(count, any), (_, worker)| (count + 1, any || worker.last.is_some()));
+            let wanted = if has_served && pool.limits.isolation == Isolation::Request { 2 } else { 1 };
+            let is_waiting = core.pools[id.0].slots[slot as usize].fork_at > self.now;
+            assert!(there >= wanted || is_waiting, "slot {slot} of {id:?} lacks a worker");
+        }
+    }
+}
