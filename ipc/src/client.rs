@@ -146,8 +146,7 @@ impl AsyncClient {
     pub async fn connect(socket: &Path) -> Result<AsyncClient, ClientError> {
         use interprocess::local_socket::traits::tokio::Stream;
         let name = socket.to_fs_name::<GenericFilePath>().map_err(|error| connect_error(socket, error))?;
-        let stream =
-            local_socket::tokio::Stream::connect(name).await.map_err(|error| connect_error(socket, error))?;
+        let stream = local_socket::tokio::Stream::connect(name).await.map_err(|error| connect_error(socket, error))?;
         Ok(AsyncClient { end: AsyncEnd::new(stream, MAX_FRAME, MAX_REQUEST), unfinished: false })
     }
 

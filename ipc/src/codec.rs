@@ -29,7 +29,6 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 
 /// The value that `payload` holds, all of it.
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
-    let (value, used) =
-        bincode::serde::decode_from_slice(payload, CONFIGURATION).map_err(CodecError::Decode)?;
+    let (value, used) = bincode::serde::decode_from_slice(payload, CONFIGURATION).map_err(CodecError::Decode)?;
     if used < payload.len() { Err(CodecError::Surplus(payload.len() - used)) } else { Ok(value) }
 }

@@ -211,15 +211,9 @@ mod tests {
         assert_eq!(broken(|r| r.prompt = Prompt::Raw(String::new())), "the prompt is empty");
         assert_eq!(broken(|r| r.prompt = Prompt::Chat(vec![])), "the prompt is empty");
         assert_eq!(broken(|r| r.max_tokens = Some(0)), "max_tokens must be at least 1");
-        assert_eq!(
-            broken(|r| r.sampling.temperature = f32::NAN),
-            "temperature is NaN, but must be from 0 to 100"
-        );
+        assert_eq!(broken(|r| r.sampling.temperature = f32::NAN), "temperature is NaN, but must be from 0 to 100");
         assert_eq!(broken(|r| r.sampling.top_p = 1.5), "top_p is 1.5, but must be from 0 to 1");
-        assert_eq!(
-            broken(|r| r.stop = vec![String::new()]),
-            "a stop string has 0 bytes, but must have from 1 to 256"
-        );
+        assert_eq!(broken(|r| r.stop = vec![String::new()]), "a stop string has 0 bytes, but must have from 1 to 256");
         assert_eq!(
             broken(|r| r.stop = vec!["a".into(); 17]),
             "17 stop strings are more than the 16 that are looked for"

@@ -125,8 +125,8 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     raise_descriptor_limit();
     let starter = Starter::new(setup.template).map_err(RunError::Start)?;
     let mut signals = Signals::catch().map_err(RunError::Start)?;
-    let socket = ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone())
-        .map_err(RunError::Listen)?;
+    let socket =
+        ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone()).map_err(RunError::Listen)?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let mut shell = Shell::new(setup.config, socket, starter, sender);
     let mut observe = shell.observation_interval();

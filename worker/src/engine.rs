@@ -75,7 +75,7 @@ impl Model {
     }
 }
 
-/// Loads the model that `spec` names: `builtin:pocket`, `builtin:echo`, `builtin:echo?key=value&…`, or a GGUF file.
+/// Loads the model that `spec` names: `builtin:pocket`, `builtin:echo`, `builtin:echo?key=value&key=value`, or a GGUF file.
 pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
     keep_to_this_thread();
     match spec.path.strip_prefix("builtin:") {

@@ -59,10 +59,13 @@ pub enum ForkStep {
     Told,
 }
 
+/// A model and what was found out about it, or one sentence on why it cannot be loaded.
+pub type Loaded<M> = Result<(M, ModelInfo), String>;
+
 /// What a template does at its three turning points; the real one and the ones that tests make differ only here.
 pub struct Trade<'a, M> {
-    /// Loads and warms the model; an error is one sentence.
-    pub load: &'a dyn Fn(&ModelSpec) -> Result<(M, ModelInfo), String>,
+    /// Loads and warms the model.
+    pub load: &'a dyn Fn(&ModelSpec) -> Loaded<M>,
     /// Lives a worker's life and returns its exit status.
     pub serve: &'a dyn Fn(&mut M, Seat) -> i32,
     /// Is told of each step of a fork.

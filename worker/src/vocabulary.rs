@@ -3,16 +3,15 @@
 //! The vocabulary of a GGUF file is byte-level BPE; the merging is the `tokenizers` crate's, the rest follows llama.cpp, whose ids
 //! the goldens hold: text is not normalised, special tokens are cut out of it first, and the pre-tokenizers are the ones it knows.
 //! Other kinds of tokenizer are refused, and so is a pre-tokenizer that is not in the list: another one would give wrong ids.
+
+mod bpe;
+mod words;
+
 use crate::engine::gguf::{GgufError, Header, shown};
+use bpe::{Bpe, Special, merger};
 use std::{collections::HashMap, iter};
 use thiserror::Error;
-use tokenizers::{
-    Model as _, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
-    models::bpe::{BPE, Vocab},
-    pre_tokenizers::{
-        PreTokenizerWrapper, byte_level::ByteLevel, sequence::Sequence, split::Split, split::SplitPattern,
-    },
-};
+use words::Words;
 
 /// Tokens of the vocabulary in which an id is a byte: the bytes and [`BYTES_END`].
 pub(crate) const BYTES: usize = 257;
@@ -52,8 +51,7 @@ impl Vocabulary {
             return Err(VocabularyError::Model(shown(model)));
         }
         let name = header.text("tokenizer.ggml.pre")?.unwrap_or_default();
-        let words = WORDS.iter().find(|words| words.names.contains(&name));
-        let words = words.ok_or_else(|| VocabularyError::Pre(shown(name)))?;
+        let words = Words::named(name).ok_or_else(|| VocabularyError::Pre(shown(name)))?;
         let texts = header.texts("tokenizer.ggml.tokens")?.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
         let merges = header.texts("tokenizer.ggml.merges")?.ok_or_else(|| missing("tokenizer.ggml.merges"))?;
         if u32::try_from(texts.len()).is_err() {
@@ -109,7 +107,7 @@ impl Vocabulary {
         let longest = texts.iter().map(String::len).max().unwrap_or_default().max(1);
         let bpe = Bpe {
             merger: merger(texts, merges, words.ignores_merges)?,
-            splitter: splitter(words.patterns)?,
+            splitter: words.splitter().map_err(VocabularyError::Build)?,
             special,
             start: start.filter(|_| begin),
             start_text: text(start),
@@ -182,7 +180,7 @@ pub enum VocabularyError {
     #[error("it is of the kind \"{0}\", and only gpt2 (byte-level BPE) is supported")]
     Model(String),
     /// A pre-tokenizer that is not in the list.
-    #[error("its pre-tokenizer is \"{0}\", and only {supported} are supported", supported = supported_words())]
+    #[error("its pre-tokenizer is \"{0}\", and only {supported} are supported", supported = Words::known())]
     Pre(String),
     /// More tokens than ids.
     #[error("it has {0} tokens, which is more than there are ids")]
@@ -228,94 +226,6 @@ enum Kind {
     Unused,
 }
 
-struct Special {
-    text: String,
-    id: u32,
-    control: bool,
-}
-
-struct Bpe {
-    merger: BPE,
-    splitter: PreTokenizerWrapper,
-    /// The longest first, as llama.cpp looks for them.
-    special: Vec<Special>,
-    /// Put before a text.
-    start: Option<u32>,
-    start_text: String,
-    end_text: String,
-}
-
-/// A part of a text that is being cut at its special tokens.
-enum Part<'a> {
-    Text(&'a str),
-    Token(u32),
-}
-
-impl Bpe {
-    fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
-        let mut parts = vec![Part::Text(text)];
-        for token in self.special.iter().filter(|token| special || !token.control) {
-            parts = parts.into_iter().flat_map(|part| cut(part, token)).collect();
-        }
-        let mut ids: Vec<u32> = self.start.filter(|_| special).into_iter().collect();
-        for part in parts {
-            match part {
-                Part::Token(id) => ids.push(id),
-                Part::Text(text) => self.merge(text, &mut ids).map_err(EncodeError)?,
-            }
-        }
-        if ids.len() > 1 && ids.first() == ids.get(1) && special && self.start == ids.first().copied() {
-            ids.remove(0);
-        }
-        Ok(ids)
-    }
-
-    fn merge(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), tokenizers::Error> {
-        let mut words = PreTokenizedString::from(text);
-        self.splitter.pre_tokenize(&mut words)?;
-        words.tokenize(|word| self.merger.tokenize(word.get()))?;
-        let encoding = words.into_encoding(None, 0, OffsetType::None)?;
-        ids.extend_from_slice(encoding.get_ids());
-        Ok(())
-    }
-}
-
-/// Cuts a part of a text wherever the token's name is in it.
-fn cut<'a>(part: Part<'a>, token: &Special) -> Vec<Part<'a>> {
-    let Part::Text(text) = part else { return vec![part] };
-    let pieces = text.split(token.text.as_str());
-    let parts = pieces.flat_map(|piece| [Part::Token(token.id), Part::Text(piece)]).skip(1);
-    parts.filter(|part| !matches!(part, Part::Text(""))).collect()
-}
-
-/// The part of BPE that merges.
-fn merger(texts: &[String], merges: &[String], ignores_merges: bool) -> Result<BPE, VocabularyError> {
-    let ids: Vocab = iter::zip(texts.iter().cloned(), 0..).collect();
-    let pairs = merges.iter().map(|merge| {
-        let refused = || VocabularyError::Merge(shown(merge));
-        let (left, right) = merge.split_once(' ').ok_or_else(refused)?;
-        // The builder would write a token that is longer than all others over the end of its buffer.
-        let known = |text: &str| ids.contains_key(text);
-        if !(known(left) && known(right) && known(&format!("{left}{right}"))) {
-            return Err(refused());
-        }
-        Ok((left.to_owned(), right.to_owned()))
-    });
-    let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-    // Without its cache, nothing of a request's text outlives the request.
-    let builder = BPE::builder().vocab_and_merges(ids, pairs).cache_capacity(0).ignore_merges(ignores_merges);
-    builder.build().map_err(VocabularyError::Build)
-}
-
-fn splitter(patterns: &[&str]) -> Result<PreTokenizerWrapper, VocabularyError> {
-    let split = |pattern: &&str| {
-        Split::new(SplitPattern::Regex((*pattern).to_owned()), SplitDelimiterBehavior::Isolated, false).map(Into::into)
-    };
-    let mut steps = patterns.iter().map(split).collect::<Result<Vec<_>, _>>().map_err(VocabularyError::Build)?;
-    steps.push(ByteLevel::new(false, false, false).into());
-    Ok(Sequence::new(steps).into())
-}
-
 /// GPT-2's alphabet: each byte is a letter that can be printed; those that can be already are themselves.
 fn byte_alphabet() -> HashMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
@@ -327,45 +237,6 @@ fn byte_alphabet() -> HashMap<char, u8> {
 /// Tokens of these names end an answer, whatever the metadata says: many files name only one of theirs.
 const END_TEXTS: [&str; 7] =
     ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>"];
-
-/// How a text is cut into words before anything is merged, and what else llama.cpp knows by a pre-tokenizer's name.
-struct Words {
-    /// What files call it.
-    names: &'static [&'static str],
-    /// Each cuts what the one before it left.
-    patterns: &'static [&'static str],
-    /// A word that is a token stays whole.
-    ignores_merges: bool,
-    /// The token that begins a text is put before it unless the file says otherwise.
-    adds_start: bool,
-}
-
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-
-const WORDS: [Words; 4] = [
-    Words {
-        names: &["qwen2"],
-        patterns: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignores_merges: false,
-        adds_start: false,
-    },
-    Words {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3"],
-        patterns: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        ignores_merges: true,
-        adds_start: true,
-    },
-    Words { names: &["smollm"], patterns: &[r"\p{N}", GPT2], ignores_merges: false, adds_start: false },
-    Words { names: &["gpt-2"], patterns: &[GPT2], ignores_merges: false, adds_start: false },
-];
-
-fn supported_words() -> String {
-    WORDS.iter().flat_map(|words| words.names).copied().collect::<Vec<_>>().join(", ")
-}
 
 #[cfg(test)]
 mod tests {
@@ -473,32 +344,6 @@ mod tests {
         let vocabulary = read(small()).unwrap();
         assert_eq!((0..9).filter(|id| vocabulary.is_end(*id)).collect::<Vec<_>>(), [1, 8]);
         assert_eq!(vocabulary.bytes(8), Some(&b""[..]));
-    }
-
-    #[test]
-    fn words_are_cut_as_the_pre_tokenizer_says() {
-        let cut = |name: &str, text: &str| -> Vec<String> {
-            let words = WORDS.iter().find(|words| words.names.contains(&name)).unwrap();
-            let mut parts = PreTokenizedString::from(text);
-            splitter(words.patterns).unwrap().pre_tokenize(&mut parts).unwrap();
-            let original = tokenizers::OffsetReferential::Original;
-            let splits = parts.get_splits(original, OffsetType::Byte);
-            splits.into_iter().map(|(_, (begin, end), _)| text[begin..end].to_owned()).collect()
-        };
-        let sample = "Hello'Ve it's 12345\n\n  foo!!";
-        assert_eq!(
-            cut("qwen2", sample),
-            ["Hello", "'Ve", " it", "'s", " ", "1", "2", "3", "4", "5", "\n\n", " ", " foo", "!!"]
-        );
-        assert_eq!(
-            cut("llama-bpe", sample),
-            ["Hello", "'Ve", " it", "'s", " ", "123", "45", "\n\n", " ", " foo", "!!"]
-        );
-        assert_eq!(cut("gpt-2", sample), ["Hello", "'", "Ve", " it", "'s", " 12345", "\n\n ", " foo", "!!"]);
-        assert_eq!(
-            cut("smollm", sample),
-            ["Hello", "'", "Ve", " it", "'s", " ", "1", "2", "3", "4", "5", "\n\n ", " foo", "!!"]
-        );
     }
 
     #[test]

@@ -33,10 +33,7 @@ struct Task {
 
 /// The first one is long enough to be interrupted.
 const TASKS: [Task; 8] = [
-    Task {
-        secret: "Wren",
-        messages: &[(Role::User, "Tell me a story about a fox named Wren.")],
-    },
+    Task { secret: "Wren", messages: &[(Role::User, "Tell me a story about a fox named Wren.")] },
     Task { secret: "B8CV3", messages: &[(Role::User, "My code is B8CV3. The lamp is brown. What is my code?")] },
     Task { secret: "RK42P", messages: &[(Role::User, "My password is RK42P. What is my password?")] },
     Task { secret: "T7HNX", messages: &[(Role::User, "The key is T7HNX. It is Monday today. Tell me the key.")] },
@@ -49,7 +46,10 @@ const TASKS: [Task; 8] = [
         ],
     },
     Task { secret: "violin", messages: &[(Role::User, "The secret word is violin. Repeat the secret word.")] },
-    Task { secret: "M3ZKA", messages: &[(Role::User, "We eat soup at noon. My room number is M3ZKA. What is my room number?")] },
+    Task {
+        secret: "M3ZKA",
+        messages: &[(Role::User, "We eat soup at noon. My room number is M3ZKA. What is my room number?")],
+    },
     Task { secret: "J6UYC", messages: &[(Role::User, "My code is J6UYC. What is my code?")] },
 ];
 
@@ -122,7 +122,10 @@ impl Drop for Daemon {
 }
 
 fn is_ready(status: &Status) -> bool {
-    status.models.iter().all(|model| !model.workers.is_empty() && model.workers.iter().all(|worker| worker.state == "idle"))
+    status
+        .models
+        .iter()
+        .all(|model| !model.workers.is_empty() && model.workers.iter().all(|worker| worker.state == "idle"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the daemon's socket does not exist yet, so there is nothing to wait on")]
@@ -165,10 +168,7 @@ fn ask_all(socket: &Path) -> Result<Outcome, CliError> {
             })
         })];
         threads.extend(TASKS[1..].iter().map(|task| scope.spawn(move || answer(socket, task, |_, _| {}))));
-        let answers = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or(Err(ClientError::Nonsense)))
-            .collect();
+        let answers = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(ClientError::Nonsense))).collect();
         let killed = first.try_recv().ok().flatten();
         Ok(Outcome { answers, killed, seconds: started.elapsed().as_secs_f64() })
     })
@@ -176,7 +176,8 @@ fn ask_all(socket: &Path) -> Result<Outcome, CliError> {
 
 /// One answer; `seen` gets the request's number and the text so far with each piece.
 fn answer(socket: &Path, task: &Task, mut seen: impl FnMut(RequestId, &str)) -> Result<Answer, ClientError> {
-    let messages = task.messages.iter().map(|(role, content)| ChatMessage { role: *role, content: (*content).to_owned() });
+    let messages =
+        task.messages.iter().map(|(role, content)| ChatMessage { role: *role, content: (*content).to_owned() });
     let request = GenerateRequest::new(Prompt::Chat(messages.collect()));
     let (mut id, mut text) = (None, String::new());
     for response in Client::connect(socket)?.generate(request)? {
@@ -208,7 +209,8 @@ fn kill_worker_of(socket: &Path, request: RequestId) -> Option<u32> {
 fn introduce(status: &Status, workers: u32) -> Result<(), CliError> {
     let mut text = String::new();
     for model in &status.models {
-        let pids: Vec<String> = model.workers.iter().filter_map(|worker| worker.pid).map(|pid| pid.to_string()).collect();
+        let pids: Vec<String> =
+            model.workers.iter().filter_map(|worker| worker.pid).map(|pid| pid.to_string()).collect();
         if let Some(template) = &model.template {
             text += &format!(
                 "Process {} has loaded the model {} once, in {:.2} s. {} were forked from it: {}.\n",
@@ -269,12 +271,8 @@ fn recovery(outcome: &Outcome, again: &Answer, wrong: &mut Vec<String>) -> Strin
         wrong.push("no worker could be killed in the middle of its answer".to_owned());
         return String::new();
     };
-    let mut text = format!(
-        "kill -9 {} ended the worker of {} after {:?}.\n",
-        killed.pid,
-        answer.request,
-        shorten(&killed.text)
-    );
+    let mut text =
+        format!("kill -9 {} ended the worker of {} after {:?}.\n", killed.pid, answer.request, shorten(&killed.text));
     if answer.done.attempts != 2 {
         wrong.push(format!("{} workers served the interrupted request instead of 2", answer.done.attempts));
     }

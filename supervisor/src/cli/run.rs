@@ -71,7 +71,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "starting");
     shell::run(Setup { config, socket, template: arguments.template_executable })?;
     tracing::info!("stopped");

@@ -23,10 +23,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let ended = take_control().map_err(|error| format!("cannot take the control socket: {error}")).and_then(|control| {
-        let trade = Trade { load: &load, serve: &|model: &mut Model, seat| serve(model, seat), step: &|_| {} };
-        template::run(control, arguments.supervisor, &trade).map_err(|error| chain(&error))
-    });
+    let ended =
+        take_control().map_err(|error| format!("cannot take the control socket: {error}")).and_then(|control| {
+            let trade = Trade { load: &load, serve: &|model: &mut Model, seat| serve(model, seat), step: &|_| {} };
+            template::run(control, arguments.supervisor, &trade).map_err(|error| chain(&error))
+        });
     match ended {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

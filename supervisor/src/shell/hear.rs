@@ -206,7 +206,8 @@ impl Shell {
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             tracing::error!(model = pool.config.name, "the template has ended by {exit}");
             let pid = template.process.pid();
-            pool.last_crash = Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
+            pool.last_crash =
+                Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
         }
         pool.template_memory = None;
         pool.template_memory_file = None;

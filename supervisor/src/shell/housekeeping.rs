@@ -126,7 +126,8 @@ impl Shell {
             return;
         }
         let templates = self.pools.iter().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
-        let workers = self.pools.iter().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+        let workers =
+            self.pools.iter().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
             let Ok(raw) = i32::try_from(pid) else { continue };
@@ -141,5 +142,7 @@ impl Shell {
 fn children() -> Vec<u32> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }

@@ -87,9 +87,8 @@ impl ClientSocket {
         if user == 0 || user == Uid::effective().as_raw() || self.allowed.contains(&user) {
             return true;
         }
-        let in_group = || {
-            peer.egid() == Some(self.group) || peer.groups().is_some_and(|groups| groups.contains(&self.group))
-        };
+        let in_group =
+            || peer.egid() == Some(self.group) || peer.groups().is_some_and(|groups| groups.contains(&self.group));
         self.allowed.is_empty() && in_group()
     }
 

@@ -25,7 +25,8 @@ fn parse(text: &str) -> Sample {
     let mut sample = Sample::default();
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
-        let (Some(name), Some(kibibytes)) = (words.next(), words.next().and_then(|word| word.parse::<u64>().ok())) else {
+        let (Some(name), Some(kibibytes)) = (words.next(), words.next().and_then(|word| word.parse::<u64>().ok()))
+        else {
             continue;
         };
         match name {
@@ -49,7 +50,8 @@ mod tests {
 
     #[test]
     fn private_is_clean_and_dirty() {
-        let text = "a-b ---p [rollup]\nRss: 900 kB\nPss: 100 kB\nPss_Dirty: 5 kB\nPrivate_Clean: 3 kB\nPrivate_Dirty: 4 kB\n";
+        let text =
+            "a-b ---p [rollup]\nRss: 900 kB\nPss: 100 kB\nPss_Dirty: 5 kB\nPrivate_Clean: 3 kB\nPrivate_Dirty: 4 kB\n";
         assert_eq!(parse(text), Sample { private: 7 * 1024, proportional: 100 * 1024 });
     }
 }

@@ -21,7 +21,9 @@ impl Shell {
             pid: std::process::id(),
             uptime_s: seconds(self.started.elapsed()),
             cores: self.cores as usize,
-            models: models.map(|(at, pool)| model(pool, &self.core.pool(PoolId(at)), self.queue_limit, now, core_now)).collect(),
+            models: models
+                .map(|(at, pool)| model(pool, &self.core.pool(PoolId(at)), self.queue_limit, now, core_now))
+                .collect(),
         };
         // Plain data always serialises.
         serde_json::to_string(&status).unwrap_or_default()

@@ -105,7 +105,14 @@ impl Request {
     }
 
     /// Notes one token and returns what the client gets.
-    pub(crate) fn token(&mut self, index: u32, id: u32, text: String, context: u32, now: Instant) -> Result<Response, Lie> {
+    pub(crate) fn token(
+        &mut self,
+        index: u32,
+        id: u32,
+        text: String,
+        context: u32,
+        now: Instant,
+    ) -> Result<Response, Lie> {
         let room = context as usize > self.generated.len() + self.prompt_ids.as_ref().map_or(0, Vec::len);
         if index as usize != self.generated.len() || !room || self.end.is_some() {
             return Err(Lie);

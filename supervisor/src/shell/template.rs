@@ -74,8 +74,7 @@ impl Template {
         spec: &ModelSpec,
         inputs: mpsc::Sender<Input>,
     ) -> io::Result<Template> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let mut child = Command::new(&starter.executable)
             .arg0("supervisor")
@@ -169,12 +168,14 @@ async fn attend(
 async fn receive(control: &AsyncFd<OwnedFd>) -> io::Result<Option<FromTemplate>> {
     let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
     let size = control
-        .async_io(Interest::READABLE, |socket| loop {
-            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Err(Errno::EINTR) => {}
-                // The other side ended with something of ours unread.
-                Err(Errno::ECONNRESET) => return Ok(0),
-                other => return Ok(other?),
+        .async_io(Interest::READABLE, |socket| {
+            loop {
+                match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                    Err(Errno::EINTR) => {}
+                    // The other side ended with something of ours unread.
+                    Err(Errno::ECONNRESET) => return Ok(0),
+                    other => return Ok(other?),
+                }
             }
         })
         .await?;

@@ -14,10 +14,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::net::UnixStream as StdStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -212,7 +209,9 @@ async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: Tail,
             let said = match end.receive().await {
                 Ok(Some(message)) => WorkerSaid::Message(message),
                 // A process that dies in the middle of a frame leaves it cut off; its end says the rest.
-                Ok(None) | Err(EndError::Read(_) | EndError::Write(_) | EndError::Frame(ipc::FrameError::CutOff)) => return,
+                Ok(None) | Err(EndError::Read(_) | EndError::Write(_) | EndError::Frame(ipc::FrameError::CutOff)) => {
+                    return;
+                }
                 Err(error) => WorkerSaid::Broken(error),
             };
             let broken = matches!(said, WorkerSaid::Broken(_));

@@ -4,6 +4,9 @@
 //! stays in proportion to the file and nothing panics. It reads no weights and knows no architecture.
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+#[cfg(test)]
+pub(crate) mod build;
+
 use candle_core::quantized::GgmlDType;
 use std::{
     collections::HashMap,
@@ -210,14 +213,14 @@ impl Tensor {
 }
 
 /// A text out of a file, made fit for a sentence: whatever it was, it is short and can be printed.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 64;
     let plain: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONGEST).is_some() { plain + "..." } else { plain }
 }
 
 /// The element type that a number in a file names, if it can be computed with.
-pub fn dtype(kind: u32) -> Option<GgmlDType> {
+pub(crate) fn dtype(kind: u32) -> Option<GgmlDType> {
     Some(match kind {
         0 => GgmlDType::F32,
         1 => GgmlDType::F16,
@@ -368,103 +371,6 @@ impl<R: Read> Source<R> {
         }
         let dimensions = (0..count).map(|_| self.u64(name)).collect::<Result<_, _>>()?;
         Ok(Tensor { dimensions, kind: self.u32(name)?, offset: self.u64(name)? })
-    }
-}
-
-/// Writes files for tests.
-#[cfg(test)]
-pub(crate) mod build {
-    use super::{GgufError, Header};
-    use std::collections::BTreeMap;
-
-    /// A file in the making.
-    #[derive(Clone, Default)]
-    pub(crate) struct Gguf {
-        values: BTreeMap<String, Vec<u8>>,
-        tensors: Vec<Vec<u8>>,
-    }
-
-    pub(crate) fn string(text: &str) -> Vec<u8> {
-        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
-    }
-
-    impl Gguf {
-        pub(crate) fn new() -> Gguf {
-            Gguf::default()
-        }
-
-        /// A value of the type that the number names, or another one for the same key.
-        pub(crate) fn value(mut self, key: &str, kind: u32, bytes: &[u8]) -> Gguf {
-            self.values.insert(key.to_owned(), [&kind.to_le_bytes(), bytes].concat());
-            self
-        }
-
-        pub(crate) fn without(mut self, key: &str) -> Gguf {
-            assert!(self.values.remove(key).is_some());
-            self
-        }
-
-        pub(crate) fn text(self, key: &str, text: &str) -> Gguf {
-            self.value(key, 8, &string(text))
-        }
-
-        pub(crate) fn unsigned(self, key: &str, number: u32) -> Gguf {
-            self.value(key, 4, &number.to_le_bytes())
-        }
-
-        pub(crate) fn float(self, key: &str, number: f32) -> Gguf {
-            self.value(key, 6, &number.to_le_bytes())
-        }
-
-        pub(crate) fn flag(self, key: &str, flag: bool) -> Gguf {
-            self.value(key, 7, &[flag.into()])
-        }
-
-        pub(crate) fn texts(self, key: &str, texts: &[&str]) -> Gguf {
-            let elements: Vec<u8> = texts.iter().flat_map(|text| string(text)).collect();
-            self.list(key, 8, texts.len() as u64, &elements)
-        }
-
-        pub(crate) fn integers(self, key: &str, integers: &[i32]) -> Gguf {
-            let elements: Vec<u8> = integers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            self.list(key, 5, integers.len() as u64, &elements)
-        }
-
-        pub(crate) fn list(self, key: &str, kind: u32, count: u64, elements: &[u8]) -> Gguf {
-            self.value(key, 9, &[&kind.to_le_bytes()[..], &count.to_le_bytes(), elements].concat())
-        }
-
-        pub(crate) fn tensor(mut self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Gguf {
-            let mut bytes = string(name);
-            bytes.extend((dimensions.len() as u32).to_le_bytes());
-            bytes.extend(dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));
-            bytes.extend(kind.to_le_bytes());
-            bytes.extend(offset.to_le_bytes());
-            self.tensors.push(bytes);
-            self
-        }
-
-        /// The file, with `data` bytes of tensors.
-        pub(crate) fn bytes(&self, data: usize) -> Vec<u8> {
-            let mut bytes = b"GGUF\x03\0\0\0".to_vec();
-            bytes.extend((self.tensors.len() as u64).to_le_bytes());
-            bytes.extend((self.values.len() as u64).to_le_bytes());
-            for (key, value) in &self.values {
-                bytes.extend(string(key));
-                bytes.extend(value);
-            }
-            bytes.extend(self.tensors.concat());
-            bytes.resize(bytes.len().next_multiple_of(32) + data, 0);
-            bytes
-        }
-
-        pub(crate) fn header(&self) -> Result<Header, GgufError> {
-            read(&self.bytes(0))
-        }
-    }
-
-    pub(crate) fn read(bytes: &[u8]) -> Result<Header, GgufError> {
-        Header::read(bytes, bytes.len() as u64)
     }
 }
 

@@ -1,0 +1,261 @@
+//! One value of each variant of each conversation's type at least, with every field filled and no two fields alike.
+//!
+//! The matches that name a variant's file have no `_`, so a new variant does not compile before it has a file.
+use ipc::{
+    ChatMessage, Done, Failure, FailureKind, FinishReason, Forked, FromTemplate, FromWorker, GenerateRequest, Go, Job,
+    JobPrompt, Life, ModelInfo, ModelSpec, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, ToTemplate,
+    ToWorker, TokenCounts,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, fmt::Debug};
+
+/// A type whose values travel in frames of their own.
+pub(crate) trait Conversation: Serialize + DeserializeOwned + PartialEq + Debug {
+    /// Most payload bytes.
+    const LIMIT: usize;
+
+    /// The stem of the file that holds frames of this value's variant.
+    fn file(&self) -> &'static str;
+
+    /// Values of all variants.
+    fn examples() -> Vec<Self>;
+
+    /// The frame of this value.
+    fn to_frame(&self) -> Vec<u8> {
+        ipc::frame(&ipc::encode(self).unwrap(), Self::LIMIT).unwrap()
+    }
+
+    /// The examples, by the name of the file that they are in.
+    fn by_file() -> BTreeMap<String, Vec<Self>> {
+        let mut files = BTreeMap::<_, Vec<_>>::new();
+        for value in Self::examples() {
+            files.entry(format!("{}.bin", value.file())).or_default().push(value);
+        }
+        files
+    }
+}
+
+/// Each file's name and bytes.
+pub(crate) fn all_files() -> Vec<(String, Vec<u8>)> {
+    fn frames<T: Conversation>() -> impl Iterator<Item = (String, Vec<u8>)> {
+        T::by_file().into_iter().map(|(name, values)| (name, values.iter().flat_map(T::to_frame).collect()))
+    }
+    let clients = frames::<Request>().chain(frames::<Response>());
+    let workers = frames::<ToWorker>().chain(frames::<FromWorker>());
+    clients.chain(workers).chain(frames::<ToTemplate>()).chain(frames::<FromTemplate>()).collect()
+}
+
+const KINDS: [FailureKind; 13] = [
+    FailureKind::BadRequest,
+    FailureKind::Protocol,
+    FailureKind::NotAllowed,
+    FailureKind::UnknownModel,
+    FailureKind::TooLong,
+    FailureKind::Busy,
+    FailureKind::Unavailable,
+    FailureKind::TimedOut,
+    FailureKind::WorkersDied,
+    FailureKind::Poisonous,
+    FailureKind::ShuttingDown,
+    FailureKind::Engine,
+    FailureKind::Cancelled,
+];
+
+fn sampling() -> Sampling {
+    Sampling {
+        temperature: 0.75,
+        top_k: 40,
+        top_p: 0.875,
+        seed: Some(0x0102_0304_0506_0708),
+        repeat_penalty: 1.125,
+        frequency_penalty: 0.25,
+        presence_penalty: -0.5,
+    }
+}
+
+fn conversation() -> Prompt {
+    let turn = |role, content: &str| ChatMessage { role, content: content.into() };
+    Prompt::Chat(vec![
+        turn(Role::System, "Be brief."),
+        turn(Role::User, "Wie hei\u{df}t du? \u{1f600}"),
+        turn(Role::Assistant, "Pocket."),
+        turn(Role::User, "And I?"),
+    ])
+}
+
+impl Conversation for Request {
+    const LIMIT: usize = ipc::MAX_REQUEST;
+
+    fn file(&self) -> &'static str {
+        match self {
+            Request::Generate(_) => "request-generate",
+            Request::Status => "request-status",
+        }
+    }
+
+    fn examples() -> Vec<Request> {
+        let filled = GenerateRequest {
+            model: Some("pocket".into()),
+            prompt: conversation(),
+            max_tokens: Some(300),
+            sampling: sampling(),
+            stop: vec!["\n\n".into(), "END".into()],
+            ignore_end: true,
+        };
+        let plain = GenerateRequest::raw("Once upon a time");
+        vec![Request::Generate(Box::new(filled)), Request::Generate(Box::new(plain)), Request::Status]
+    }
+}
+
+impl Conversation for Response {
+    const LIMIT: usize = ipc::MAX_FRAME;
+
+    fn file(&self) -> &'static str {
+        match self {
+            Response::Accepted { .. } => "response-accepted",
+            Response::Piece { .. } => "response-piece",
+            Response::Done(_) => "response-done",
+            Response::Failed(_) => "response-failed",
+            Response::Status(_) => "response-status",
+        }
+    }
+
+    fn examples() -> Vec<Response> {
+        let done = Done {
+            text: "held".into(),
+            finish: FinishReason::Stop,
+            prompt_tokens: 251,
+            completion_tokens: 65_536,
+            attempts: 2,
+            seed: u64::MAX,
+            wait_us: 1_001,
+            first_piece_us: 20_002,
+            total_us: 5_000_000_003,
+        };
+        let cut = Done { text: String::new(), finish: FinishReason::Length, ..done.clone() };
+        let failed = KINDS.iter().zip(1..).map(|(kind, number)| Failure {
+            kind: *kind,
+            message: format!("reason {number}"),
+            retry_after_ms: (number % 2 == 0).then_some(number * 1000),
+        });
+        let mut examples = vec![
+            Response::Accepted { request: RequestId(17), model: "pocket".into() },
+            Response::Piece { text: "\u{e9}t\u{e9}".into(), token: 1_535 },
+            Response::Piece { text: String::new(), token: 195 },
+            Response::Done(done),
+            Response::Done(cut),
+        ];
+        examples.extend(failed.map(Response::Failed));
+        examples.push(Response::Status("{\"version\":\"0.1.0\",\"models\":[]}".into()));
+        examples
+    }
+}
+
+impl Conversation for ToWorker {
+    const LIMIT: usize = ipc::MAX_FRAME;
+
+    fn file(&self) -> &'static str {
+        match self {
+            ToWorker::Go(_) => "to-worker-go",
+            ToWorker::Run(_) => "to-worker-run",
+        }
+    }
+
+    fn examples() -> Vec<ToWorker> {
+        let fresh = Job {
+            request: RequestId(18),
+            prompt: JobPrompt::Fresh(conversation()),
+            generated: vec![],
+            delivered: 0,
+            chunk: 32,
+            max_tokens: Some(64),
+            sampling: sampling(),
+            seed: 99,
+            stop: vec!["STOP".into()],
+            ignore_end: false,
+        };
+        let resumed = Job {
+            request: RequestId(70_000),
+            prompt: JobPrompt::Ids(vec![1, 250, 251, 65_535, 65_536, u32::MAX]),
+            generated: vec![7, 8, 9],
+            delivered: 11,
+            max_tokens: None,
+            ignore_end: true,
+            ..fresh.clone()
+        };
+        let go = Go { life: Life { slot: 3, generation: 4 }, supervisor: 1_234, memory: 512 << 20, single: true };
+        vec![ToWorker::Go(go), ToWorker::Run(Box::new(fresh)), ToWorker::Run(Box::new(resumed))]
+    }
+}
+
+impl Conversation for FromWorker {
+    const LIMIT: usize = ipc::MAX_FRAME;
+
+    fn file(&self) -> &'static str {
+        match self {
+            FromWorker::Hello { .. } => "from-worker-hello",
+            FromWorker::Prompt { .. } => "from-worker-prompt",
+            FromWorker::Token { .. } => "from-worker-token",
+            FromWorker::Done { .. } => "from-worker-done",
+            FromWorker::Failed { .. } => "from-worker-failed",
+        }
+    }
+
+    fn examples() -> Vec<FromWorker> {
+        let request = RequestId(19);
+        let sandbox = Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock: Some(6) };
+        let counts = TokenCounts { prompt: 23, completion: 24 };
+        vec![
+            FromWorker::Hello { sandbox, threads: 5 },
+            FromWorker::Prompt { request, ids: vec![2, 202, 394] },
+            FromWorker::Token { request, index: 21, id: 22, text: "word".into() },
+            FromWorker::Done { request, text: "rest".into(), finish: FinishReason::Length, counts },
+            FromWorker::Failed { request, kind: FailureKind::TooLong, message: "it is too long".into() },
+        ]
+    }
+}
+
+impl Conversation for ToTemplate {
+    const LIMIT: usize = ipc::MAX_CONTROL;
+
+    fn file(&self) -> &'static str {
+        match self {
+            ToTemplate::Load(_) => "to-template-load",
+            ToTemplate::Fork(_) => "to-template-fork",
+        }
+    }
+
+    fn examples() -> Vec<ToTemplate> {
+        let spec = ModelSpec {
+            name: "pocket".into(),
+            path: "/models/pocket.gguf".into(),
+            context: Some(4_096),
+            sha256: Some("0123456789abcdef".repeat(4)),
+        };
+        vec![ToTemplate::Load(spec), ToTemplate::Fork(Life { slot: 1, generation: 300 })]
+    }
+}
+
+impl Conversation for FromTemplate {
+    const LIMIT: usize = ipc::MAX_CONTROL;
+
+    fn file(&self) -> &'static str {
+        match self {
+            FromTemplate::Ready(_) => "from-template-ready",
+            FromTemplate::LoadFailed { .. } => "from-template-load-failed",
+            FromTemplate::Forked(_) => "from-template-forked",
+            FromTemplate::ForkFailed { .. } => "from-template-fork-failed",
+        }
+    }
+
+    fn examples() -> Vec<FromTemplate> {
+        let info = ModelInfo { architecture: "llama".into(), context: 512, chat: true, load_ms: 413, chunk: 32 };
+        let life = Life { slot: 2, generation: 70_000 };
+        vec![
+            FromTemplate::Ready(info),
+            FromTemplate::LoadFailed { message: "there is no such file".into() },
+            FromTemplate::Forked(Forked { life, pid: 4_321 }),
+            FromTemplate::ForkFailed { life, message: "there is no memory".into() },
+        ]
+    }
+}

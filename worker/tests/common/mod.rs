@@ -1,0 +1,55 @@
+//! What the tests of the model side share.
+use ipc::{FromWorker, Job, JobPrompt, ModelSpec, Prompt, RequestId, Sampling, board::Phase};
+use std::ops::ControlFlow;
+use worker::{
+    chain,
+    engine::{self, CHUNK, Model},
+    generate::{self, Progress},
+};
+
+/// Loads and warms a model.
+pub(crate) fn load(path: &str, context: Option<u32>) -> Model {
+    let spec = ModelSpec { name: "test".into(), path: path.into(), context, sha256: None };
+    let mut model = engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    model.warm().unwrap();
+    model
+}
+
+/// A fresh, greedy job without limits.
+pub(crate) fn job(prompt: Prompt) -> Job {
+    Job {
+        request: RequestId(1),
+        prompt: JobPrompt::Fresh(prompt),
+        generated: Vec::new(),
+        delivered: 0,
+        chunk: CHUNK,
+        max_tokens: None,
+        sampling: Sampling::default(),
+        seed: 0,
+        stop: Vec::new(),
+        ignore_end: false,
+    }
+}
+
+/// All that a job says.
+pub(crate) fn run(model: &mut Model, job: &Job) -> Vec<FromWorker> {
+    let mut messages = Vec::new();
+    generate::run(model, job, &Silent, &mut |message| {
+        messages.push(message);
+        ControlFlow::Continue(())
+    });
+    messages
+}
+
+/// Progress that nobody watches.
+pub(crate) struct Silent;
+
+impl Progress for Silent {
+    fn phase(&self, _: Phase) {}
+    fn prompt(&self, _: u64, _: u64) {}
+    fn generated(&self, _: u64) {}
+    fn tick(&self) {}
+    fn stop_requested(&self, _: RequestId) -> bool {
+        false
+    }
+}

@@ -1,0 +1,36 @@
+//! A worker that serves many texts does not keep something of each. One test, in a process of its own: it looks at all of its memory.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use ipc::ModelSpec;
+use std::fs;
+use worker::engine::{self, Model};
+
+/// Reads a prompt in two parts, the second of 128 tokens: candle makes a mask of as many rows as that, and as long as both.
+fn read(model: &mut Model, first: usize) {
+    model.engine.begin(first + 128);
+    model.engine.forward(&vec![1; first], 0).unwrap();
+    model.engine.forward(&[1; 128], first).unwrap();
+}
+
+fn private_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn texts_of_many_lengths_leave_nothing_behind() {
+    let spec = ModelSpec { name: "pocket".into(), path: "builtin:pocket".into(), context: None, sha256: None };
+    let mut model = engine::load(&spec).unwrap();
+    // The longest text first: what the allocator keeps for it serves all others.
+    for first in [350, 349, 348] {
+        read(&mut model, first);
+    }
+    let before = private_bytes();
+    let lengths = (2..330).step_by(6);
+    let masks: u64 = lengths.clone().map(|first| 128 * (first as u64 + 128)).sum();
+    for first in lengths {
+        read(&mut model, first);
+    }
+    let grown = private_bytes().saturating_sub(before);
+    assert!(grown < masks / 4, "{grown} bytes more, and the masks of all texts are {masks}");
+}
