@@ -11,7 +11,11 @@ mod template;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use error::CliError;
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// Serves language models from isolated, single-request worker processes.
 #[derive(Debug, Parser)]
@@ -64,8 +68,9 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut script);
+            print(&String::from_utf8_lossy(&script))
         }
         Command::Template(arguments) => return template::run(arguments),
     };
@@ -76,6 +81,12 @@ pub fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Writes all of `text` to the standard output.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
 }
 
 #[cfg(test)]

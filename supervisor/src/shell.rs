@@ -10,8 +10,9 @@
 //! ```
 
 mod act;
+mod children;
+mod clients;
 mod connection;
-mod hear;
 mod housekeeping;
 mod listener;
 mod memory;
@@ -114,11 +115,11 @@ pub(crate) fn run(setup: Setup) -> Result<(), RunError> {
 }
 
 /// Most inputs that wait; a task that has more to say waits itself.
-const INPUTS: usize = 1024;
+const INPUTS: usize = 256;
 /// Inputs that are handled before time is looked at again.
 const BATCH: usize = 64;
 /// Most connections at once.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 256;
 
 async fn serve(setup: Setup) -> Result<(), RunError> {
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| RunError::Start(error.into()))?;

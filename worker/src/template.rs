@@ -180,6 +180,8 @@ impl Template {
 
     /// The child in between: forks the worker, tells the template its pid, and ends, which makes the worker the supervisor's.
     fn between<M>(&mut self, tell: OwnedFd, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> ! {
+        // Whatever keeps this process, it does not outlive the template. The worker does not inherit this.
+        let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
         (trade.step)(ForkStep::Between);
         let (pid, error) = match sys::fork(&mut self.tasks) {
             Ok(Fork::Child) => self.worker(before, seat, model, trade),

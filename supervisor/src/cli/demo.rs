@@ -1,7 +1,7 @@
 //! `supervisor demo`: the whole system in one command, on the built-in model, in a folder of its own.
 //!
 //! It is a client like any other: what it shows is what the daemon's socket and `kill -9` give to everybody.
-use super::{error::CliError, table};
+use super::{error::CliError, print, table};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, RequestId, Response, Role, status::Status};
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,7 +10,6 @@ use nix::{
 use std::{
     env, fs,
     fs::File,
-    io::{self, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -297,9 +296,4 @@ fn shorten(text: &str) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
     }
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
 }

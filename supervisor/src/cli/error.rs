@@ -1,7 +1,11 @@
 //! What goes wrong at the command line, and the exit status that says so.
 use crate::{config::ConfigError, shell::RunError};
 use ipc::{ClientError, FailureKind};
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 use thiserror::Error;
 
 /// Why a command did not do what it was asked to.
@@ -45,12 +49,14 @@ pub(crate) enum CliError {
 impl CliError {
     /// Prints it, with its causes, as one line on stderr. A reader of our output who has seen enough is no error to speak of.
     pub(crate) fn print(&self) {
-        if !self.is_broken_pipe() {
-            eprintln!("supervisor: {}", worker::chain(self));
-            if let CliError::Client(ClientError::NoDaemon { .. }) = self {
-                eprintln!("Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.");
-            }
+        const ADVICE: &str =
+            "Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.\n";
+        if self.is_broken_pipe() {
+            return;
         }
+        let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };
+        // The exit status says it too, if nobody reads this.
+        let _unread = write!(io::stderr(), "supervisor: {}\n{advice}", worker::chain(self));
     }
 
     /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.

@@ -1,9 +1,9 @@
 //! `supervisor generate`: one answer, streamed to the standard output.
-use super::{SocketArgument, error::CliError};
+use super::{SocketArgument, error::CliError, print};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
 use serde_json::json;
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -136,11 +136,6 @@ impl Output {
             false => print(&format!("{}\n", object(&self.text))),
         }
     }
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
 }
 
 /// The words of the command line, or all of the standard input.

@@ -1,5 +1,5 @@
 //! `supervisor run`: the daemon, in the foreground.
-use super::error::CliError;
+use super::{error::CliError, print};
 use crate::{
     config::{Auto, Config, Overrides},
     shell::{self, Setup},
@@ -62,8 +62,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     };
     let config = config.with_overrides(&overrides)?;
     if arguments.check {
-        println!("the configuration is valid");
-        return Ok(());
+        return print("the configuration is valid\n");
     }
     let socket = config.supervisor.socket.clone().map_or_else(ipc::default_socket, Ok)?;
     if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
@@ -76,6 +75,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         .with_writer(io::stderr)
         .with_ansi(colours)
         .with_target(false)
+        .log_internal_errors(false)
         .init();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "starting");
     shell::run(Setup { config, socket, template: arguments.template_executable })?;

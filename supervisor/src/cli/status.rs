@@ -1,8 +1,8 @@
 //! `supervisor status`: what runs, as a table, as JSON, or again and again.
-use super::{SocketArgument, error::CliError, table};
+use super::{SocketArgument, error::CliError, print, table};
 use ipc::{Client, ClientError, status::Status};
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::Path,
     time::Duration,
 };
@@ -55,11 +55,6 @@ fn watch(socket: &Path, first: Status) -> Result<(), CliError> {
 #[expect(clippy::disallowed_methods, reason = "a display that shows the present has nothing else to wait for")]
 fn pause() {
     std::thread::sleep(Duration::from_secs(1));
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
 }
 
 /// The width of the terminal, if the output is one.

@@ -3,7 +3,7 @@
 //! What is sent to a client is queued here without bound of its own: a request can send only so much as its context allows, and the
 //! shell looks at [`Outbox::queued`] before it adds more.
 use super::{ConnectionId, Input};
-use ipc::{AsyncEnd, EndError, MAX_FRAME, MAX_REQUEST, Request, Response};
+use ipc::{AsyncEnd, EndError, Failure, FailureKind, MAX_FRAME, MAX_REQUEST, Request, Response};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io,
@@ -77,11 +77,11 @@ impl Outbox {
 
     /// Queues one message.
     pub(crate) fn send(&self, response: &Response) {
-        let framed = ipc::encode(response).ok().and_then(|payload| ipc::frame(&payload, MAX_FRAME).ok());
-        let Some(frame) = framed else {
-            tracing::error!("a response does not fit into a frame");
-            return;
-        };
+        let framed = |response: &Response| ipc::frame(&ipc::encode(response).ok()?, MAX_FRAME).ok();
+        // A client waits for something, whatever it is.
+        let too_long = Failure::new(FailureKind::Engine, "the response is too long to be sent");
+        let frame = framed(response).or_else(|| framed(&Response::Failed(too_long)));
+        let Some(frame) = frame else { return };
         self.queued.fetch_add(frame.len(), Relaxed);
         self.total.fetch_add(frame.len(), Relaxed);
         // The sending task may have ended because the client has gone; then `Gone` is on its way.

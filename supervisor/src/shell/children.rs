@@ -1,147 +1,22 @@
-//! What clients, templates and workers say, checked and turned into events. Nothing that they say is believed.
+//! What templates and workers say, checked and turned into events. Nothing that they say is believed.
 use super::{
-    CONNECTIONS, Client, ConnectionId, Shell,
+    Shell,
     act::{describe, is_fault},
-    connection::{FromClient, Outbox},
-    request::{self, Request},
     template::TemplateSaid,
     worker::WorkerSaid,
 };
 use crate::{
-    core::{Event, PoolId, TemplateId, WorkerId},
-    process::Exit,
+    core::{Event, Isolation, TemplateId, WorkerId},
+    process::{Exit, Process},
 };
-use interprocess::local_socket::tokio::Stream;
-use ipc::{
-    Failure, FailureKind, FromTemplate, FromWorker, GenerateRequest, Go, RequestId, Response, ToWorker, status::Crash,
-};
-use std::{
-    io, process,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::net::UnixStream;
+use ipc::{FromTemplate, FromWorker, Go, ToWorker, status::Crash};
+use std::{process, time::Instant};
 use worker::chain;
 
-/// How long no client is accepted after accepting one has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Most tokens of a request, whatever a template says that its model can.
 const MOST_CONTEXT: u32 = 1 << 20;
 
 impl Shell {
-    /// Takes a new client in, or tells it why not.
-    pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
-        let (stream, refusal) = match accepted {
-            Ok(Ok(stream)) if self.clients.len() < CONNECTIONS => (stream, None),
-            Ok(Ok(stream)) => {
-                let text = format!("{CONNECTIONS} clients are connected already");
-                (stream, Some(Failure::new(FailureKind::Busy, text)))
-            }
-            Ok(Err(stream)) => {
-                let text = "this user may not use the supervisor; see allow_users in its configuration";
-                (stream, Some(Failure::new(FailureKind::NotAllowed, text)))
-            }
-            Err(error) => {
-                // Most likely there is no descriptor left. The client waits in the backlog; to ask again at once would spin.
-                tracing::warn!("cannot accept a client: {error}");
-                self.accept_from = tokio::time::Instant::now() + ACCEPT_PAUSE;
-                return;
-            }
-        };
-        let Stream::UdSocket(stream) = stream;
-        self.connections += 1;
-        let id = ConnectionId(self.connections);
-        let longest = self.pools.iter().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
-        let total = Arc::clone(&self.queued);
-        let outbox = Outbox::open(UnixStream::from(stream), id, self.inputs.clone(), total, longest);
-        match refusal {
-            // Dropped after this, the outbox still sends what it holds and then closes.
-            Some(failure) => outbox.send(&Response::Failed(failure)),
-            None => {
-                self.clients.insert(id, Client { outbox, active: None, finished: false });
-            }
-        }
-    }
-
-    pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
-        match said {
-            FromClient::Request(_) if client.active.is_some() => {
-                let text = "a connection carries one request at a time, and the one before has not ended";
-                self.dismiss(id, Failure::new(FailureKind::Protocol, text));
-            }
-            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, *asked),
-            FromClient::Request(ipc::Request::Status) => {
-                let response = Response::Status(self.report());
-                if let Some(client) = self.clients.get(&id) {
-                    client.outbox.send(&response);
-                }
-            }
-            FromClient::Undecodable(error) => {
-                client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
-            }
-            FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
-            FromClient::Finished if client.active.is_some() => client.finished = true,
-            FromClient::Finished | FromClient::Gone => self.forget(id),
-        }
-    }
-
-    /// Tells a client why it is disconnected, and disconnects it.
-    fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
-        if let Some(client) = self.clients.get(&id) {
-            client.outbox.send(&Response::Failed(failure));
-        }
-        self.forget(id);
-    }
-
-    /// Forgets a client and withdraws its request.
-    fn forget(&mut self, id: ConnectionId) {
-        if let Some(request) = self.clients.remove(&id).and_then(|client| client.active) {
-            self.feed(Event::Withdrawn(request));
-        }
-    }
-
-    fn submit(&mut self, connection: ConnectionId, asked: GenerateRequest) {
-        let found = match asked.validate() {
-            Ok(()) => self.find_model(asked.model.as_deref()),
-            Err(invalid) => Err(Failure::new(FailureKind::BadRequest, invalid.to_string())),
-        };
-        let Some(client) = self.clients.get_mut(&connection) else { return };
-        let pool = match found {
-            Ok(pool) => pool,
-            Err(failure) => return client.outbox.send(&Response::Failed(failure)),
-        };
-        self.submitted += 1;
-        let id = RequestId(self.submitted);
-        client.active = Some(id);
-        client.outbox.patience = self.pools[pool.0].config.client_timeout;
-        let fingerprint = request::fingerprint(&self.fingerprints, pool, &asked);
-        let request = Request::new(id, pool, connection, asked, request::draw_seed(), Instant::now());
-        self.requests.insert(id, request);
-        self.feed(Event::Submitted { request: id, pool, fingerprint });
-        if self.requests.contains_key(&id) {
-            let pool = &mut self.pools[pool.0];
-            pool.totals.accepted += 1;
-            let accepted = Response::Accepted { request: id, model: pool.config.name.clone() };
-            if let Some(client) = self.clients.get(&connection) {
-                client.outbox.send(&accepted);
-            }
-        }
-    }
-
-    fn find_model(&self, name: Option<&str>) -> Result<PoolId, Failure> {
-        let names = || self.pools.iter().map(|pool| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
-        let (at, text) = match name {
-            Some(name) => (
-                self.pools.iter().position(|pool| pool.config.name == name),
-                format!("there is no model {name:?}; there is: {}", names()),
-            ),
-            None if self.pools.len() == 1 => (Some(0), String::new()),
-            None => (None, format!("name one of the models: {}", names())),
-        };
-        at.map(PoolId).ok_or_else(|| Failure::new(FailureKind::UnknownModel, text))
-    }
-
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
         let pool = &mut self.pools[id.pool.0];
         if pool.template.as_ref().is_none_or(|template| template.id != id) {
@@ -157,7 +32,7 @@ impl Shell {
                 self.feed(Event::TemplateReady(id));
             }
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => {
-                tracing::error!(model = pool.config.name, "cannot load the model: {message}");
+                tracing::error!(model = pool.config.name, "{message}");
                 pool.error = Some(message);
                 self.feed(Event::LoadFailed(id));
             }
@@ -178,7 +53,7 @@ impl Shell {
         match worker.adopt(pid, &inputs) {
             Ok(()) => {
                 let pool = &self.pools[id.pool.0];
-                let single = pool.config.isolation == crate::core::Isolation::Request;
+                let single = pool.config.isolation == Isolation::Request;
                 let go = Go { life: id.life, supervisor: process::id(), memory: pool.config.memory_per_worker, single };
                 if let Some(worker) = self.worker(id) {
                     worker.send(&ToWorker::Go(go));
@@ -314,7 +189,7 @@ impl Shell {
             };
             tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");
             pool.last_crash = Some(Crash {
-                pid: worker.process.as_ref().map_or(0, crate::process::Process::pid),
+                pid: worker.process.as_ref().map_or(0, Process::pid),
                 slot: Some(id.life.slot),
                 cause,
                 at: timestamp(),
