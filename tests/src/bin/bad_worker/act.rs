@@ -1,0 +1,184 @@
+//! What can go wrong in a worker, by name.
+use ipc::{
+    BlockingEnd, FinishReason, FromWorker, RequestId, Sandbox, TokenCounts,
+    board::{self, Word},
+};
+use nix::{
+    sys::signal::{SigSet, Signal, kill, raise},
+    unistd::{ftruncate, getppid, pause},
+};
+use std::{
+    fs::File,
+    hint,
+    io::Write,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::FileExt, net::UnixStream},
+    },
+    process,
+    sync::atomic::Ordering::Relaxed,
+};
+use worker::sys::{self, Board};
+
+/// What an action can reach.
+pub(crate) struct Body<'a> {
+    pub(crate) end: &'a mut BlockingEnd<UnixStream>,
+    pub(crate) board: &'a Board,
+    /// The board's memory.
+    pub(crate) memory: &'a OwnedFd,
+    /// What it serves.
+    pub(crate) request: RequestId,
+    /// The tokens of the answer so far.
+    pub(crate) index: u32,
+}
+
+/// Does what needs no more than a process. Returns if the action is not one of these.
+pub(crate) fn alone(action: &str) {
+    match action {
+        "kill" => die(Signal::SIGKILL),
+        "segv" => die(Signal::SIGSEGV),
+        "crash" => {
+            eprintln!("this worker crashes as its script says");
+            process::abort()
+        }
+        "exit-0" => sys::exit_now(0),
+        "exit-7" => sys::exit_now(7),
+        "panic" => panic!("this worker panics as its script says"),
+        // Without a handler, so that it ends when it is asked to.
+        "hang" => loop {
+            pause();
+        },
+        "spin" => loop {
+            hint::spin_loop();
+        },
+        // The template, from the child in between.
+        "kill-parent" => {
+            let parent = getppid();
+            let _gone = kill(parent, Signal::SIGKILL);
+            // When it has ended, this process is somebody else's child.
+            while getppid() == parent {
+                hint::spin_loop();
+            }
+        }
+        "flood-stderr" => {
+            for line in 0..200_000 {
+                eprintln!("line {line} of a flood on the standard error output");
+            }
+            process::abort()
+        }
+        _ => {}
+    }
+}
+
+/// Does what needs a worker with a seat. Returns when it is well again, as far as it can be.
+pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
+    let Body { request, index, .. } = *body;
+    let token = |request: RequestId, index: u32, text: &str| FromWorker::Token {
+        request,
+        index,
+        id: 120,
+        text: text.to_owned(),
+    };
+    match action {
+        "garbage" => body.write(b"GET / HTTP/1.1\r\n\r\n"),
+        // A header that promises four gibibytes.
+        "huge" => body.write(b"SV\x01\x00\xff\xff\xff\xff"),
+        "wrong-version" => body.write(b"SV\x09\x00\x01\x00\x00\x00\x00"),
+        // A variant that there is not.
+        "undecodable" => body.write(b"SV\x01\x00\x01\x00\x00\x00\xfa"),
+        "cut-off" => {
+            body.write(b"SV\x01\x00\x10\x00\x00\x00half of");
+            sys::exit_now(0)
+        }
+        "hang-up" => {
+            let _gone = body.end.stream().shutdown(std::net::Shutdown::Both);
+            alone("hang");
+        }
+        "hello" => body.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }),
+        "wrong-request" => body.send(&token(RequestId(request.0 + 1000), index, "x")),
+        "wrong-index" => body.send(&token(request, index + 5, "x")),
+        "prompt-again" => body.send(&FromWorker::Prompt { request, ids: vec![1] }),
+        "long-prompt" => body.send(&FromWorker::Prompt { request, ids: vec![1; 100_000] }),
+        "done-again" => {
+            let done = FromWorker::Done {
+                request,
+                text: "again".to_owned(),
+                finish: FinishReason::Stop,
+                counts: TokenCounts::default(),
+            };
+            body.send(&done);
+        }
+        "token-flood" => {
+            for index in index.. {
+                body.send(&token(request, index, "x"));
+            }
+        }
+        "text-flood" => {
+            let text = "x".repeat(1 << 20);
+            for index in index.. {
+                body.send(&token(request, index, &text));
+            }
+        }
+        // Not even the end of its socket and a signal end it.
+        "linger" => {
+            let _unblocked = SigSet::all().thread_block();
+            alone("hang");
+        }
+        "tick" => loop {
+            body.board.word(Word::Ticks).fetch_add(1, Relaxed);
+            hint::spin_loop();
+        },
+        "memory" => {
+            let mut held = Vec::new();
+            held.resize(256 << 20, 1_u8);
+            hint::black_box(&held);
+            seated("tick", body);
+        }
+        "truncate-board" => {
+            let refused = [0, 1, 1 << 20].map(|size| ftruncate(body.memory, size).is_err());
+            if refused.contains(&false) {
+                eprintln!("the board could be resized");
+                process::abort();
+            }
+        }
+        "scribble-board" => body.scribble(),
+        _ => {}
+    }
+}
+
+impl Body<'_> {
+    fn send(&mut self, message: &FromWorker) {
+        if self.end.send(message).is_err() {
+            sys::exit_now(0);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.end.stream().write_all(bytes).is_err() {
+            sys::exit_now(0);
+        }
+    }
+
+    /// Writes to every word of the board, also to those that are the supervisor's.
+    fn scribble(&self) {
+        let Ok(memory) = self.memory.try_clone().map(File::from) else { process::abort() };
+        let mut word = 0x9E37_79B9_7F4A_7C15_u64;
+        for _round in 0..2_000 {
+            let mut page = Vec::with_capacity(board::SIZE);
+            for place in 0..board::WORDS as u64 {
+                word = word.rotate_left(13).wrapping_mul(0xBF58_476D_1CE4_E5B9).wrapping_add(place);
+                page.extend_from_slice(&word.to_le_bytes());
+            }
+            if memory.write_all_at(&page, 0).is_err() {
+                process::abort();
+            }
+        }
+    }
+}
+
+fn die(signal: Signal) -> ! {
+    // The first one may only take away the handler that the runtime has for it.
+    let _raised = raise(signal).and_then(|()| raise(signal));
+    // Whoever blocks it ends all the same.
+    process::abort()
+}

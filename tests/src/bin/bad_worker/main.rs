@@ -1,0 +1,229 @@
+//! A template and workers that misbehave as a script says: see `script.rs` for how it is written and `act.rs` for what there is.
+//!
+//! It is started instead of the supervisor's own template with `supervisor run --template-executable`, and lives in the tests only.
+//! Whatever its script does not spoil is done by the real template and the real engine `builtin:echo`: a request that is
+//! served answers with its prompt. It does not confine itself.
+
+mod act;
+mod script;
+
+use act::Body;
+use ipc::{
+    FromWorker, Job, JobPrompt, ModelInfo, ModelSpec, Prompt, RequestId, Sandbox, ToWorker,
+    board::{Phase, Word},
+};
+use nix::{
+    sys::{prctl, signal::Signal},
+    unistd::{dup2_stdin, getppid},
+};
+use script::{Moment, Script};
+use std::{
+    cell::OnceCell,
+    env,
+    fs::File,
+    io,
+    ops::ControlFlow,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::Ordering::{Relaxed, Release},
+};
+use worker::{
+    chain,
+    engine::{self, CHUNK, Model},
+    generate::{self, Progress},
+    serve::{take_seat, wait_for_go},
+    sys::Board,
+    template::{self, ForkStep, Seat, Trade},
+};
+
+fn main() -> ExitCode {
+    let Some(supervisor) = env::args().nth(3).and_then(|pid| pid.parse().ok()) else {
+        eprintln!("bad-worker: it is started by `supervisor run --template-executable`, not by hand");
+        return ExitCode::from(2);
+    };
+    let loaded = OnceCell::new();
+    let load = |spec: &ModelSpec| {
+        let (bad, info) = load(spec)?;
+        // There is one model in the life of a template.
+        let _first = loaded.set(bad.script.clone());
+        Ok((bad, info))
+    };
+    let step = |step| {
+        let moment = moment(step);
+        if let Some(script) = loaded.get().filter(|script: &&Script| script.strikes(moment)) {
+            act::alone(&script.action);
+        }
+    };
+    let trade = Trade { load: &load, serve: &serve, step: &step };
+    let ended = take_control()
+        .map_err(|error| error.to_string())
+        .and_then(|control| template::run(control, supervisor, &trade).map_err(|error| chain(&error)));
+    match ended {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("bad-worker: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The model and how it is served.
+struct Bad {
+    model: Model,
+    script: Script,
+    /// Where scripts in prompts count.
+    folder: PathBuf,
+}
+
+fn take_control() -> io::Result<OwnedFd> {
+    let control = io::stdin().as_fd().try_clone_to_owned()?;
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(control)
+}
+
+fn moment(step: ForkStep) -> Moment {
+    match step {
+        ForkStep::Asked => Moment::Asked,
+        ForkStep::Between => Moment::Between,
+        ForkStep::Born => Moment::Born,
+        ForkStep::Known => Moment::Known,
+        ForkStep::Told => Moment::Told,
+    }
+}
+
+fn load(spec: &ModelSpec) -> Result<(Bad, ModelInfo), String> {
+    let script = Script::in_path(&spec.path)?;
+    if script.strikes(Moment::Load) {
+        if script.action == "fail" {
+            return Err("this model fails to load as its script says".to_owned());
+        }
+        act::alone(&script.action);
+    }
+    let echo = ModelSpec { path: format!("builtin:echo?{}", script.engine), ..spec.clone() };
+    let mut model = engine::load(&echo).map_err(|error| chain(&error))?;
+    model.warm().map_err(|error| chain(&error))?;
+    let context = u32::try_from(model.context).unwrap_or(u32::MAX);
+    let info = ModelInfo { architecture: "bad".to_owned(), context, chat: true, load_ms: 0, chunk: CHUNK };
+    let folder = spec.path.split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
+    Ok((Bad { model, script, folder }, info))
+}
+
+fn serve(bad: &mut Bad, seat: Seat) -> i32 {
+    match live(bad, seat) {
+        Ok(()) => 0,
+        Err(message) => {
+            eprintln!("bad-worker: {message}");
+            1
+        }
+    }
+}
+
+fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
+    let memory = seat.board.try_clone().map_err(|error| error.to_string())?;
+    let mut seated = take_seat(seat).map_err(|error| chain(&error))?;
+    if bad.script.strikes(Moment::Birth) {
+        act::alone(&bad.script.action);
+    }
+    let Some(go) = wait_for_go(&mut seated).map_err(|error| chain(&error))? else { return Ok(()) };
+    // However it hangs, it does not outlive its test.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+    if getppid().as_raw().unsigned_abs() != go.supervisor {
+        return Err("the supervisor is not the parent".to_owned());
+    }
+    let (mut end, board) = (seated.end, seated.board);
+    let nothing = RequestId(0);
+    let life = |moment, end: &mut _| {
+        let mut body = Body { end, board: &board, memory: &memory, request: nothing, index: 0 };
+        strike(&[&bad.script], moment, &mut body);
+    };
+    life(Moment::Go, &mut end);
+    end.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }).map_err(|error| chain(&error))?;
+    life(Moment::Idle, &mut end);
+    while let Some(ToWorker::Run(job)) = end.receive().map_err(|error| chain(&error))? {
+        let of_prompt = Script::in_prompt(&prompt(&job), &bad.folder)?;
+        let scripts: Vec<&Script> = [&bad.script].into_iter().chain(&of_prompt).collect();
+        let mut index = 0;
+        let mut say = |message: Option<FromWorker>, moment: Moment| {
+            let mut body = Body { end: &mut end, board: &board, memory: &memory, request: job.request, index };
+            // A token's moment is before it is sent, all others are after what they are named for.
+            if let Some(FromWorker::Token { index: next, .. }) = &message {
+                body.index = *next;
+                index = *next;
+                strike(&scripts, moment, &mut body);
+            }
+            if let Some(message) = &message
+                && body.end.send(message).is_err()
+            {
+                return ControlFlow::Break(());
+            }
+            if !matches!(message, Some(FromWorker::Token { .. })) {
+                strike(&scripts, moment, &mut body);
+            }
+            ControlFlow::Continue(())
+        };
+        let _said_nothing = say(None, Moment::Start);
+        let mut emit = |message: FromWorker| {
+            let moment = match &message {
+                FromWorker::Hello { .. } | FromWorker::Prompt { .. } => Moment::Prompt,
+                FromWorker::Token { index, .. } => Moment::Token(*index),
+                FromWorker::Done { .. } | FromWorker::Failed { .. } => Moment::Answer,
+            };
+            say(Some(message), moment)
+        };
+        generate::run(&mut bad.model, &job, &OnBoard(&board), &mut emit);
+        if go.single {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Does what the scripts say for this moment.
+fn strike(scripts: &[&Script], moment: Moment, body: &mut Body<'_>) {
+    for script in scripts.iter().filter(|script| script.strikes(moment)) {
+        act::alone(&script.action);
+        act::seated(&script.action, body);
+    }
+}
+
+/// The text of a prompt, which the echo engine's ids hold as well.
+fn prompt(job: &Job) -> String {
+    match &job.prompt {
+        JobPrompt::Fresh(Prompt::Raw(text)) => text.clone(),
+        JobPrompt::Fresh(Prompt::Chat(messages)) => {
+            messages.last().map(|last| last.content.clone()).unwrap_or_default()
+        }
+        JobPrompt::Ids(ids) => {
+            let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+}
+
+/// Progress, published as a good worker does.
+struct OnBoard<'a>(&'a Board);
+
+impl Progress for OnBoard<'_> {
+    fn phase(&self, phase: Phase) {
+        self.0.word(Word::Phase).store(phase as u64, Relaxed);
+    }
+
+    fn prompt(&self, done: u64, total: u64) {
+        self.0.word(Word::PromptTotal).store(total, Relaxed);
+        self.0.word(Word::PromptDone).store(done, Relaxed);
+    }
+
+    fn generated(&self, count: u64) {
+        self.0.word(Word::Generated).store(count, Relaxed);
+    }
+
+    fn tick(&self) {
+        self.0.word(Word::Ticks).fetch_add(1, Release);
+    }
+
+    fn stop_requested(&self, request: RequestId) -> bool {
+        self.0.word(Word::Stop).load(Relaxed) == request.0.saturating_add(1)
+    }
+}

@@ -1,0 +1,166 @@
+//! Scripts: what is to be done wrong, at which moment, and how often.
+//!
+//! A script is written `ACTION@MOMENT`, with `?times=N` after it if only the first N processes that come to that moment are to do
+//! it, and `after=N` if that many do it right before; the moment is `start` if it is not named. It stands in the model's path, after `script:`, for every worker, or behind an
+//! exclamation mark at the beginning of a prompt, for that request. `ok` does nothing wrong.
+//!
+//! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
+//! names the file where two scripts would otherwise count as one. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
+//! `context`) goes to the echo engine.
+use std::{
+    fs::File,
+    io::{self, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// When something goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// While the template loads.
+    Load,
+    /// [`worker::template::ForkStep::Asked`].
+    Asked,
+    /// [`worker::template::ForkStep::Between`].
+    Between,
+    /// [`worker::template::ForkStep::Born`].
+    Born,
+    /// [`worker::template::ForkStep::Known`].
+    Known,
+    /// [`worker::template::ForkStep::Told`].
+    Told,
+    /// In a worker just born.
+    Birth,
+    /// After `Go`, before `Hello`.
+    Go,
+    /// After `Hello`.
+    Idle,
+    /// When a request has come, before anything is said of it.
+    Start,
+    /// When the prompt's ids have been sent.
+    Prompt,
+    /// When the answer has this many tokens.
+    Token(u32),
+    /// When the answer is complete.
+    Answer,
+}
+
+/// What is done wrong. What each means is in `act.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    pub(crate) action: String,
+    pub(crate) moment: Moment,
+    /// Which times, counted from 0, and which file counts them; always if there is no limit.
+    limit: Option<(Range<u64>, PathBuf)>,
+    /// Options for the echo engine.
+    pub(crate) engine: String,
+}
+
+impl Script {
+    /// The script in a model's path, which the daemon has made absolute.
+    pub(crate) fn in_path(path: &str) -> Result<Script, String> {
+        let (folder, text) = path.split_once("script:").ok_or("the path names no script")?;
+        Script::parse(text, Path::new(folder))
+    }
+
+    /// The script at the beginning of a prompt, if there is one; `folder` is where it counts.
+    pub(crate) fn in_prompt(prompt: &str, folder: &Path) -> Result<Option<Script>, String> {
+        let text = prompt.strip_prefix('!').and_then(|rest| rest.split_ascii_whitespace().next());
+        text.map(|text| Script::parse(text, folder)).transpose()
+    }
+
+    fn parse(text: &str, folder: &Path) -> Result<Script, String> {
+        let (what, query) = text.split_once('?').unwrap_or((text, ""));
+        let (action, moment) = what.split_once('@').unwrap_or((what, "start"));
+        let moment: Moment = moment.parse()?;
+        let (mut after, mut times) = (None, None);
+        let mut counter = format!("{action}@{moment:?}");
+        let mut engine = Vec::new();
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            let number = |text: &str| text.parse().map_err(|_| format!("no number: {option:?}"));
+            match option.split_once('=') {
+                Some(("times", text)) => times = Some(number(text)?),
+                Some(("after", text)) => after = Some(number(text)?),
+                Some(("as", name)) => counter = name.to_owned(),
+                _ => engine.push(option),
+            }
+        }
+        let first = after.unwrap_or(0);
+        let range = first..times.map_or(u64::MAX, |times: u64| first.saturating_add(times));
+        let limit = (after.is_some() || times.is_some()).then(|| (range, folder.join(format!("count-{counter}"))));
+        Ok(Script { action: action.to_owned(), moment, limit, engine: engine.join("&") })
+    }
+
+    /// Whether this process must do it now. Asking counts, so it must be asked once when the moment has come.
+    pub(crate) fn strikes(&self, moment: Moment) -> bool {
+        if self.moment != moment || self.action == "ok" {
+            return false;
+        }
+        match &self.limit {
+            None => true,
+            Some((range, file)) => count(file).is_ok_and(|before| range.contains(&before)),
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Moment, String> {
+        Ok(match text {
+            "load" => Moment::Load,
+            "asked" => Moment::Asked,
+            "between" => Moment::Between,
+            "born" => Moment::Born,
+            "known" => Moment::Known,
+            "told" => Moment::Told,
+            "birth" => Moment::Birth,
+            "go" => Moment::Go,
+            "idle" => Moment::Idle,
+            "start" => Moment::Start,
+            "prompt" => Moment::Prompt,
+            "answer" => Moment::Answer,
+            number => Moment::Token(number.parse().map_err(|_| format!("there is no moment {number:?}"))?),
+        })
+    }
+}
+
+/// Adds one to the length of `file` and returns what it was before.
+fn count(file: &Path) -> io::Result<u64> {
+    let mut file = File::options().append(true).create(true).open(file)?;
+    file.lock()?;
+    let before = file.metadata()?.len();
+    file.write_all(b"+")?;
+    Ok(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_read_from_a_path_and_from_a_prompt() {
+        let script = Script::in_path("/tmp/x/script:kill@between?times=2&token_us=5").unwrap();
+        assert_eq!(
+            (script.action.as_str(), script.moment, script.engine.as_str()),
+            ("kill", Moment::Between, "token_us=5")
+        );
+        assert_eq!(script.limit, Some((0..2, PathBuf::from("/tmp/x/count-kill@Between"))));
+        let script = Script::in_prompt("!crash@3?as=it&times=1 more words", Path::new("/y")).unwrap().unwrap();
+        assert_eq!((script.action.as_str(), script.moment), ("crash", Moment::Token(3)));
+        assert_eq!(script.limit, Some((0..1, PathBuf::from("/y/count-it"))));
+        assert_eq!(Script::in_prompt("more words", Path::new("/y")), Ok(None));
+        assert!(Script::in_prompt("!crash@noon", Path::new("/y")).is_err());
+    }
+
+    #[test]
+    fn only_the_first_so_many_strike() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Script::parse("crash@go?times=2", folder.path()).unwrap();
+        assert!(!script.strikes(Moment::Idle), "another moment does not count");
+        assert_eq!([(); 4].map(|()| script.strikes(Moment::Go)), [true, true, false, false]);
+        let script = Script::parse("kill@go?after=1&times=1", folder.path()).unwrap();
+        assert_eq!([(); 4].map(|()| script.strikes(Moment::Go)), [false, true, false, false]);
+    }
+}

@@ -1,0 +1,60 @@
+//! The executables under test, built with the profile of the running test and into its target folder.
+use serde_json::Value;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::LazyLock,
+};
+
+/// The supervisor's executable: the one that `SUPERVISOR_EXECUTABLE` names, as it was packaged, or one built on the first call.
+pub fn supervisor() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os("SUPERVISOR_EXECUTABLE") {
+        Some(path) if !path.is_empty() => path.into(),
+        _ => build("supervisor", "supervisor"),
+    });
+    &PATH
+}
+
+/// The executable of the scripted bad worker.
+pub fn bad_worker() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
+        // Cargo builds a package's executables along with its integration tests.
+        let built = profile_folder().join("bad-worker");
+        if built.is_file() { built } else { build("integration-tests", "bad-worker") }
+    });
+    &PATH
+}
+
+/// `target/debug` or `target/release`, from where this process's executable is.
+fn profile_folder() -> PathBuf {
+    let executable = env::current_exe().unwrap_or_else(|error| panic!("cannot find the test's executable: {error}"));
+    let folder = executable.parent().unwrap_or(Path::new("/"));
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    folder.to_owned()
+}
+
+fn build(package: &str, name: &str) -> PathBuf {
+    let folder = profile_folder();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile])
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap_or(&folder))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
+    assert!(output.status.success(), "cargo cannot build {name}");
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let artifact = |line: &str| -> Option<PathBuf> {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_it = message["target"]["name"] == name && message["executable"].is_string();
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
+    };
+    messages.lines().find_map(artifact).unwrap_or_else(|| panic!("cargo does not say where it has put {name}"))
+}

@@ -1,0 +1,25 @@
+//! The harness of the integration tests: real daemons, each in a folder of its own, real clients and a look at real processes.
+//!
+//! It waits for conditions only and knows nothing of what a test is about. A daemon that hangs is killed by its [`Daemon`]'s
+//! watchdog, so that whoever waits for it fails instead of waiting for ever.
+
+mod answer;
+mod command;
+mod daemon;
+mod executables;
+pub mod process;
+mod wait;
+mod wire;
+
+pub use answer::{Finished, Running, generate};
+pub use command::{Call, Called, Ended};
+pub use daemon::Daemon;
+pub use executables::{bad_worker, supervisor};
+pub use nix::sys::signal::Signal;
+pub use wait::{LIMIT, until};
+pub use wire::Wire;
+
+/// A configuration's table of one model named `model`; `settings` are more lines of it.
+pub fn model(path: &str, settings: &str) -> String {
+    format!("[[model]]\nname = \"model\"\npath = \"{path}\"\n{settings}\n")
+}

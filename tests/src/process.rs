@@ -1,0 +1,61 @@
+//! What `/proc` says of processes. Of one that has ended it says nothing, so every answer can be empty.
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+use std::{collections::BTreeMap, fs};
+
+/// Sends a signal; `false` if there is no such process.
+pub fn kill(pid: u32, signal: Signal) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| pid > 0 && signal::kill(Pid::from_raw(pid), signal).is_ok())
+}
+
+/// The pids of a process's children, zombies included.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The templates and workers that were started by the daemon `pid`, whoever is their parent now. They all have the command line that
+/// their template was started with. Zombies have none.
+pub fn started_by(pid: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    let option = format!("\0template\0--supervisor\0{pid}\0");
+    let is_ours = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).ends_with(&option))
+    };
+    pids.filter(is_ours).collect()
+}
+
+/// The letter for what a process does: `R`, `S`, `T` (stopped), `Z` (ended and not waited for) and so on.
+pub fn state(pid: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything, parentheses too.
+    text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+}
+
+/// Whether a process lives; a zombie does not.
+pub fn lives(pid: u32) -> bool {
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Bytes of memory that a process has in core.
+pub fn resident(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}
+
+/// A process's open descriptors and what they are.
+pub fn descriptors(pid: u32) -> BTreeMap<u32, String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let entries = entries.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+    });
+    entries.collect()
+}

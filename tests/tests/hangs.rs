@@ -1,0 +1,127 @@
+//! A stuck worker is noticed by its lack of progress; one that is slow, or whose client is, is left alone.
+#![cfg(test)]
+
+use integration_tests::{Daemon, Running, Signal, generate, model, process};
+use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
+use std::os::unix::net::UnixStream;
+
+const STUCK: &str = "signal 9 (SIGKILL): it made no progress";
+
+#[test]
+fn a_stopped_worker_is_killed_and_its_request_goes_on() {
+    for isolation in ["request", "worker"] {
+        let settings = format!("workers = 1\nisolation = \"{isolation}\"\nprogress_timeout = \"500ms\"");
+        let daemon = Daemon::start(&model("builtin:echo?token_us=10000", &settings));
+        let text = "a text of some length, so that a stop comes before its end";
+        let mut client = daemon.client();
+        let mut running = Running::begin(&mut client, GenerateRequest::raw(text)).unwrap();
+        assert!(running.read(5).unwrap());
+        let (request, pid) = (running.request(), daemon.pid_of(running.request()));
+        process::kill(pid, Signal::SIGSTOP);
+        let finished = running.finish().unwrap();
+        assert_eq!((finished.text.as_str(), finished.done.attempts), (text, 2), "{isolation}");
+        let model = daemon.model();
+        assert_eq!((model.totals.resumed, model.totals.worker_crashes), (1, 1));
+        let crash = model.last_crash.unwrap();
+        assert_eq!((crash.pid, crash.cause.as_str()), (pid, STUCK));
+        assert_eq!(crash.request, Some(request.to_string()));
+        daemon.has_only_its_own();
+    }
+}
+
+#[test]
+fn a_worker_that_is_stopped_before_its_first_word_is_killed_too() {
+    let settings = "workers = 1\nprogress_timeout = \"500ms\"";
+    let daemon = Daemon::start(&model("builtin:echo", settings));
+    let pid = daemon.model().workers[0].pid.unwrap();
+    process::kill(pid, Signal::SIGSTOP);
+    let finished = generate(&daemon, GenerateRequest::raw("a text")).unwrap();
+    assert_eq!((finished.text.as_str(), finished.done.attempts), ("a text", 2));
+    let model = daemon.model();
+    assert_eq!((model.totals.replayed, model.totals.resumed), (1, 0));
+    assert_eq!(model.last_crash.unwrap().cause, STUCK);
+}
+
+#[test]
+fn spinning_waiting_and_hanging_up_are_no_progress() {
+    let daemon = Daemon::scripted("ok", "workers = 1\nprogress_timeout = \"500ms\"");
+    for action in ["spin", "hang", "hang-up"] {
+        for moment in ["start", "3"] {
+            let text = format!("!{action}@{moment}?times=1 and more");
+            let finished = generate(&daemon, GenerateRequest::raw(&text)).unwrap();
+            assert_eq!((&finished.text, finished.done.attempts), (&text, 2));
+            let crash = daemon.model().last_crash.unwrap();
+            assert_eq!((crash.cause.as_str(), crash.request), (STUCK, Some(finished.request.to_string())), "{text}");
+        }
+    }
+    let totals = daemon.settle().models[0].totals;
+    assert_eq!((totals.replayed, totals.resumed, totals.worker_crashes), (3, 3, 6));
+}
+
+#[test]
+fn an_idle_worker_need_not_make_progress() {
+    let settings = "workers = 2\nisolation = \"worker\"\nprogress_timeout = \"500ms\"";
+    let daemon = Daemon::start(&model("builtin:echo?token_us=10000", settings));
+    let pids = |daemon: &Daemon| daemon.model().workers.iter().map(|worker| worker.pid).collect::<Vec<_>>();
+    let before = pids(&daemon);
+    // While one works, the other has nothing to do for three times as long as nothing may happen.
+    let finished = generate(&daemon, GenerateRequest::raw("x".repeat(150))).unwrap();
+    assert!(finished.done.total_us > 1_500_000);
+    assert_eq!(pids(&daemon), before);
+    assert_eq!(daemon.model().totals.worker_exits, 0);
+}
+
+#[test]
+fn a_long_prompt_that_makes_progress_is_never_killed() {
+    let settings = "workers = 1\nprogress_timeout = \"500ms\"";
+    let daemon = Daemon::start(&model("builtin:echo?prompt_us=100000", settings));
+    // 32 tokens at once, a tenth of a second each: six times as long as nothing may happen.
+    let text = "p".repeat(32 * 30);
+    let finished = generate(&daemon, GenerateRequest::raw(&text)).unwrap();
+    assert_eq!((finished.text, finished.done.attempts), (text, 1));
+    assert!(finished.done.first_piece_us > 2_500_000, "the prompt took {} us", finished.done.first_piece_us);
+    assert_eq!(daemon.model().totals.worker_crashes, 0);
+}
+
+#[test]
+fn a_worker_is_not_blamed_for_a_client_that_reads_late() {
+    let settings = "workers = 1\nprogress_timeout = \"500ms\"";
+    let daemon = Daemon::start(&model("builtin:echo?token_us=300", settings));
+    // More pieces than the socket holds; the worker is done with them before the first is read.
+    let text = "t".repeat(2_000);
+    let mut client = daemon.client();
+    let running = Running::begin(&mut client, GenerateRequest::raw(&text)).unwrap();
+    daemon.until_model("the worker is done", |model| model.totals.answered == 1);
+    let finished = running.finish().unwrap();
+    assert_eq!((finished.text, finished.done.attempts), (text, 1));
+    let totals = daemon.model().totals;
+    assert_eq!((totals.worker_crashes, totals.cancelled), (0, 0));
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_gone() {
+    for isolation in ["request", "worker"] {
+        let settings = format!("workers = 1\nisolation = \"{isolation}\"\nclient_timeout = \"300ms\"");
+        let daemon = Daemon::start(&model("builtin:echo?token_us=100&context=65536", &settings));
+        let mut end = BlockingEnd::new(UnixStream::connect(daemon.socket()).unwrap(), MAX_FRAME, MAX_REQUEST);
+        let request = GenerateRequest::raw("x".repeat(30_000));
+        end.send(&Request::Generate(Box::new(request))).unwrap();
+        daemon.until_model("the request is cancelled", |model| model.totals.cancelled == 1);
+        daemon.settle();
+        let finished = generate(&daemon, GenerateRequest::raw("another")).unwrap();
+        assert_eq!((finished.text.as_str(), finished.done.attempts), ("another", 1));
+        // What had been sent can still be read; then the connection ends without an end of the answer.
+        let mut pieces = 0;
+        while let Ok(Some(response)) = end.receive::<Response>() {
+            match response {
+                Response::Accepted { .. } => {}
+                Response::Piece { .. } => pieces += 1,
+                other => panic!("an answer that nobody took has an end: {other:?}"),
+            }
+        }
+        assert!((1..30_000).contains(&pieces), "{pieces} pieces were sent");
+        let totals = daemon.model().totals;
+        assert_eq!((totals.accepted, totals.answered, totals.cancelled), (2, 1, 1));
+        assert_eq!((totals.worker_crashes, totals.failed), (0, 0));
+    }
+}
