@@ -123,6 +123,7 @@ const CONNECTIONS: usize = 256;
 
 async fn serve(setup: Setup) -> Result<(), RunError> {
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| RunError::Start(error.into()))?;
+    crate::sys::keep_descriptors().map_err(RunError::Start)?;
     raise_descriptor_limit();
     let starter = Starter::new(setup.template).map_err(RunError::Start)?;
     let mut signals = Signals::catch().map_err(RunError::Start)?;

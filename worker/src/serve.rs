@@ -12,6 +12,7 @@ use ipc::{
     board::{Phase, Word},
 };
 use nix::{
+    sched::sched_yield,
     sys::{
         prctl,
         resource::{Resource, setrlimit},
@@ -87,6 +88,19 @@ pub fn take_seat(seat: Seat) -> Result<Seated, ServeError> {
     Ok(Seated { end: BlockingEnd::new(UnixStream::from(seat.socket), MAX_FRAME, MAX_FRAME), board })
 }
 
+/// Has this process die with the supervisor, once the supervisor is its parent, which takes a moment: until the process in between
+/// has ended. Before that, its end would be the parent's death.
+fn tie_to(supervisor: u32) -> nix::Result<bool> {
+    const MOMENT: usize = 10_000;
+    let is_parent = || getppid().as_raw().unsigned_abs() == supervisor;
+    if !(0..MOMENT).any(|_| is_parent() || sched_yield().is_err()) {
+        return Ok(false);
+    }
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // The signal comes only for a parent that dies from now on.
+    Ok(is_parent())
+}
+
 /// Waits for the supervisor's `Go`; `None` if it hangs up first, as it does when it does not want this worker any more.
 pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, ServeError> {
     match seated.end.receive().map_err(ServeError::Socket)? {
@@ -97,7 +111,10 @@ pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, ServeError> {
 }
 
 fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
+    let supervisor = seat.supervisor;
     let mut seated = take_seat(seat)?;
+    // If it does not work yet, end of file on the socket tells of the supervisor's end.
+    tie_to(supervisor).map_err(ServeError::Tie)?;
     let Some(go) = wait_for_go(&mut seated)? else { return Ok(()) };
     let sandbox = confine(&go)?;
     seated.board.word(Word::Threads).store(1, Relaxed);
@@ -130,9 +147,7 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
 fn confine(go: &Go) -> Result<Sandbox, ServeError> {
     // It is the leader of its own process group, so that nothing sent to another group reaches it.
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(ServeError::Tie)?;
-    // Only now is the supervisor the parent: before, the end of the process in between would have been the parent's death.
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(ServeError::Tie)?;
-    if getppid().as_raw().unsigned_abs() != go.supervisor {
+    if !tie_to(go.supervisor).map_err(ServeError::Tie)? {
         return Err(ServeError::Orphaned);
     }
     let data = inherited_data().map_err(ServeError::Inherited)?.saturating_add(go.memory);

@@ -36,6 +36,8 @@ use thiserror::Error;
 pub struct Seat {
     /// Which life it is.
     pub life: Life,
+    /// The supervisor's pid.
+    pub supervisor: u32,
     /// Its socket to the supervisor.
     pub socket: OwnedFd,
     /// Its board.
@@ -119,7 +121,7 @@ pub fn run<M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, M>) -> Result
             return Err(TemplateError::Order);
         };
         (trade.step)(ForkStep::Asked);
-        let answer = match template.fork(Seat { life, socket, board, stderr }, &mut model, trade) {
+        let answer = match template.fork(Seat { life, supervisor, socket, board, stderr }, &mut model, trade) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
             Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
         };
