@@ -34,8 +34,9 @@
 //! A client sends a [`Request`] and reads [`Response`]s until the request has ended; then it may send the next one.
 //!
 //! * [`Request::Generate`]: [`Response::Accepted`] when the request has been admitted, then one [`Response::Piece`] for each
-//!   token, then exactly one of [`Response::Done`] and [`Response::Failed`]. Pieces concatenate to the answer; a piece never
-//!   splits a character, so it is empty while a character or a possible stop string is incomplete.
+//!   token, then exactly one of [`Response::Done`] and [`Response::Failed`]. The pieces and, after them,
+//!   the text of `Done` are the answer; a piece never splits a character, so it is empty while a character or a possible stop string
+//!   is incomplete.
 //! * [`Request::Status`]: one [`Response::Status`], a JSON document of the shape of [`status::Status`].
 //!
 //! A client that closes its connection cancels its request. One that only shuts its sending side down does not: it still

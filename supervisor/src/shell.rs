@@ -152,6 +152,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             _ = housekeeping.tick() => shell.keep_house().await,
         }
         if let Some(reason) = shell.nothing_served() {
+            shell.say_goodbye().await;
             return Err(RunError::NothingServed(reason));
         }
     }
@@ -303,7 +304,7 @@ impl Shell {
     /// Gives the last messages to clients a moment to be taken.
     async fn say_goodbye(mut self) {
         const MOMENT: Duration = Duration::from_secs(1);
-        self.clients.clear();
+        self.clients.values_mut().for_each(|client| client.outbox.close());
         let taken = async {
             while self.queued.load(Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -60,7 +60,7 @@ impl Shell {
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
-        let forked = Worker::prepare(id, Instant::now()).map(|(worker, seat)| {
+        let forked = Worker::prepare(id, template, Instant::now()).map(|(worker, seat)| {
             self.pools[id.pool.0].workers.insert(id.life, worker);
             seat
         });
@@ -123,11 +123,13 @@ impl Shell {
         log(&request, outcome, &name, now);
         let core_now = self.now();
         let response = request.last_message(outcome, &name, core_now, now);
-        if let Some(client) = self.clients.get_mut(&request.client) {
+        // A client whose request was withdrawn is told nothing more of it.
+        let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
+        if let Some(client) = client {
             client.active = None;
             client.outbox.send(&response);
             if client.finished {
-                self.clients.remove(&request.client);
+                client.outbox.close();
             }
         }
     }
@@ -136,10 +138,14 @@ impl Shell {
     pub(super) fn deliver(&mut self, id: RequestId, piece: &Response) -> bool {
         /// Most bytes that wait for all clients together.
         const ALL_CLIENTS: usize = 256 << 20;
+        /// Bytes that may wait for any client.
+        const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
         let limit = self.pools[request.pool.0].outbox_limit();
         let Some(client) = self.clients.get(&request.client) else { return false };
-        let fits = client.outbox.queued() <= limit && self.queued.load(Relaxed) <= ALL_CLIENTS;
+        let queued = client.outbox.queued();
+        // Who listens does not suffer for those who do not.
+        let fits = queued <= limit && (queued <= LITTLE || self.queued.load(Relaxed) <= ALL_CLIENTS);
         if fits {
             client.outbox.send(piece);
         }
@@ -150,9 +156,11 @@ impl Shell {
 fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
     let (id, age) = (request.id, request.age(now));
     match outcome {
-        Outcome::Answered => tracing::debug!(%id, model, ?age, "answered"),
-        Outcome::Cancelled => tracing::debug!(%id, model, ?age, "cancelled"),
-        outcome => tracing::info!(%id, model, ?age, ?outcome, "not answered"),
+        Outcome::WorkersDied { .. } | Outcome::QueueTimeout | Outcome::RequestTimeout => {
+            tracing::info!(%id, model, ?age, ?outcome, "not answered");
+        }
+        // Anybody can have any number of the others.
+        outcome => tracing::debug!(%id, model, ?age, ?outcome),
     }
 }
 

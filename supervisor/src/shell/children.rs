@@ -2,14 +2,14 @@
 use super::{
     Shell,
     act::{describe, is_fault},
-    template::TemplateSaid,
+    template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
 use crate::{
     core::{Event, Isolation, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{FromTemplate, FromWorker, Go, ToWorker, status::Crash};
+use ipc::{Forked, FromTemplate, FromWorker, Go, ToWorker, status::Crash};
 use std::{process, time::Instant};
 use worker::chain;
 
@@ -36,6 +36,12 @@ impl Shell {
                 pool.error = Some(message);
                 self.feed(Event::LoadFailed(id));
             }
+            TemplateSaid::Message(
+                FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
+            ) if pool.template.as_ref().and_then(Template::asked_for) != Some(life) => {
+                tracing::error!(model = pool.config.name, "the template speaks of a worker that it was not asked for");
+                pool.template.as_ref().inspect(|template| template.process.kill());
+            }
             TemplateSaid::Message(FromTemplate::Forked(forked)) => {
                 self.forked(id, WorkerId { pool: id.pool, life: forked.life }, forked.pid);
             }
@@ -50,6 +56,12 @@ impl Shell {
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.inputs.clone();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
+        if worker.terminated {
+            // It finds its socket closed.
+            self.pools[id.pool.0].workers.remove(&id.life);
+            self.events.push_back(Event::ForkFailed(id));
+            return self.next_fork(template);
+        }
         match worker.adopt(pid, &inputs) {
             Ok(()) => {
                 let pool = &self.pools[id.pool.0];
@@ -119,7 +131,6 @@ impl Shell {
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
                 worker.sandbox = Some(sandbox.to_string());
-                self.sample_worker(id);
                 self.feed(Event::Ready(id));
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! What clients ask for, checked and turned into events.
 use super::{
     CONNECTIONS, Client, ConnectionId, Shell,
-    connection::{FromClient, Outbox},
+    connection::{FromClient, Outbox, to_frame},
     request::{self, Request},
 };
 use crate::core::{Event, PoolId};
@@ -17,6 +17,7 @@ use worker::chain;
 
 /// How long no client is accepted after accepting one has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 impl Shell {
     /// Takes a new client in, or tells it why not.
     pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
@@ -38,22 +39,27 @@ impl Shell {
             }
         };
         let Stream::UdSocket(stream) = stream;
+        let stream = UnixStream::from(stream);
+        if let Some(failure) = refusal {
+            // Nothing has been sent yet, so there is room for this; a client that has gone needs no reason.
+            let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
+            return;
+        }
         self.connections += 1;
         let id = ConnectionId(self.connections);
         let longest = self.pools.iter().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
-        let total = Arc::clone(&self.queued);
-        let outbox = Outbox::open(UnixStream::from(stream), id, self.inputs.clone(), total, longest);
-        match refusal {
-            // Dropped after this, the outbox still sends what it holds and then closes.
-            Some(failure) => outbox.send(&Response::Failed(failure)),
-            None => {
-                self.clients.insert(id, Client { outbox, active: None, finished: false });
-            }
-        }
+        let outbox = Outbox::open(stream, id, self.inputs.clone(), Arc::clone(&self.queued), longest);
+        self.clients.insert(id, Client { outbox, active: None, finished: false });
     }
 
     pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
+        /// Most bytes that may wait for a client which asks for more.
+        const UNHEARD: usize = 1 << 20;
         let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.outbox.queued() > UNHEARD && !matches!(said, FromClient::Finished) {
+            // It asks and asks and never listens, or has gone.
+            return self.forget(id);
+        }
         match said {
             FromClient::Request(_) if client.active.is_some() => {
                 let text = "a connection carries one request at a time, and the one before has not ended";
@@ -65,35 +71,39 @@ impl Shell {
                 self.reply(id, &response);
             }
             FromClient::Undecodable(error) => {
-                self.reply(id, &Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
+                client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
             FromClient::Finished if client.active.is_some() => client.finished = true,
-            FromClient::Finished | FromClient::Gone => self.forget(id),
+            FromClient::Finished => client.outbox.close(),
+            FromClient::Gone => self.forget(id),
         }
     }
 
-    /// Answers a client, or disconnects it if it asks and asks and never listens.
-    fn reply(&mut self, id: ConnectionId, response: &Response) {
-        const UNHEARD: usize = 1 << 20;
-        match self.clients.get(&id) {
-            Some(client) if client.outbox.queued() <= UNHEARD => client.outbox.send(response),
-            Some(_) => self.forget(id),
-            None => {}
+    fn reply(&self, id: ConnectionId, response: &Response) {
+        if let Some(client) = self.clients.get(&id) {
+            client.outbox.send(response);
         }
     }
 
     /// Tells a client why it is disconnected, and disconnects it.
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
-        if let Some(client) = self.clients.get(&id) {
+        self.withdraw(id);
+        if let Some(client) = self.clients.get_mut(&id) {
             client.outbox.send(&Response::Failed(failure));
+            client.outbox.close();
         }
-        self.forget(id);
     }
 
-    /// Forgets a client and withdraws its request.
+    /// Closes a client's connection and withdraws its request.
     pub(super) fn forget(&mut self, id: ConnectionId) {
-        if let Some(request) = self.clients.remove(&id).and_then(|client| client.active) {
+        self.withdraw(id);
+        self.clients.remove(&id);
+    }
+
+    /// Withdraws a client's request. Nobody is told of its outcome.
+    fn withdraw(&mut self, id: ConnectionId) {
+        if let Some(request) = self.clients.get_mut(&id).and_then(|client| client.active.take()) {
             self.feed(Event::Withdrawn(request));
         }
     }

@@ -40,21 +40,33 @@ pub(crate) enum FromClient {
     Gone,
 }
 
-/// Where answers to a client are put.
+/// Where answers to a client are put. Dropped, it closes the connection at once.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    frames: mpsc::UnboundedSender<Outgoing>,
+    /// None when nothing more will be sent.
+    frames: Option<mpsc::UnboundedSender<Outgoing>>,
     queued: Arc<AtomicUsize>,
     total: Arc<AtomicUsize>,
     reader: JoinHandle<()>,
+    writer: JoinHandle<()>,
     /// How long the client may take nothing of what is sent from now on.
     pub(crate) patience: Duration,
 }
 
+/// A frame on its way, counted for as long as it is.
 #[derive(Debug)]
 struct Outgoing {
     frame: Vec<u8>,
     patience: Duration,
+    queued: Arc<AtomicUsize>,
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.frame.len(), Relaxed);
+        self.total.fetch_sub(self.frame.len(), Relaxed);
+    }
 }
 
 impl Outbox {
@@ -68,37 +80,45 @@ impl Outbox {
     ) -> Outbox {
         let (read, write) = stream.into_split();
         let (frames, outgoing) = mpsc::unbounded_channel();
-        let queued = Arc::new(AtomicUsize::new(0));
-        let counters = (Arc::clone(&queued), Arc::clone(&total));
-        tokio::spawn(send_all(write, outgoing, counters, id, inputs.clone()));
+        let writer = tokio::spawn(send_all(write, outgoing, id, inputs.clone()));
         let reader = tokio::spawn(receive_all(read, id, inputs));
-        Outbox { frames, queued, total, reader, patience }
+        Outbox { frames: Some(frames), queued: Arc::default(), total, reader, writer, patience }
     }
 
     /// Queues one message.
     pub(crate) fn send(&self, response: &Response) {
-        let framed = |response: &Response| ipc::frame(&ipc::encode(response).ok()?, MAX_FRAME).ok();
-        // A client waits for something, whatever it is.
-        let too_long = Failure::new(FailureKind::Engine, "the response is too long to be sent");
-        let frame = framed(response).or_else(|| framed(&Response::Failed(too_long)));
-        let Some(frame) = frame else { return };
+        let (Some(frames), Some(frame)) = (&self.frames, to_frame(response)) else { return };
         self.queued.fetch_add(frame.len(), Relaxed);
         self.total.fetch_add(frame.len(), Relaxed);
+        let (queued, total) = (Arc::clone(&self.queued), Arc::clone(&self.total));
         // The sending task may have ended because the client has gone; then `Gone` is on its way.
-        let _gone = self.frames.send(Outgoing { frame, patience: self.patience });
+        let _gone = frames.send(Outgoing { frame, patience: self.patience, queued, total });
     }
 
     /// Bytes that the client has not taken yet.
     pub(crate) fn queued(&self) -> usize {
         self.queued.load(Relaxed)
     }
+
+    /// Reads no more, sends what is queued, and then says [`FromClient::Gone`].
+    pub(crate) fn close(&mut self) {
+        self.reader.abort();
+        self.frames = None;
+    }
 }
 
 impl Drop for Outbox {
-    /// What is queued is still sent; nothing more is read.
     fn drop(&mut self) {
         self.reader.abort();
+        self.writer.abort();
     }
+}
+
+/// The frame of a response, or of a failure if it is too long for one: a client waits for something, whatever it is.
+pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
+    let framed = |response: &Response| ipc::frame(&ipc::encode(response).ok()?, MAX_FRAME).ok();
+    let too_long = Failure::new(FailureKind::Engine, "the response is too long to be sent");
+    framed(response).or_else(|| framed(&Response::Failed(too_long)))
 }
 
 async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender<Input>) {
@@ -133,20 +153,15 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
 async fn send_all(
     mut write: OwnedWriteHalf,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    (queued, total): (Arc<AtomicUsize>, Arc<AtomicUsize>),
     id: ConnectionId,
     inputs: mpsc::Sender<Input>,
 ) {
-    let mut open = true;
-    while let Some(Outgoing { frame, patience }) = outgoing.recv().await {
-        // After the client has gone, what is still queued is only counted off.
-        if open && !send_one(&mut write, &frame, patience).await {
-            open = false;
-            let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;
+    while let Some(outgoing) = outgoing.recv().await {
+        if !send_one(&mut write, &outgoing.frame, outgoing.patience).await {
+            break;
         }
-        queued.fetch_sub(frame.len(), Relaxed);
-        total.fetch_sub(frame.len(), Relaxed);
     }
+    let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;
 }
 
 /// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing for `patience`.

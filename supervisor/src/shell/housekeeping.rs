@@ -1,6 +1,6 @@
 //! What is done now and then: boards and memory are looked at, the socket file is looked after, orphans are buried.
-use super::{Input, Sampled, Shell, memory::Sample, signals::Signalled};
-use crate::core::{Event, TemplateId, WorkerId};
+use super::{Input, Sampled, Shell, memory::Sample, signals::Signalled, worker::Worker};
+use crate::core::{Event, PoolId, TemplateId};
 use ipc::board::Word;
 use nix::{
     sys::wait::{WaitPidFlag, waitpid},
@@ -15,8 +15,10 @@ use std::{
 
 /// How often the house is kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// How old the last look at a process's memory may become.
+/// How old the last look at a worker's memory may become.
 const MEMORY_AGE: Duration = Duration::from_secs(10);
+/// How old the last look at a template's memory may become; while it is looked at, it cannot fork.
+const TEMPLATE_MEMORY_AGE: Duration = Duration::from_secs(60);
 
 impl Shell {
     pub(super) fn signalled(&mut self, signal: Signalled) {
@@ -55,27 +57,29 @@ impl Shell {
             self.bury_orphans();
         }
         for at in 0..self.pools.len() {
-            let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > MEMORY_AGE);
+            let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_MEMORY_AGE);
             let pool = &self.pools[at];
             let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
             if let Some(id) = template.map(|template| template.id) {
                 self.sample_template(id);
             }
-            let pool = &self.pools[at];
-            let workers = pool.workers.values().filter(|worker| stale(worker.memory.map(|(_, taken)| taken)));
-            for id in workers.map(|worker| worker.id).collect::<Vec<_>>() {
-                self.sample_worker(id);
-            }
+            self.sample_workers(PoolId(at));
         }
     }
 
-    /// Has a worker's memory looked at, one worker of a model at a time.
-    pub(super) fn sample_worker(&mut self, id: WorkerId) {
-        let pool = &mut self.pools[id.pool.0];
-        let file = pool.workers.get(&id.life).and_then(|worker| worker.memory_file.clone());
-        if let Some(file) = file.filter(|_| !pool.sampling) {
+    /// Has the memory of the next worker that has not been looked at for a while looked at, one of a model at a time. Looking walks page
+    /// tables and holds a lock that the worker's exit needs too, so those that have just been born are left alone.
+    fn sample_workers(&mut self, id: PoolId) {
+        let pool = &mut self.pools[id.0];
+        let is_due = |worker: &&Worker| match worker.memory {
+            Some((_, taken)) => taken.elapsed() > MEMORY_AGE,
+            None => worker.forked_at.elapsed() > INTERVAL,
+        };
+        let next =
+            pool.workers.values().filter(is_due).find_map(|worker| Some((worker.id, worker.memory_file.clone()?)));
+        if let Some((worker, file)) = next.filter(|_| !pool.sampling) {
             pool.sampling = true;
-            self.sample(file, Sampled::Worker(id));
+            self.sample(file, Sampled::Worker(worker));
         }
     }
 
@@ -109,11 +113,16 @@ impl Shell {
                 let pool = &mut self.pools[id.pool.0];
                 pool.sampling = false;
                 let limit = pool.config.memory_per_worker;
-                let Some(worker) = pool.workers.get_mut(&id.life) else { return };
-                worker.memory = taken;
-                if sample.private > limit && worker.killed.is_none() {
-                    self.misbehaved(id, &format!("it takes {} bytes of memory, {limit} are allowed", sample.private));
+                if let Some(worker) = pool.workers.get_mut(&id.life) {
+                    worker.memory = taken;
+                    // When the template has ended, its pages belong to whoever still shares them, which is nobody's fault.
+                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.template);
+                    if shares && sample.private > limit && worker.killed.is_none() {
+                        let reason = format!("it takes {} bytes of memory, {limit} are allowed", sample.private);
+                        self.misbehaved(id, &reason);
+                    }
                 }
+                self.sample_workers(id.pool);
             }
         }
     }

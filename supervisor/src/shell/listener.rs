@@ -55,16 +55,14 @@ pub(crate) struct ClientSocket {
     identity: (u64, u64),
     group: u32,
     allowed: Vec<u32>,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl ClientSocket {
     /// Takes the socket at `path`; besides the daemon's own user, root and the socket's group only `allowed` may use it, and if
     /// `allowed` is not empty, the group may not.
     pub(crate) fn take(path: &Path, allowed: Vec<u32>) -> Result<ClientSocket, ListenError> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|error| ListenError::Folder(path.to_owned(), error))?;
-        }
+        make_folder(path)?;
         let lock = lock(path)?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
@@ -72,7 +70,7 @@ impl ClientSocket {
             Err(_) => {}
         }
         let (listener, identity, group) = bind(path)?;
-        Ok(ClientSocket { path: path.to_owned(), listener, identity, group, allowed, _lock: lock })
+        Ok(ClientSocket { path: path.to_owned(), listener, identity, group, allowed, lock })
     }
 
     /// Waits for the next client that may use the socket; `Err` holds one that may not.
@@ -94,8 +92,14 @@ impl ClientSocket {
 
     /// Binds again if somebody has deleted the socket file. Says whether it had to.
     pub(crate) fn heal(&mut self) -> Result<bool, ListenError> {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+        if identity(&self.path) == Some(self.identity) {
             return Ok(false);
+        }
+        // Who has deleted the socket may have deleted the lock too, and somebody else may hold a new one.
+        let held = self.lock.metadata().map_err(|error| ListenError::Lock(lock_path(&self.path), error))?;
+        if identity(&lock_path(&self.path)) != Some((held.dev(), held.ino())) {
+            make_folder(&self.path)?;
+            self.lock = lock(&self.path)?;
         }
         // The lock is still ours, so whatever lies there now is nobody's live socket.
         match fs::symlink_metadata(&self.path) {
@@ -110,17 +114,31 @@ impl ClientSocket {
 
 impl Drop for ClientSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+        if identity(&self.path) == Some(self.identity) {
             // Nobody is left to be told.
             let _left_behind = fs::remove_file(&self.path);
         }
     }
 }
 
-fn lock(socket: &Path) -> Result<Flock<File>, ListenError> {
+/// Device and inode of what lies at `path`.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+fn make_folder(socket: &Path) -> Result<(), ListenError> {
+    let folder = socket.parent().map_or(Ok(()), fs::create_dir_all);
+    folder.map_err(|error| ListenError::Folder(socket.to_owned(), error))
+}
+
+fn lock_path(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
-    let path = PathBuf::from(path);
+    path.into()
+}
+
+fn lock(socket: &Path) -> Result<Flock<File>, ListenError> {
+    let path = lock_path(socket);
     let failed = |error| ListenError::Lock(path.clone(), error);
     let file = OpenOptions::new()
         .read(true)

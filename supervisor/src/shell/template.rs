@@ -90,9 +90,10 @@ impl Template {
         let control = Arc::new(crate::sys::watch(ours, Interest::READABLE)?);
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
-        tokio::spawn(attend(id, process.clone(), Arc::clone(&control), tail, inputs));
         let template = Template { id, process, control, forks: VecDeque::new() };
+        // If it cannot be sent, the template finds its socket closed; nobody else needs to know of it.
         template.send(&ToTemplate::Load(spec.clone()), &[])?;
+        tokio::spawn(attend(id, template.process.clone(), Arc::clone(&template.control), tail, inputs));
         Ok(template)
     }
 
@@ -100,6 +101,11 @@ impl Template {
     pub(crate) fn fork(&mut self, life: Life, seat: Seat) -> Result<(), (Life, io::Error)> {
         self.forks.push_back((life, seat));
         if self.forks.len() == 1 { self.ask() } else { Ok(()) }
+    }
+
+    /// The worker that the next answer must be about.
+    pub(crate) fn asked_for(&self) -> Option<Life> {
+        self.forks.front().map(|(life, _)| *life)
     }
 
     /// Notes the answer to the first question and asks the next. `Err` gives back a life that cannot be asked for.
@@ -119,6 +125,8 @@ impl Template {
         let raw = [seat.socket.as_raw_fd(), seat.board.as_raw_fd(), seat.stderr.as_raw_fd()];
         match self.send(&ToTemplate::Fork(life), &raw) {
             Ok(()) => Ok(()),
+            // It has ended, which is about to be seen; those that it was asked for end with it.
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
             Err(error) => {
                 self.forks.pop_front();
                 Err((life, error))

@@ -1,7 +1,7 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
 use super::{Input, memory::Sample, tail::Tail};
 use crate::{
-    core::{KillReason, WorkerId},
+    core::{KillReason, TemplateId, WorkerId},
     process::{Exit, Process},
 };
 use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, RequestId, ToWorker, board::Word};
@@ -65,6 +65,8 @@ struct Ends {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
+    /// Whose pages it shares.
+    pub(crate) template: TemplateId,
     pub(crate) board: Board,
     ends: Option<Ends>,
     /// Once the template has said that it lives.
@@ -87,7 +89,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes what a worker is born with.
-    pub(crate) fn prepare(id: WorkerId, now: Instant) -> io::Result<(Worker, Seat)> {
+    pub(crate) fn prepare(id: WorkerId, template: TemplateId, now: Instant) -> io::Result<(Worker, Seat)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -95,6 +97,7 @@ impl Worker {
         let memory = Board::create()?;
         let worker = Worker {
             id,
+            template,
             board: Board::map(&memory)?,
             ends: Some(Ends { socket: ours.into(), stderr: read }),
             process: None,
