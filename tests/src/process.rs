@@ -25,10 +25,21 @@ pub fn started_by(pid: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     let option = format!("\0template\0--supervisor\0{pid}\0");
+    // Pids come round again: what was started before this process is left over from another daemon of that pid.
+    let earliest = started_at(std::process::id());
     let is_ours = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).ends_with(&option))
+        started_at(*pid) >= earliest
+            && fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).ends_with(&option))
     };
     pids.filter(is_ours).collect()
+}
+
+/// When a process was started, in the kernel's ticks.
+fn started_at(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = text.rsplit_once(") ")?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// The letter for what a process does: `R`, `S`, `T` (stopped), `Z` (ended and not waited for) and so on.

@@ -112,6 +112,20 @@ fn what_comes_after_a_complete_answer_changes_nothing() {
 }
 
 #[test]
+fn all_that_a_worker_has_said_counts_after_its_end() {
+    let daemon = Daemon::scripted("ok", "workers = 1");
+    // It says all of it as fast as it can, and is gone before half of it has been heard.
+    let words = "w".repeat(3_000);
+    for number in 0..20 {
+        let text = format!("!kill@answer {number} {words}");
+        let finished = generate(&daemon, GenerateRequest::raw(&text)).unwrap();
+        assert_eq!(finished.done.attempts, 1);
+        assert_eq!(finished.text, text);
+    }
+    assert_eq!(settled(&daemon).totals.answered, 20);
+}
+
+#[test]
 fn a_request_that_kills_each_worker_is_refused_in_words() {
     for moment in ["start", "3"] {
         let daemon = Daemon::scripted("ok", "workers = 1");

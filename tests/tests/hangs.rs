@@ -2,7 +2,7 @@
 #![cfg(test)]
 
 use integration_tests::{Daemon, Running, Signal, generate, model, process};
-use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
+use ipc::{BlockingEnd, ClientError, FailureKind, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use std::os::unix::net::UnixStream;
 
 const STUCK: &str = "signal 9 (SIGKILL): it made no progress";
@@ -56,6 +56,33 @@ fn spinning_waiting_and_hanging_up_are_no_progress() {
     }
     let totals = daemon.settle().models[0].totals;
     assert_eq!((totals.replayed, totals.resumed, totals.worker_crashes), (3, 3, 6));
+}
+
+#[test]
+fn a_request_that_hangs_each_worker_is_refused() {
+    let daemon = Daemon::scripted("ok", "workers = 1\nprogress_timeout = \"300ms\"");
+    match generate(&daemon, GenerateRequest::raw("!hang@3 and more")) {
+        Err(ClientError::Failed(failure)) => assert_eq!(failure.kind, FailureKind::WorkersDied),
+        other => panic!("each of its workers hangs: {other:?}"),
+    }
+    let model = daemon.settle().models.remove(0);
+    assert_eq!((model.totals.failed, model.totals.resumed, model.totals.worker_crashes), (1, 2, 3));
+    assert_eq!(model.last_crash.unwrap().cause, STUCK);
+}
+
+#[test]
+fn a_stopped_worker_does_not_keep_the_daemon_from_stopping() {
+    let settings = "workers = 1\nprogress_timeout = \"500ms\"";
+    let mut daemon = Daemon::start(&model("builtin:echo?token_us=5000", settings));
+    let text = "a text of some length, so that a stop comes before its end";
+    let mut client = daemon.client();
+    let mut running = Running::begin(&mut client, GenerateRequest::raw(text)).unwrap();
+    assert!(running.read(5).unwrap());
+    process::kill(daemon.pid_of(running.request()), Signal::SIGSTOP);
+    daemon.signal(Signal::SIGTERM);
+    let finished = running.finish().unwrap();
+    assert_eq!((finished.text.as_str(), finished.done.attempts), (text, 2));
+    assert_eq!(daemon.wait().code(), Some(0));
 }
 
 #[test]

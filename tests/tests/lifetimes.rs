@@ -2,7 +2,10 @@
 #![cfg(test)]
 
 use integration_tests::{Daemon, Running, Signal, generate, model, process, until};
-use ipc::{Client, GenerateRequest, status::Status};
+use ipc::{
+    Client, GenerateRequest,
+    status::{Model, Status},
+};
 use std::{collections::BTreeSet, time::Duration};
 
 const WORDS: &str = "some words that take a while to be said, so that something can happen before their end";
@@ -110,6 +113,25 @@ fn each_request_has_a_process_of_its_own() {
 }
 
 #[test]
+fn as_many_run_at_once_as_there_are_slots() {
+    let daemon = Daemon::start(&model("builtin:echo?token_us=5000", "workers = 24"));
+    let mut clients: Vec<Client> = (0..30).map(|_| daemon.client()).collect();
+    let ask = |client| Running::begin(client, GenerateRequest::raw(WORDS)).unwrap();
+    let running: Vec<Running<'_>> = clients.iter_mut().map(ask).collect();
+    let busy = |model: &Model| model.workers.iter().filter(|worker| worker.state == "busy").count();
+    let model = daemon.until_model("all slots are busy", |model| busy(model) == 24);
+    assert_eq!(model.queue.length, 6);
+    let pids: BTreeSet<_> = model.workers.iter().filter_map(|worker| worker.request.as_ref().and(worker.pid)).collect();
+    assert_eq!(pids.len(), 24, "each in a process of its own");
+    for running in running {
+        let finished = running.finish().unwrap();
+        assert_eq!((finished.text.as_str(), finished.done.attempts), (WORDS, 1));
+    }
+    daemon.settle();
+    daemon.has_only_its_own();
+}
+
+#[test]
 fn a_worker_of_many_requests_stays() {
     let daemon = Daemon::start(&model("builtin:echo?token_us=5000", "workers = 1\nisolation = \"worker\""));
     let pid = daemon.model().workers[0].pid.unwrap();
@@ -188,14 +210,15 @@ fn the_daemon_keeps_no_descriptor_of_what_has_ended() {
             let count = process::descriptors(daemon.pid()).len();
             std::mem::replace(&mut before, count) == count
         });
+        let memory = process::resident(daemon.pid()).unwrap();
         (10..210).for_each(round);
         daemon.has_only_its_own();
         daemon.settle();
-        let mut now = Vec::new();
         until("there are no more than before", Duration::from_secs(10), || {
-            now = process::descriptors(daemon.pid()).into_values().collect();
-            now.len() <= before
+            process::descriptors(daemon.pid()).len() <= before
         });
         assert_eq!(daemon.model().totals.cancelled, 21, "{isolation}");
+        let grown = process::resident(daemon.pid()).unwrap().saturating_sub(memory);
+        assert!(grown < 8 << 20, "{isolation}: {grown} bytes more");
     }
 }

@@ -204,6 +204,25 @@ fn a_character_that_was_half_there_is_completed() {
 }
 
 #[test]
+fn whoever_was_begun_is_finished_before_whoever_waits() {
+    for isolation in MODES {
+        let daemon = echo(isolation, 10_000);
+        let (mut one, mut two) = (daemon.client(), daemon.client());
+        let text = "a text of some length, so that a kill comes before its end";
+        let mut begun = Running::begin(&mut one, GenerateRequest::raw(text)).unwrap();
+        let waiting = Running::begin(&mut two, GenerateRequest::raw("another text")).unwrap();
+        assert!(begun.read(3).unwrap());
+        process::kill(daemon.pid_of(begun.request()), Signal::SIGKILL);
+        let model = daemon.until_model("it is taken up again", |model| model.totals.resumed == 1);
+        assert_eq!((model.totals.answered, model.queue.length), (0, 1), "{isolation}");
+        assert!(serving(&daemon, &begun).is_some() && serving(&daemon, &waiting).is_none());
+        let (begun, waiting) = (begun.finish().unwrap(), waiting.finish().unwrap());
+        assert_eq!((begun.text.as_str(), begun.done.attempts), (text, 2));
+        assert_eq!((waiting.text.as_str(), waiting.done.attempts), ("another text", 1));
+    }
+}
+
+#[test]
 fn the_third_death_under_a_request_is_its_last() {
     for isolation in MODES {
         let daemon = echo(isolation, 20_000);

@@ -2,7 +2,7 @@
 //!
 //! The loop is that of candle's `quantized` example at `--temperature 0 --repeat-penalty 1`, without its turning tokens into text.
 //! The process takes turns with a worker: it runs the loop once for each line that it reads, so only one of them computes.
-use crate::{Result, direct::ENVIRONMENT};
+use crate::Result;
 use candle_core::{Device, Tensor, quantized::gguf_file};
 use candle_transformers::{
     generation::{LogitsProcessor, Sampling},
@@ -11,6 +11,7 @@ use candle_transformers::{
 use ipc::ModelSpec;
 use std::{
     env,
+    ffi::OsString,
     fs::File,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -51,10 +52,11 @@ pub(crate) struct CandleLoop {
 }
 
 impl CandleLoop {
-    /// Starts it, and waits until it has loaded the file and run once. An answer is to have `tokens` tokens.
-    pub(crate) fn start(file: &Path, tokens: usize) -> Result<CandleLoop> {
+    /// Starts it with a template's environment, and waits until it has loaded the file and run once. An answer is to have `tokens`
+    /// tokens.
+    pub(crate) fn start(file: &Path, tokens: usize, environment: Vec<(OsString, OsString)>) -> Result<CandleLoop> {
         let mut command = Command::new(env::current_exe()?);
-        command.arg("candle-loop").arg(file).arg(tokens.to_string()).env_clear().envs(ENVIRONMENT);
+        command.arg("candle-loop").arg(file).arg(tokens.to_string()).env_clear().envs(environment);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(go), Some(lines)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("candle's loop has no pipes".into());

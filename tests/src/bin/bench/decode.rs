@@ -3,6 +3,7 @@ use crate::{
     Model, Result,
     candle_loop::{CandleLoop, Run},
     format::{heading, reach},
+    process::environment,
     sample::Sample,
     server::{Server, Serving},
 };
@@ -33,7 +34,7 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
         let turns = if model.is_large { 5 } else { 40 };
         let server = Server::start(Serving { path: &path, workers: 1, isolation: "request" })?;
         let mut client = server.client()?;
-        let mut candle = CandleLoop::start(&model.file, TOKENS as usize)?;
+        let mut candle = CandleLoop::start(&model.file, TOKENS as usize, environment(&server.settle()?)?)?;
         let prompt = candle.prompt.clone();
         let (mut ours, mut theirs, mut ratios, mut same) = (Vec::new(), Vec::new(), Vec::new(), true);
         for turn in 0..turns {

@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    ffi::OsString,
     io::{self, IoSlice},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
@@ -23,17 +24,6 @@ use std::{
     time::Duration,
 };
 use worker::sys::Board;
-
-/// The environment of a template, as the supervisor sets it.
-pub(crate) const ENVIRONMENT: [(&str, &str); 7] = [
-    ("CANDLE_NUM_THREADS", "1"),
-    ("RAYON_NUM_THREADS", "1"),
-    ("TOKENIZERS_PARALLELISM", "false"),
-    ("MALLOC_ARENA_MAX", "1"),
-    ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
-    ("LC_ALL", "C.UTF-8"),
-    ("RUST_BACKTRACE", "0"),
-];
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -51,15 +41,15 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// Starts the template and the worker.
-    pub(crate) fn start() -> Result<Direct> {
+    /// Starts the template, with the environment that a supervisor gives one, and the worker.
+    pub(crate) fn start(environment: Vec<(OsString, OsString)>) -> Result<Direct> {
         // The worker is the template's grandchild; this makes it this process's child when the one in between has ended.
         prctl::set_child_subreaper(true)?;
         let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let template = Command::new(supervisor())
             .args(["template", "--supervisor", &process::id().to_string()])
             .env_clear()
-            .envs(ENVIRONMENT)
+            .envs(environment)
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())

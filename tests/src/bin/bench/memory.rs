@@ -22,7 +22,7 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
             "workers",
             "private of each: least / median / most",
             "tables of each",
-            "template resident",
+            "template resident (in huge pages)",
             "template and workers, proportional",
             "as many processes that each load the model",
             "reach",
@@ -53,13 +53,14 @@ fn row(model: &Model, workers: &str, status: &status::Model) -> Result<()> {
     let (least, most) = private.range();
     let proportional = template.proportional + all.iter().map(|memory| memory.proportional).sum::<u64>();
     println!(
-        "| {} | {workers} | {} / {} / {} | {} | {} | {} | {} | {} |",
+        "| {} | {workers} | {} / {} / {} | {} | {} ({}) | {} | {} | {} |",
         model.name,
         megabytes(least),
         megabytes(private.median()),
         megabytes(most),
         megabytes(tables.median()),
         megabytes(template.resident),
+        megabytes(template.huge),
         megabytes(proportional),
         megabytes(template.resident * all.len() as u64),
         reach(&format!("at most {}", megabytes(REACH)), most <= REACH),

@@ -3,6 +3,7 @@ use crate::{
     Result,
     direct::Direct,
     format::{duration, heading, reach},
+    process::environment,
     sample::Sample,
     server::{Server, Serving},
 };
@@ -47,7 +48,7 @@ pub(crate) fn measure(seconds: Duration) -> Result<()> {
 }
 
 fn round_trips(kept: &Server, fresh: &Server) -> Result<()> {
-    let mut direct = Direct::start()?;
+    let mut direct = Direct::start(environment(&kept.settle()?)?)?;
     let (mut kept, mut fresh) = (kept.client()?, fresh.client()?);
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let [straight, through, through_fresh] = &mut times;

@@ -1,6 +1,7 @@
-//! What memory a process takes, as the kernel accounts for it.
+//! What `/proc` says of the processes that are measured: their memory, as the kernel accounts for it, and their environment.
 use crate::Result;
-use std::fs;
+use ipc::status::Model;
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
 
 /// Memory of one process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,6 +12,8 @@ pub(crate) struct Memory {
     pub(crate) proportional: u64,
     /// All mapped pages.
     pub(crate) resident: u64,
+    /// Those of them that are parts of huge pages, which cost a fork much less.
+    pub(crate) huge: u64,
     /// The kernel's tables of this process's pages, which `smaps_rollup` does not count.
     pub(crate) page_tables: u64,
 }
@@ -27,9 +30,21 @@ impl Memory {
             private: sum(&pages, &["Private_Clean:", "Private_Dirty:"]),
             proportional: sum(&pages, &["Pss:"]),
             resident: sum(&pages, &["Rss:"]),
+            huge: sum(&pages, &["AnonHugePages:"]),
             page_tables: sum(&status, &["VmPTE:"]),
         })
     }
+}
+
+/// The environment that a model's template was started with: what is compared with a worker gets the same.
+pub(crate) fn environment(model: &Model) -> Result<Vec<(OsString, OsString)>> {
+    let pid = model.template.as_ref().ok_or("the model has no template")?.pid;
+    let block = fs::read(format!("/proc/{pid}/environ"))?;
+    let entries = block.split(|byte| *byte == 0).filter_map(|entry| {
+        let equals = entry.iter().position(|byte| *byte == b'=')?;
+        Some((OsString::from_vec(entry[..equals].to_vec()), OsString::from_vec(entry[equals + 1..].to_vec())))
+    });
+    Ok(entries.collect())
 }
 
 /// The sum of the lines with these names.

@@ -74,7 +74,8 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     println!(
         "\nThe replacement is seen by asking for the status without a pause, so each figure holds up to one status round trip too much,\n\
          and what the daemon spends on answering. A cold start is from the exec of `supervisor run` to the first idle worker, with the\n\
-         file in the page cache; loading is what the template says of itself."
+         file in the page cache; loading is what the template says of itself. A fork copies page tables: it takes about ten times as long\n\
+         if the template's memory is not in huge pages, which the part `memory` shows."
     );
     Ok(())
 }
