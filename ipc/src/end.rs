@@ -50,18 +50,33 @@ pub struct BlockingEnd<S> {
     stream: S,
     buffer: FrameBuffer,
     send_limit: usize,
+    /// Frames that have not been sent yet.
+    pending: Vec<u8>,
 }
 
 impl<S: Read + Write> BlockingEnd<S> {
     /// An end that receives payloads of at most `receive_limit` bytes and sends ones of at most `send_limit`.
     pub fn new(stream: S, receive_limit: usize, send_limit: usize) -> BlockingEnd<S> {
-        BlockingEnd { stream, buffer: FrameBuffer::new(receive_limit), send_limit }
+        BlockingEnd { stream, buffer: FrameBuffer::new(receive_limit), send_limit, pending: Vec::new() }
     }
 
-    /// Sends one message.
+    /// Sends one message, after those that wait.
     pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
-        let bytes = to_frame(message, self.send_limit)?;
-        self.stream.write_all(&bytes).map_err(EndError::Write)
+        self.put_off(message)?;
+        self.flush()
+    }
+
+    /// Keeps one message until the next [`BlockingEnd::send`] or [`BlockingEnd::flush`].
+    pub fn put_off<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
+        self.pending.append(&mut to_frame(message, self.send_limit)?);
+        Ok(())
+    }
+
+    /// Sends the messages that wait.
+    pub fn flush(&mut self) -> Result<(), EndError> {
+        let sent = self.stream.write_all(&self.pending).map_err(EndError::Write);
+        self.pending.clear();
+        sent
     }
 
     /// Waits for the next message; `None` at the end of the stream.

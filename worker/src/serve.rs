@@ -4,7 +4,7 @@
 use crate::{
     engine::Model,
     generate::{self, Progress},
-    sys::Board,
+    sys::{self, Board},
     template::Seat,
 };
 use ipc::{
@@ -25,8 +25,12 @@ use std::{
     ops::ControlFlow,
     os::unix::net::UnixStream,
     sync::atomic::Ordering::{Relaxed, Release},
+    time::{Duration, Instant},
 };
 use thiserror::Error;
+
+/// Tokens that come faster than this are sent together.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Exit status of a worker that could not serve.
 const FAILED: i32 = 1;
@@ -124,11 +128,21 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
     while let Some(message) = end.receive().map_err(ServeError::Socket)? {
         let ToWorker::Run(job) = message else { return Err(ServeError::NotGo) };
         let mut broken = None;
-        let mut emit = |message| match end.send(&message) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                broken = Some(error);
-                ControlFlow::Break(())
+        let mut last_token: Option<Instant> = None;
+        let mut emit = |message| {
+            // Waking the supervisor takes longer than a small model takes for a token. A token that is put off waits for the next one.
+            let is_token = matches!(message, FromWorker::Token { .. });
+            let put_off = is_token && last_token.is_some_and(|sent| sent.elapsed() < SHORTEST_PAUSE);
+            let sent = if put_off { end.put_off(&message) } else { end.send(&message) };
+            if is_token && !put_off {
+                last_token = Some(Instant::now());
+            }
+            match sent {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    broken = Some(error);
+                    ControlFlow::Break(())
+                }
             }
         };
         generate::run(model, &job, &BoardProgress(&board), &mut emit);
@@ -139,6 +153,8 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
         if go.single {
             return Ok(());
         }
+        // What one request needed is not kept for the next.
+        sys::trim_heap();
     }
     Ok(())
 }

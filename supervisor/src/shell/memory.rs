@@ -15,7 +15,8 @@ pub(crate) struct Sample {
 
 /// Reads an open `smaps_rollup`, from its beginning.
 pub(crate) fn read(mut file: &File) -> io::Result<Sample> {
-    let mut text = String::new();
+    // Each read of this file walks the tables again.
+    let mut text = String::with_capacity(8 << 10);
     file.seek(SeekFrom::Start(0))?;
     file.read_to_string(&mut text)?;
     Ok(parse(&text))
