@@ -113,7 +113,7 @@ fn what_comes_after_a_complete_answer_changes_nothing() {
 
 #[test]
 fn all_that_a_worker_has_said_counts_after_its_end() {
-    let daemon = Daemon::scripted("ok", "workers = 1");
+    let daemon = Daemon::scripted("ok?context=10000", "workers = 1");
     // It says all of it as fast as it can, and is gone before half of it has been heard.
     let words = "w".repeat(3_000);
     for number in 0..20 {
