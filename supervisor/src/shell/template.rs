@@ -20,6 +20,7 @@ use std::{
     path::PathBuf,
     process::{self, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -59,6 +60,9 @@ const ENVIRONMENT: [(&str, &str); 7] = [
     ("LC_ALL", "C.UTF-8"),
     ("RUST_BACKTRACE", "0"),
 ];
+
+/// How long what a dead template had sent may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A template process.
 #[derive(Debug)]
@@ -157,22 +161,32 @@ async fn attend(
     tail: Tail,
     inputs: mpsc::Sender<Input>,
 ) {
-    loop {
-        match receive(&control).await {
-            Ok(Some(message)) => {
-                if inputs.send(Input::Template(id, TemplateSaid::Message(message))).await.is_err() {
-                    return;
+    let hear = async {
+        loop {
+            match receive(&control).await {
+                Ok(Some(message)) => {
+                    if inputs.send(Input::Template(id, TemplateSaid::Message(message))).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!("template {} cannot be understood: {error}", process.pid());
+                    return process.kill();
                 }
             }
-            Ok(None) => break,
-            Err(error) => {
-                tracing::error!("template {} cannot be understood: {error}", process.pid());
-                process.kill();
-                break;
-            }
         }
-    }
-    let exit = process.exit().await;
+    };
+    tokio::pin!(hear);
+    let exit = tokio::select! {
+        biased;
+        () = &mut hear => process.exit().await,
+        // A process that it had forked may still hold its socket, so that no end of file comes.
+        exit = process.exit() => {
+            let _silenced = tokio::time::timeout(LAST_WORDS, hear).await;
+            exit
+        }
+    };
     let _stopped = inputs.send(Input::Template(id, TemplateSaid::Exited(exit, tail.finish().await))).await;
 }
 
