@@ -7,6 +7,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -58,6 +59,20 @@ impl Process {
                 Ok(WaitStatus::Signaled(_, signal, _)) => return Exit::Signal(signal),
                 Ok(_) => ready.clear_ready(),
                 Err(_) => return Exit::Unknown,
+            }
+        }
+    }
+
+    /// Waits for its end and for the end of `hear`, which takes in what it says. When it has ended, `hear` has `last_words` left:
+    /// a process that it had forked may still hold its socket, so that no end of file comes.
+    pub(crate) async fn exit_once_heard(&self, hear: impl Future<Output = ()>, last_words: Duration) -> Exit {
+        tokio::pin!(hear);
+        tokio::select! {
+            biased;
+            () = &mut hear => self.exit().await,
+            exit = self.exit() => {
+                let _silenced = tokio::time::timeout(last_words, hear).await;
+                exit
             }
         }
     }

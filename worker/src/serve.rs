@@ -191,7 +191,8 @@ fn inherited_data() -> io::Result<u64> {
 }
 
 /// Progress, published on the board.
-struct BoardProgress<'a>(&'a Board);
+#[derive(Debug)]
+pub struct BoardProgress<'a>(pub &'a Board);
 
 impl Progress for BoardProgress<'_> {
     fn phase(&self, phase: Phase) {

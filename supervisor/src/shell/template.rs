@@ -177,16 +177,7 @@ async fn attend(
             }
         }
     };
-    tokio::pin!(hear);
-    let exit = tokio::select! {
-        biased;
-        () = &mut hear => process.exit().await,
-        // A process that it had forked may still hold its socket, so that no end of file comes.
-        exit = process.exit() => {
-            let _silenced = tokio::time::timeout(LAST_WORDS, hear).await;
-            exit
-        }
-    };
+    let exit = process.exit_once_heard(hear, LAST_WORDS).await;
     let _stopped = inputs.send(Input::Template(id, TemplateSaid::Exited(exit, tail.finish().await))).await;
 }
 

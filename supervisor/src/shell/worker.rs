@@ -223,14 +223,6 @@ async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: Tail,
             }
         }
     };
-    tokio::pin!(hear);
-    let exit = tokio::select! {
-        biased;
-        () = &mut hear => process.exit().await,
-        exit = process.exit() => {
-            let _silenced = tokio::time::timeout(LAST_WORDS, hear).await;
-            exit
-        }
-    };
+    let exit = process.exit_once_heard(hear, LAST_WORDS).await;
     let _stopped = inputs.send(Input::Worker(id, WorkerSaid::Exited(exit, tail.finish().await))).await;
 }

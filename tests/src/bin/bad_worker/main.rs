@@ -8,10 +8,7 @@ mod act;
 mod script;
 
 use act::Body;
-use ipc::{
-    FromWorker, Job, JobPrompt, ModelInfo, ModelSpec, Prompt, RequestId, Sandbox, ToWorker,
-    board::{Phase, Word},
-};
+use ipc::{FromWorker, Job, JobPrompt, ModelInfo, ModelSpec, Prompt, RequestId, Sandbox, ToWorker};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::{dup2_stdin, getppid},
@@ -26,14 +23,12 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitCode,
-    sync::atomic::Ordering::{Relaxed, Release},
 };
 use worker::{
     chain,
     engine::{self, CHUNK, Model},
-    generate::{self, Progress},
-    serve::{take_seat, wait_for_go},
-    sys::Board,
+    generate,
+    serve::{BoardProgress, take_seat, wait_for_go},
     template::{self, ForkStep, Seat, Trade},
 };
 
@@ -172,7 +167,7 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
             };
             say(Some(message), moment)
         };
-        generate::run(&mut bad.model, &job, &OnBoard(&board), &mut emit);
+        generate::run(&mut bad.model, &job, &BoardProgress(&board), &mut emit);
         if go.single {
             break;
         }
@@ -199,31 +194,5 @@ fn prompt(job: &Job) -> String {
             let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
             String::from_utf8_lossy(&bytes).into_owned()
         }
-    }
-}
-
-/// Progress, published as a good worker does.
-struct OnBoard<'a>(&'a Board);
-
-impl Progress for OnBoard<'_> {
-    fn phase(&self, phase: Phase) {
-        self.0.word(Word::Phase).store(phase as u64, Relaxed);
-    }
-
-    fn prompt(&self, done: u64, total: u64) {
-        self.0.word(Word::PromptTotal).store(total, Relaxed);
-        self.0.word(Word::PromptDone).store(done, Relaxed);
-    }
-
-    fn generated(&self, count: u64) {
-        self.0.word(Word::Generated).store(count, Relaxed);
-    }
-
-    fn tick(&self) {
-        self.0.word(Word::Ticks).fetch_add(1, Release);
-    }
-
-    fn stop_requested(&self, request: RequestId) -> bool {
-        self.0.word(Word::Stop).load(Relaxed) == request.0.saturating_add(1)
     }
 }
