@@ -17,9 +17,9 @@ pub enum Word {
     Ticks = 0,
     /// Worker: a [`Phase`].
     Phase = 1,
-    /// Worker: tokens of the prompt that are done.
+    /// Worker: tokens of the prompt, or texts of the batch, that are done.
     PromptDone = 2,
-    /// Worker: tokens of the prompt.
+    /// Worker: tokens of the prompt, or texts of the batch.
     PromptTotal = 3,
     /// Worker: tokens generated.
     Generated = 4,
@@ -27,6 +27,8 @@ pub enum Word {
     Threads = 5,
     /// Supervisor: the number of the request that must stop, plus 1; 0 for none.
     Stop = 16,
+    /// Supervisor: threads that the worker may compute with; 0 is read as 1. The worker looks at it before every layer.
+    Budget = 17,
 }
 
 /// What a worker is doing.
@@ -41,12 +43,16 @@ pub enum Phase {
     Replay = 2,
     /// It generates.
     Decode = 3,
+    /// It embeds.
+    Embed = 4,
 }
 
 impl Phase {
     /// The phase that a word names, if it names one.
     pub fn from_word(word: u64) -> Option<Phase> {
-        [Phase::Idle, Phase::Prompt, Phase::Replay, Phase::Decode].into_iter().find(|phase| *phase as u64 == word)
+        [Phase::Idle, Phase::Prompt, Phase::Replay, Phase::Decode, Phase::Embed]
+            .into_iter()
+            .find(|phase| *phase as u64 == word)
     }
 
     /// Its name in the status.
@@ -56,6 +62,7 @@ impl Phase {
             Phase::Prompt => "prompt",
             Phase::Replay => "replay",
             Phase::Decode => "decode",
+            Phase::Embed => "embed",
         }
     }
 }

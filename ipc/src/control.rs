@@ -16,12 +16,45 @@ pub enum ToTemplate {
 pub struct ModelSpec {
     /// The model's name, for messages and the process's title.
     pub name: String,
-    /// A GGUF file, or `builtin:…`.
+    /// A GGUF file, a folder as sentence-transformers writes it, or `builtin:…`.
     pub path: String,
     /// Most tokens of prompt and answer together; the model's own limit if `None`.
     pub context: Option<u32>,
     /// Refuse to serve a file with another SHA-256, in hexadecimal.
     pub sha256: Option<String>,
+    /// Most threads that a worker will compute with.
+    pub threads: u32,
+    /// What an embedding model computes in.
+    pub precision: Precision,
+}
+
+impl ModelSpec {
+    /// A model by its name and path, on one thread, with its own limits.
+    pub fn new(name: impl Into<String>, path: impl Into<String>) -> ModelSpec {
+        let (name, path) = (name.into(), path.into());
+        ModelSpec { name, path, context: None, sha256: None, threads: 1, precision: Precision::F32 }
+    }
+}
+
+/// What an embedding model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point, as the model was made.
+    #[default]
+    F32,
+    /// Weights and activations in 8-bit blocks with a scale each; sums in 32 bits.
+    Int8,
+}
+
+/// What a model does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// It continues texts.
+    Generate,
+    /// It turns texts into vectors.
+    Embed,
 }
 
 /// A template's message to the supervisor.
@@ -67,4 +100,12 @@ pub struct ModelInfo {
     pub load_ms: u64,
     /// Tokens of a prompt that go through the model at once.
     pub chunk: u32,
+    /// What it does.
+    pub kind: ModelKind,
+    /// Bytes of the cache that one request needs; 0 if the model keeps none.
+    pub cache: u64,
+    /// Bytes of the model's files.
+    pub weights: u64,
+    /// The length of its vectors; 0 if it makes none.
+    pub dimensions: u32,
 }

@@ -38,6 +38,9 @@
 //!   the text of `Done` are the answer; a piece never splits a character, so it is empty while a character or a possible stop string
 //!   is incomplete.
 //! * [`Request::Status`]: one [`Response::Status`], a JSON document of the shape of [`status::Status`].
+//! * [`Request::Embed`]: [`Response::Accepted`], then [`Response::Vectors`] until each text has its vector, then
+//!   [`Response::Embedded`]; or [`Response::Failed`] at any point.
+//! * [`Request::Tokenize`]: [`Response::Accepted`], then [`Response::Tokenized`] or [`Response::Failed`].
 //!
 //! A client that closes its connection cancels its request. One that only shuts its sending side down does not: it still
 //! gets its answer. A frame whose payload does not decode gets [`Response::Failed`] and the connection goes on; a frame that is too
@@ -48,7 +51,9 @@
 //!
 //! A worker reads one [`ToWorker::Go`], answers [`FromWorker::Hello`], and then serves [`ToWorker::Run`] jobs one at a time: one
 //! [`FromWorker::Prompt`] (for a fresh job), one [`FromWorker::Token`] for each token, one [`FromWorker::Done`] or
-//! [`FromWorker::Failed`]. End of file on its socket tells it to exit.
+//! [`FromWorker::Failed`]. A worker whose request has a cache gets it as a descriptor with the first byte of that message. To
+//! [`ToWorker::Embed`] it answers [`FromWorker::Vectors`] until each text has its vector, then [`FromWorker::Embedded`]; to
+//! [`ToWorker::Tokenize`] one [`FromWorker::Tokenized`]. End of file on its socket tells it to exit.
 //!
 //! # A template's conversation
 //!
@@ -76,10 +81,13 @@ mod work;
 
 pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, default_socket};
 pub use codec::{CodecError, decode, encode};
-pub use control::{Forked, FromTemplate, ModelInfo, ModelSpec, ToTemplate};
+pub use control::{Forked, FromTemplate, ModelInfo, ModelKind, ModelSpec, Precision, ToTemplate};
 pub use end::{AsyncEnd, BlockingEnd, EndError};
 pub use frame::{FrameBuffer, FrameError, HEADER, MAX_CONTROL, MAX_FRAME, MAX_REQUEST, VERSION, frame, packet};
 pub use id::{Life, RequestId};
-pub use request::{ChatMessage, GenerateRequest, InvalidRequest, Prompt, Request, Role, Sampling};
-pub use response::{Done, Failure, FailureKind, FinishReason, Response};
-pub use work::{FromWorker, Go, Job, JobPrompt, Sandbox, ToWorker, TokenCounts};
+pub use request::{
+    ChatMessage, EmbedRequest, GenerateRequest, InvalidRequest, Prompt, Request, Role, Sampling, TextRole,
+    TokenizeRequest,
+};
+pub use response::{Done, Embedded, Failure, FailureKind, FinishReason, Response};
+pub use work::{EmbedJob, FromWorker, Go, Job, JobPrompt, Sandbox, ToWorker, TokenCounts, TokenizeJob};

@@ -9,6 +9,62 @@ pub enum Request {
     Generate(Box<GenerateRequest>),
     /// Report what runs; loads nothing and waits for nothing.
     Status,
+    /// Turn texts into vectors.
+    Embed(Box<EmbedRequest>),
+    /// Turn a text into a model's ids.
+    Tokenize(Box<TokenizeRequest>),
+}
+
+/// Texts to turn into vectors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbedRequest {
+    /// The model's name; with one model of its kind it need not be named.
+    pub model: Option<String>,
+    /// The texts, at least one.
+    pub texts: Vec<String>,
+    /// What the texts are for.
+    pub role: TextRole,
+}
+
+impl EmbedRequest {
+    /// Refuses what no model could serve.
+    pub fn validate(&self) -> Result<(), InvalidRequest> {
+        if self.texts.is_empty() { Err(InvalidRequest::NoTexts) } else { Ok(()) }
+    }
+}
+
+/// What texts are embedded for. Some models want another prefix before each; the others take no notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextRole {
+    /// As the model's folder says by default.
+    #[default]
+    Plain,
+    /// To search with.
+    Query,
+    /// To be found.
+    Document,
+}
+
+/// A text to turn into a model's ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizeRequest {
+    /// The model's name; with one model it need not be named.
+    pub model: Option<String>,
+    /// The text.
+    pub text: String,
+    /// Whether special tokens in the text are read as such, and what the model's file wants before and after a text is added.
+    pub special: bool,
+}
+
+impl TokenizeRequest {
+    /// Refuses what no answer could hold.
+    pub fn validate(&self) -> Result<(), InvalidRequest> {
+        /// Each byte may become an id of five bytes.
+        const LONGEST: usize = 2 << 20;
+        let found = self.text.len();
+        if found > LONGEST { Err(InvalidRequest::TextLength { found, most: LONGEST }) } else { Ok(()) }
+    }
 }
 
 /// A text to continue or a conversation to answer.
@@ -110,6 +166,17 @@ pub enum InvalidRequest {
         least: f32,
         /// The most it may be.
         most: f32,
+    },
+    /// A batch of no texts.
+    #[error("there are no texts to embed")]
+    NoTexts,
+    /// A text whose ids would not fit into an answer.
+    #[error("the text has {found} bytes, but must have {most} at most")]
+    TextLength {
+        /// How long it is, in bytes.
+        found: usize,
+        /// How long it may be, in bytes.
+        most: usize,
     },
     /// More stop strings than are looked for.
     #[error("{found} stop strings are more than the {most} that are looked for")]

@@ -26,6 +26,37 @@ pub enum Response {
     Failed(Failure),
     /// The status as a JSON document of the shape of [`crate::status::Status`].
     Status(String),
+    /// The vectors of some of the texts, in the order of the request and without gaps.
+    Vectors {
+        /// The index of the first of these texts in the request.
+        first: u32,
+        /// One vector for each text.
+        vectors: Vec<Vec<f32>>,
+    },
+    /// All texts are embedded.
+    Embedded(Embedded),
+    /// The ids of the text.
+    Tokenized {
+        /// The ids.
+        ids: Vec<u32>,
+    },
+}
+
+/// How a batch of texts was embedded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Embedded {
+    /// How many texts there were.
+    pub texts: u32,
+    /// Tokens that the model read.
+    pub tokens: u64,
+    /// Parts that the batch was split into.
+    pub parts: u32,
+    /// Workers that served it: 1 for each part, and 1 more for each that died.
+    pub attempts: u32,
+    /// Microseconds from the request's arrival to its first dispatch.
+    pub wait_us: u64,
+    /// Microseconds from the request's arrival to its end.
+    pub total_us: u64,
 }
 
 /// How an answer ended.

@@ -1,5 +1,5 @@
 //! What the supervisor and a worker tell each other.
-use crate::{FailureKind, FinishReason, Life, Prompt, RequestId, Sampling};
+use crate::{FailureKind, FinishReason, Life, Prompt, RequestId, Sampling, TextRole};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -8,8 +8,12 @@ use std::fmt;
 pub enum ToWorker {
     /// The supervisor knows this worker and is its parent: confine yourself and say hello.
     Go(Go),
-    /// Serve this.
+    /// Generate this. If [`Job::cache`] says so, one descriptor comes with the frame's first byte.
     Run(Box<Job>),
+    /// Embed these.
+    Embed(Box<EmbedJob>),
+    /// Tokenise this.
+    Tokenize(Box<TokenizeJob>),
 }
 
 /// What a worker must know before it confines itself.
@@ -23,6 +27,8 @@ pub struct Go {
     pub memory: u64,
     /// Whether it exits after its first request.
     pub single: bool,
+    /// Most threads that it may ever compute with.
+    pub threads: u32,
 }
 
 /// One request, as a worker gets it: all that is needed to begin it, or to go on with it where a dead worker left it.
@@ -48,6 +54,31 @@ pub struct Job {
     pub stop: Vec<String>,
     /// Goes on when the model ends its answer.
     pub ignore_end: bool,
+    /// Whether a cache comes with this message: memory of [`ModelInfo::cache`](crate::ModelInfo::cache) bytes that belongs to the
+    /// request. What an earlier worker of the same request left there is gone on with.
+    pub cache: bool,
+}
+
+/// A batch of texts to embed, or a part of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbedJob {
+    /// The request's number.
+    pub request: RequestId,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// What the texts are for.
+    pub role: TextRole,
+}
+
+/// A text to tokenise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizeJob {
+    /// The request's number.
+    pub request: RequestId,
+    /// The text.
+    pub text: String,
+    /// Whether special tokens in the text are read as such, and what the model's file wants before and after a text is added.
+    pub special: bool,
 }
 
 /// What the model reads: as the client sent it, or as the first worker tokenised it.
@@ -66,7 +97,7 @@ pub enum FromWorker {
     Hello {
         /// What confines it.
         sandbox: Sandbox,
-        /// Threads it computes with.
+        /// Most threads that it computes with.
         threads: u32,
     },
     /// The prompt's ids, before the model reads them.
@@ -106,6 +137,29 @@ pub enum FromWorker {
         kind: FailureKind,
         /// One sentence.
         message: String,
+    },
+    /// The vectors of some of the texts.
+    Vectors {
+        /// Which request.
+        request: RequestId,
+        /// The index of the first of these texts in the job. They come in order and without gaps.
+        first: u32,
+        /// One vector for each text, all of the same length.
+        vectors: Vec<Vec<f32>>,
+    },
+    /// All texts are embedded.
+    Embedded {
+        /// Which request.
+        request: RequestId,
+        /// Tokens that the model read.
+        tokens: u64,
+    },
+    /// The ids of a text.
+    Tokenized {
+        /// Which request.
+        request: RequestId,
+        /// The ids.
+        ids: Vec<u32>,
     },
 }
 

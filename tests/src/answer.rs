@@ -84,7 +84,7 @@ impl<'a> Running<'a> {
                 self.done = Some(done);
                 Ok(false)
             }
-            Some(Response::Accepted { .. } | Response::Failed(_) | Response::Status(_)) => Err(ClientError::Nonsense),
+            Some(_) => Err(ClientError::Nonsense),
             None => Ok(false),
         }
     }

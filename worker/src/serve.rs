@@ -8,7 +8,7 @@ use crate::{
     template::Seat,
 };
 use ipc::{
-    BlockingEnd, EndError, FromWorker, Go, MAX_FRAME, RequestId, Sandbox, ToWorker,
+    BlockingEnd, EndError, FailureKind, FromWorker, Go, MAX_FRAME, RequestId, Sandbox, ToWorker,
     board::{Phase, Word},
 };
 use nix::{
@@ -64,8 +64,8 @@ pub enum ServeError {
     /// The socket failed.
     #[error("the supervisor cannot be heard")]
     Socket(#[source] EndError),
-    /// The first message is not `Go`.
-    #[error("the first message is not Go")]
+    /// `Go` is not the first message, or not the only one.
+    #[error("the messages are out of order")]
     NotGo,
     /// The worker could not be tied to the supervisor's life.
     #[error("cannot be tied to the supervisor")]
@@ -109,7 +109,7 @@ fn tie_to(supervisor: u32) -> nix::Result<bool> {
 pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, ServeError> {
     match seated.end.receive().map_err(ServeError::Socket)? {
         Some(ToWorker::Go(go)) => Ok(Some(go)),
-        Some(ToWorker::Run(_)) => Err(ServeError::NotGo),
+        Some(_) => Err(ServeError::NotGo),
         None => Ok(None),
     }
 }
@@ -126,7 +126,6 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
     seated.end.send(&hello).map_err(ServeError::Socket)?;
     let Seated { mut end, board } = seated;
     while let Some(message) = end.receive().map_err(ServeError::Socket)? {
-        let ToWorker::Run(job) = message else { return Err(ServeError::NotGo) };
         let mut broken = None;
         let mut last_token: Option<Instant> = None;
         let mut emit = |message| {
@@ -145,7 +144,24 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
                 }
             }
         };
-        generate::run(model, &job, &BoardProgress(&board), &mut emit);
+        match message {
+            ToWorker::Go(_) => return Err(ServeError::NotGo),
+            ToWorker::Run(job) => generate::run(model, &job, &BoardProgress(&board), &mut emit),
+            ToWorker::Embed(job) => {
+                let message = "the model generates text and makes no vectors".to_owned();
+                let _heard = emit(FromWorker::Failed { request: job.request, kind: FailureKind::BadRequest, message });
+            }
+            ToWorker::Tokenize(job) => {
+                let answer = match model.vocabulary.encode(&job.text, job.special) {
+                    Ok(ids) => FromWorker::Tokenized { request: job.request, ids },
+                    Err(error) => {
+                        let message = crate::chain(&error);
+                        FromWorker::Failed { request: job.request, kind: FailureKind::BadRequest, message }
+                    }
+                };
+                let _heard = emit(answer);
+            }
+        }
         BoardProgress(&board).phase(Phase::Idle);
         if let Some(error) = broken {
             return Err(ServeError::Socket(error));

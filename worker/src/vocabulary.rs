@@ -245,7 +245,7 @@ mod tests {
     use ipc::ModelSpec;
 
     fn pocket() -> Vocabulary {
-        let spec = ModelSpec { name: "pocket".into(), path: "builtin:pocket".into(), context: None, sha256: None };
+        let spec = ModelSpec::new("pocket", "builtin:pocket");
         engine::load(&spec).unwrap().vocabulary
     }
 

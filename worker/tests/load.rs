@@ -13,7 +13,7 @@ use worker::{
 };
 
 fn spec(path: &str) -> ModelSpec {
-    ModelSpec { name: "test".into(), path: path.into(), context: None, sha256: None }
+    ModelSpec::new("test", path)
 }
 
 fn refused(spec: &ModelSpec) -> String {

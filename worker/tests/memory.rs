@@ -19,7 +19,7 @@ fn private_bytes() -> u64 {
 
 #[test]
 fn texts_of_many_lengths_leave_nothing_behind() {
-    let spec = ModelSpec { name: "pocket".into(), path: "builtin:pocket".into(), context: None, sha256: None };
+    let spec = ModelSpec::new("pocket", "builtin:pocket");
     let mut model = engine::load(&spec).unwrap();
     // The longest text first: what the allocator keeps for it serves all others.
     for first in [350, 349, 348] {

@@ -2,9 +2,10 @@
 //!
 //! The matches that name a variant's file have no `_`, so a new variant does not compile before it has a file.
 use ipc::{
-    ChatMessage, Done, Failure, FailureKind, FinishReason, Forked, FromTemplate, FromWorker, GenerateRequest, Go, Job,
-    JobPrompt, Life, ModelInfo, ModelSpec, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, ToTemplate,
-    ToWorker, TokenCounts,
+    ChatMessage, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked, FromTemplate,
+    FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Precision, Prompt, Request,
+    RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
+    TokenizeRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug};
@@ -90,6 +91,8 @@ impl Conversation for Request {
         match self {
             Request::Generate(_) => "request-generate",
             Request::Status => "request-status",
+            Request::Embed(_) => "request-embed",
+            Request::Tokenize(_) => "request-tokenize",
         }
     }
 
@@ -103,7 +106,19 @@ impl Conversation for Request {
             ignore_end: true,
         };
         let plain = GenerateRequest::raw("Once upon a time");
-        vec![Request::Generate(Box::new(filled)), Request::Generate(Box::new(plain)), Request::Status]
+        let embed = EmbedRequest {
+            model: Some("minilm".into()),
+            texts: vec!["The weather is lovely today.".into(), String::new()],
+            role: TextRole::Query,
+        };
+        let tokenize = TokenizeRequest { model: None, text: "<|im_end|> is special".into(), special: true };
+        vec![
+            Request::Generate(Box::new(filled)),
+            Request::Generate(Box::new(plain)),
+            Request::Status,
+            Request::Embed(Box::new(embed)),
+            Request::Tokenize(Box::new(tokenize)),
+        ]
     }
 }
 
@@ -117,6 +132,9 @@ impl Conversation for Response {
             Response::Done(_) => "response-done",
             Response::Failed(_) => "response-failed",
             Response::Status(_) => "response-status",
+            Response::Vectors { .. } => "response-vectors",
+            Response::Embedded(_) => "response-embedded",
+            Response::Tokenized { .. } => "response-tokenized",
         }
     }
 
@@ -147,6 +165,12 @@ impl Conversation for Response {
         ];
         examples.extend(failed.map(Response::Failed));
         examples.push(Response::Status("{\"version\":\"0.1.0\",\"models\":[]}".into()));
+        let embedded = Embedded { texts: 3, tokens: 27, parts: 2, attempts: 4, wait_us: 55, total_us: 66_000 };
+        examples.extend([
+            Response::Vectors { first: 2, vectors: vec![vec![0.5, -0.25], vec![0.125, 1.0]] },
+            Response::Embedded(embedded),
+            Response::Tokenized { ids: vec![1, 250, 65_536] },
+        ]);
         examples
     }
 }
@@ -158,6 +182,8 @@ impl Conversation for ToWorker {
         match self {
             ToWorker::Go(_) => "to-worker-go",
             ToWorker::Run(_) => "to-worker-run",
+            ToWorker::Embed(_) => "to-worker-embed",
+            ToWorker::Tokenize(_) => "to-worker-tokenize",
         }
     }
 
@@ -173,6 +199,7 @@ impl Conversation for ToWorker {
             seed: 99,
             stop: vec!["STOP".into()],
             ignore_end: false,
+            cache: false,
         };
         let resumed = Job {
             request: RequestId(70_000),
@@ -181,10 +208,26 @@ impl Conversation for ToWorker {
             delivered: 11,
             max_tokens: None,
             ignore_end: true,
+            cache: true,
             ..fresh.clone()
         };
-        let go = Go { life: Life { slot: 3, generation: 4 }, supervisor: 1_234, memory: 512 << 20, single: true };
-        vec![ToWorker::Go(go), ToWorker::Run(Box::new(fresh)), ToWorker::Run(Box::new(resumed))]
+        let go = Go {
+            life: Life { slot: 3, generation: 4 },
+            supervisor: 1_234,
+            memory: 512 << 20,
+            single: true,
+            threads: 9,
+        };
+        let request = RequestId(20);
+        let embed = EmbedJob { request, texts: vec!["a text".into()], role: TextRole::Document };
+        let tokenize = TokenizeJob { request, text: "a text".into(), special: true };
+        vec![
+            ToWorker::Go(go),
+            ToWorker::Run(Box::new(fresh)),
+            ToWorker::Run(Box::new(resumed)),
+            ToWorker::Embed(Box::new(embed)),
+            ToWorker::Tokenize(Box::new(tokenize)),
+        ]
     }
 }
 
@@ -198,6 +241,9 @@ impl Conversation for FromWorker {
             FromWorker::Token { .. } => "from-worker-token",
             FromWorker::Done { .. } => "from-worker-done",
             FromWorker::Failed { .. } => "from-worker-failed",
+            FromWorker::Vectors { .. } => "from-worker-vectors",
+            FromWorker::Embedded { .. } => "from-worker-embedded",
+            FromWorker::Tokenized { .. } => "from-worker-tokenized",
         }
     }
 
@@ -211,6 +257,9 @@ impl Conversation for FromWorker {
             FromWorker::Token { request, index: 21, id: 22, text: "word".into() },
             FromWorker::Done { request, text: "rest".into(), finish: FinishReason::Length, counts },
             FromWorker::Failed { request, kind: FailureKind::TooLong, message: "it is too long".into() },
+            FromWorker::Vectors { request, first: 32, vectors: vec![vec![0.75, -1.0]] },
+            FromWorker::Embedded { request, tokens: 1_025 },
+            FromWorker::Tokenized { request, ids: vec![3, 300] },
         ]
     }
 }
@@ -231,6 +280,8 @@ impl Conversation for ToTemplate {
             path: "/models/pocket.gguf".into(),
             context: Some(4_096),
             sha256: Some("0123456789abcdef".repeat(4)),
+            threads: 4,
+            precision: Precision::Int8,
         };
         vec![ToTemplate::Load(spec), ToTemplate::Fork(Life { slot: 1, generation: 300 })]
     }
@@ -249,7 +300,17 @@ impl Conversation for FromTemplate {
     }
 
     fn examples() -> Vec<FromTemplate> {
-        let info = ModelInfo { architecture: "llama".into(), context: 512, chat: true, load_ms: 413, chunk: 32 };
+        let info = ModelInfo {
+            architecture: "llama".into(),
+            context: 512,
+            chat: true,
+            load_ms: 413,
+            chunk: 32,
+            kind: ModelKind::Embed,
+            cache: 1 << 24,
+            weights: 668_000_000,
+            dimensions: 384,
+        };
         let life = Life { slot: 2, generation: 70_000 };
         vec![
             FromTemplate::Ready(info),

@@ -190,7 +190,7 @@ fn answer(socket: &Path, task: &Task, mut seen: impl FnMut(RequestId, &str)) -> 
                 text.push_str(&done.text);
                 return Ok(Answer { request: id.ok_or(ClientError::Nonsense)?, text, done });
             }
-            Response::Failed(_) | Response::Status(_) => return Err(ClientError::Nonsense),
+            _ => return Err(ClientError::Nonsense),
         }
     }
     Err(ClientError::Closed)

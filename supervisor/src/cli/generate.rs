@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
                     })
                 });
             }
-            Response::Failed(_) | Response::Status(_) => return Err(ClientError::Nonsense.into()),
+            _ => return Err(ClientError::Nonsense.into()),
         }
     }
     Err(ClientError::Closed.into())

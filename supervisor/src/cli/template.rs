@@ -1,5 +1,5 @@
 //! `supervisor template`: the hidden half of the executable, which the daemon starts with its control socket as standard input.
-use ipc::{ModelInfo, ModelSpec};
+use ipc::{ModelInfo, ModelKind, ModelSpec};
 use nix::unistd::dup2_stdin;
 use std::{
     fs::File,
@@ -55,6 +55,10 @@ fn load(spec: &ModelSpec) -> Result<(Model, ModelInfo), String> {
         chat: model.chat.is_some(),
         load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         chunk: CHUNK,
+        kind: ModelKind::Generate,
+        cache: 0,
+        weights: 0,
+        dimensions: 0,
     };
     Ok((model, info))
 }

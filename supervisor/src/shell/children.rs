@@ -66,7 +66,8 @@ impl Shell {
             Ok(()) => {
                 let pool = &self.pools[id.pool.0];
                 let single = pool.config.isolation == Isolation::Request;
-                let go = Go { life: id.life, supervisor: process::id(), memory: pool.config.memory_per_worker, single };
+                let memory = pool.config.memory_per_worker;
+                let go = Go { life: id.life, supervisor: process::id(), memory, single, threads: pool.spec.threads };
                 if let Some(worker) = self.worker(id) {
                     worker.send(&ToWorker::Go(go));
                 }
@@ -138,7 +139,10 @@ impl Shell {
             FromWorker::Prompt { request, .. }
             | FromWorker::Token { request, .. }
             | FromWorker::Done { request, .. }
-            | FromWorker::Failed { request, .. } => *request,
+            | FromWorker::Failed { request, .. }
+            | FromWorker::Vectors { request, .. }
+            | FromWorker::Embedded { request, .. }
+            | FromWorker::Tokenized { request, .. } => *request,
         };
         if worker.request != Some(about) {
             return Err("it speaks of a request that it does not serve");
@@ -147,6 +151,7 @@ impl Shell {
         let mut request = self.requests.get_mut(&about);
         match message {
             FromWorker::Hello { .. } => {}
+            FromWorker::Vectors { .. } | FromWorker::Embedded { .. } | FromWorker::Tokenized { .. } => return Err(LIE),
             FromWorker::Prompt { ids, .. } => {
                 if let Some(request) = request {
                     request.prompt(ids, context).map_err(|_| LIE)?;

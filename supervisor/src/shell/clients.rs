@@ -66,6 +66,10 @@ impl Shell {
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
             FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, *asked),
+            FromClient::Request(ipc::Request::Embed(_) | ipc::Request::Tokenize(_)) => {
+                let failure = Failure::new(FailureKind::BadRequest, "no model here can do that");
+                client.outbox.send(&Response::Failed(failure));
+            }
             FromClient::Request(ipc::Request::Status) => {
                 let response = Response::Status(self.report());
                 self.reply(id, &response);

@@ -41,6 +41,8 @@ impl Pool {
             path: config.path.clone(),
             context: config.context,
             sha256: config.sha256.clone(),
+            threads: cores,
+            precision: ipc::Precision::F32,
         };
         Pool {
             config,

@@ -85,6 +85,7 @@ impl Request {
             seed: self.seed,
             stop: self.asked.stop.clone(),
             ignore_end: self.asked.ignore_end,
+            cache: false,
         }
     }
 

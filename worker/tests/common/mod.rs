@@ -9,7 +9,7 @@ use worker::{
 
 /// Loads and warms a model.
 pub(crate) fn load(path: &str, context: Option<u32>) -> Model {
-    let spec = ModelSpec { name: "test".into(), path: path.into(), context, sha256: None };
+    let spec = ModelSpec { context, ..ModelSpec::new("test", path) };
     let mut model = engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
     model.warm().unwrap();
     model
@@ -28,6 +28,7 @@ pub(crate) fn job(prompt: Prompt) -> Job {
         seed: 0,
         stop: Vec::new(),
         ignore_end: false,
+        cache: false,
     }
 }
 

@@ -8,7 +8,7 @@ mod act;
 mod script;
 
 use act::Body;
-use ipc::{FromWorker, Job, JobPrompt, ModelInfo, ModelSpec, Prompt, RequestId, Sandbox, ToWorker};
+use ipc::{FromWorker, Job, JobPrompt, ModelInfo, ModelKind, ModelSpec, Prompt, RequestId, Sandbox, ToWorker};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::{dup2_stdin, getppid},
@@ -100,7 +100,17 @@ fn load(spec: &ModelSpec) -> Result<(Bad, ModelInfo), String> {
     let mut model = engine::load(&echo).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;
     let context = u32::try_from(model.context).unwrap_or(u32::MAX);
-    let info = ModelInfo { architecture: "bad".to_owned(), context, chat: true, load_ms: 0, chunk: CHUNK };
+    let info = ModelInfo {
+        architecture: "bad".to_owned(),
+        context,
+        chat: true,
+        load_ms: 0,
+        chunk: CHUNK,
+        kind: ModelKind::Generate,
+        cache: 0,
+        weights: 0,
+        dimensions: 0,
+    };
     let folder = spec.path.split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
     Ok((Bad { model, script, folder }, info))
 }
@@ -163,7 +173,11 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
             let moment = match &message {
                 FromWorker::Hello { .. } | FromWorker::Prompt { .. } => Moment::Prompt,
                 FromWorker::Token { index, .. } => Moment::Token(*index),
-                FromWorker::Done { .. } | FromWorker::Failed { .. } => Moment::Answer,
+                FromWorker::Done { .. }
+                | FromWorker::Failed { .. }
+                | FromWorker::Vectors { .. }
+                | FromWorker::Embedded { .. }
+                | FromWorker::Tokenized { .. } => Moment::Answer,
             };
             say(Some(message), moment)
         };

@@ -114,7 +114,7 @@ pub(crate) fn run(Arguments { file, tokens }: &Arguments) -> Result<()> {
 /// The prompt as a text and as the ids that a worker makes of it.
 fn prompt(file: &Path) -> Result<(&'static str, Vec<u32>)> {
     let path = file.to_string_lossy().into_owned();
-    let spec = ModelSpec { name: "candle".to_owned(), path, context: None, sha256: None };
+    let spec = ModelSpec::new("candle", path);
     // Loading it makes this thread the whole of rayon's pool, as in a worker: the loop does not have to wait for another thread.
     let vocabulary = engine::load(&spec).map_err(|error| chain(&error))?.vocabulary;
     for end in 1..=TEXT.len() {

@@ -56,7 +56,7 @@ impl Direct {
             .spawn()
             .map_err(|error| format!("cannot start a template: {error}"))?;
         let mut direct = Direct { socket: None, control: Some(control), worker: 0, template, chunk: 1, requests: 0 };
-        let spec = ModelSpec { name: "echo".to_owned(), path: "builtin:echo".to_owned(), context: None, sha256: None };
+        let spec = ModelSpec::new("echo", "builtin:echo");
         match direct.tell(&ToTemplate::Load(spec), &[])? {
             FromTemplate::Ready(info) => direct.chunk = info.chunk,
             other => return Err(format!("the template cannot load the echo engine: {other:?}").into()),
@@ -71,7 +71,13 @@ impl Direct {
         }
         ours.set_read_timeout(Some(LIMIT))?;
         let mut socket = BlockingEnd::new(ours, MAX_FRAME, MAX_FRAME);
-        socket.send(&ToWorker::Go(Go { life, supervisor: process::id(), memory: 512 << 20, single: false }))?;
+        socket.send(&ToWorker::Go(Go {
+            life,
+            supervisor: process::id(),
+            memory: 512 << 20,
+            single: false,
+            threads: 1,
+        }))?;
         match socket.receive::<FromWorker>()? {
             Some(FromWorker::Hello { .. }) => {}
             other => return Err(format!("the worker does not say hello: {other:?}").into()),
@@ -95,6 +101,7 @@ impl Direct {
             seed: 1,
             stop: Vec::new(),
             ignore_end: false,
+            cache: false,
         };
         let socket = self.socket.as_mut().ok_or("the worker is not there")?;
         socket.send(&ToWorker::Run(Box::new(job)))?;
