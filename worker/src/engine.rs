@@ -2,25 +2,28 @@
 //!
 //! An engine computes logits. It does not tokenise, sample, stop or send; [`crate::generate`] does that for all of them.
 
+mod decoder;
 mod echo;
 pub mod gguf;
-mod llama;
 
+pub use decoder::{ARCHITECTURES, ShapeError};
 pub use echo::EchoOptionError;
-pub use llama::ShapeError;
 
 use crate::{
+    cache::Cache,
     chat::ChatTemplate,
     vocabulary::{Vocabulary, VocabularyError},
 };
+use decoder::Decoder;
 use echo::{Echo, EchoOptions};
 use gguf::{GgufError, Header};
 use ipc::ModelSpec;
-use llama::{Llama, Shape};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
 };
 use thiserror::Error;
 
@@ -29,17 +32,43 @@ pub const CHUNK: u32 = 32;
 
 /// A model in memory, with the state of at most one text.
 ///
-/// The template warms an engine and then forks: each worker has its own copy of the state and shares the weights.
+/// The template warms an engine and then forks: each worker shares the weights, and has a cache for each text.
 pub trait Engine {
+    /// Numbers of 16 bits that the cache of a text has.
+    fn cache_length(&self) -> usize;
+
     /// Begins a new text whose prompt has `prompt` tokens, and forgets the one before.
     fn begin(&mut self, prompt: usize);
 
     /// Feeds `tokens` at the positions from `position` on, and returns the logits for the token after the last of them, one for each
-    /// id of the vocabulary. `position` is the number of tokens fed since the text began.
-    fn forward(&mut self, tokens: &[u32], position: usize) -> Result<&[f32], EngineError>;
+    /// id of the vocabulary. `position` is the number of tokens fed since the text began; `cache` is of [`Engine::cache_length`]
+    /// numbers and holds what they left there.
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        cache: &mut [u16],
+        pace: &dyn Pace,
+    ) -> Result<&[f32], EngineError>;
 
     /// Forgets the text.
     fn reset(&mut self);
+}
+
+/// Whom an engine tells how it gets on, and asks how fast it may go.
+pub trait Pace {
+    /// Another layer begins. Returns with how many threads it may be computed, at least 1.
+    fn layer(&self) -> usize;
+}
+
+/// One thread, and nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Pace for Alone {
+    fn layer(&self) -> usize {
+        1
+    }
 }
 
 /// A loaded model: the engine, its vocabulary, and what is known about it.
@@ -54,24 +83,34 @@ pub struct Model {
     pub architecture: String,
     /// Most tokens of prompt and answer together.
     pub context: usize,
+    /// A number that differs for different weights: a cache of other ones is not gone on with.
+    pub identity: u64,
+    /// Bytes of the model's file.
+    pub size: u64,
 }
 
 impl Model {
-    /// Goes once through all that a request can make a worker compute, so that whatever is packed lazily is packed before the fork:
-    /// a whole chunk of a prompt, a part of one, and one token.
+    /// Goes once through all that a request can make a worker compute, so that whatever is made lazily is made before the fork.
     pub fn warm(&mut self) -> Result<(), EngineError> {
-        let chunk = CHUNK as usize;
-        let parts = [chunk, 2, 1];
+        let mut cache = Cache::anonymous(self.context, self.engine.cache_length()).map_err(EngineError::Cache)?;
         let mut position = 0;
-        for part in parts {
+        for part in [2, 1] {
             let part = part.min(self.context - position);
             if part > 0 {
-                self.engine.forward(&vec![0; part], position)?;
+                self.engine.forward(&vec![0; part], position, cache.numbers(), &Alone)?;
             }
             position += part;
         }
         self.engine.reset();
         Ok(())
+    }
+
+    /// Bytes of the memory in which a request's workers leave its cache for one another; 0 if the model has none.
+    pub fn cache_size(&self) -> u64 {
+        match self.engine.cache_length() {
+            0 => 0,
+            length => Cache::size(self.context, length) as u64,
+        }
     }
 }
 
@@ -80,7 +119,7 @@ pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
     keep_to_this_thread();
     match spec.path.strip_prefix("builtin:") {
         None => load_file(spec),
-        Some("pocket") => load_gguf(&mut Cursor::new(POCKET), POCKET.len() as u64, spec),
+        Some("pocket") => load_gguf(&mut Cursor::new(POCKET), POCKET.len() as u64, 0, spec),
         Some(name) => match name.strip_prefix("echo") {
             Some("") => load_echo("", spec),
             Some(query) if query.starts_with('?') => load_echo(&query[1..], spec),
@@ -148,10 +187,7 @@ pub enum LoadError {
         source: GgufError,
     },
     /// Nothing here computes that architecture.
-    #[error(
-        "cannot load the model {path}: its architecture is \"{found}\", and only {} is supported",
-        llama::ARCHITECTURE
-    )]
+    #[error("cannot load the model {path}: its architecture is {found:?}, and only {} are supported", ARCHITECTURES.join(", "))]
     Architecture {
         /// The model's path.
         path: String,
@@ -206,6 +242,12 @@ pub enum EngineError {
     /// It was given nothing to read.
     #[error("the model was given no token")]
     NoTokens,
+    /// It was given more than the context holds, or a cache that is too small.
+    #[error("the model was given more than its context holds")]
+    NoRoom,
+    /// There is no memory for a cache.
+    #[error("there is no memory for the cache")]
+    Cache(#[source] io::Error),
 }
 
 /// The model that is always there: `pocket/README.md` says what it is.
@@ -235,6 +277,8 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
         chat: Some(ChatTemplate::last_message()),
         architecture: "echo".to_owned(),
         context,
+        identity: 0,
+        size: 0,
     })
 }
 
@@ -246,11 +290,13 @@ fn load_file(spec: &ModelSpec) -> Result<Model, LoadError> {
         return Err(LoadError::NotFile(path()));
     }
     let mut file = File::open(&spec.path).map_err(open_error)?;
-    let size = file.metadata().map_err(open_error)?.len();
-    load_gguf(&mut file, size, spec)
+    let about = file.metadata().map_err(open_error)?;
+    let mut identity = DefaultHasher::new();
+    (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()).hash(&mut identity);
+    load_gguf(&mut file, about.len(), identity.finish(), spec)
 }
 
-fn load_gguf(reader: &mut (impl Read + Seek), size: u64, spec: &ModelSpec) -> Result<Model, LoadError> {
+fn load_gguf(reader: &mut (impl Read + Seek), size: u64, identity: u64, spec: &ModelSpec) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
     let read_error = |source| LoadError::Read { path: path(), source };
     if let Some(expected) = &spec.sha256 {
@@ -263,18 +309,23 @@ fn load_gguf(reader: &mut (impl Read + Seek), size: u64, spec: &ModelSpec) -> Re
     let gguf_error = |source| LoadError::Gguf { path: path(), source };
     let header = Header::read(BufReader::with_capacity(BUFFER, &mut *reader), size).map_err(gguf_error)?;
     let architecture = header.text("general.architecture").map_err(gguf_error)?.unwrap_or_default();
-    if architecture != llama::ARCHITECTURE {
+    if !ARCHITECTURES.contains(&architecture) {
         return Err(LoadError::Architecture { path: path(), found: gguf::shown(architecture) });
     }
     let vocabulary =
         Vocabulary::from_header(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
-    let shape =
-        Shape::read(&header, vocabulary.len(), size).map_err(|source| LoadError::Shape { path: path(), source })?;
-    let context = context(spec, llama::MOST_CONTEXT.min(shape.context as usize))?;
+    let checked = Decoder::check(&header, architecture, vocabulary.len(), size)
+        .map_err(|source| LoadError::Shape { path: path(), source })?;
+    let context = match spec.context {
+        None => checked.context().min(DEFAULT_CONTEXT),
+        Some(_) => context(spec, checked.context())?,
+    };
     let chat = header.text("tokenizer.chat_template").map_err(gguf_error)?;
     let chat = chat.map(|source| ChatTemplate::new(source, vocabulary.start_text(), vocabulary.end_text()));
-    let llama = Llama::load(&shape, &header, reader).map_err(|source| LoadError::Weights { path: path(), source })?;
-    Ok(Model { engine: Box::new(llama), vocabulary, chat, architecture: architecture.to_owned(), context })
+    let decoder = Decoder::load(checked, &header, reader, context, spec.threads as usize)
+        .map_err(|source| LoadError::Weights { path: path(), source })?;
+    let (engine, architecture) = (Box::new(decoder), architecture.to_owned());
+    Ok(Model { engine, vocabulary, chat, architecture, context, identity, size })
 }
 
 /// The context asked for, or the most there can be.
@@ -285,6 +336,9 @@ fn context(spec: &ModelSpec, most: usize) -> Result<usize, LoadError> {
         Some(asked) => Err(LoadError::Context { path: spec.path.clone(), asked, most }),
     }
 }
+
+/// The context of a model that was made for more, if none is asked for: each request's cache is as long.
+const DEFAULT_CONTEXT: usize = 4096;
 
 const BUFFER: usize = 1 << 20;
 

@@ -1,14 +1,22 @@
 //! The life of one job: its prompt through the model, then one token after another until something ends the answer.
 //!
-//! A job that a dead worker left goes the same way: the same chunks of the prompt, then the ids that were generated already, one by
-//! one through the model, as they were the first time. Only then are the bits, and with them the next ids, the same. What it does
-//! not do: decide what a failure means, keep anything for the next job, or wait for whoever reads its messages.
-use crate::{chain, engine::Model, sampling::Sampler, text::TextStream, vocabulary::Vocabulary};
+//! A job that a dead worker left goes on where the request's cache ends. Without one it goes the same way again: the same chunks of the
+//! prompt, then the ids that were generated already, one by one through the model, as they were the first time. Only then are the bits, and
+//! with them the next ids, the same. What it does not do: decide what a failure means, keep anything for the next job, or wait
+//! for whoever reads its messages.
+use crate::{
+    cache::{Cache, Text},
+    chain,
+    engine::{Model, Pace},
+    sampling::Sampler,
+    text::TextStream,
+    vocabulary::Vocabulary,
+};
 use ipc::{FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, TokenCounts, board::Phase};
-use std::{mem, ops::ControlFlow};
+use std::{io, mem, ops::ControlFlow, os::fd::OwnedFd};
 
 /// What a running job reports, and where it learns that it must stop.
-pub trait Progress {
+pub trait Progress: Pace {
     /// It does something else now.
     fn phase(&self, phase: Phase);
     /// So many of the prompt's tokens are done.
@@ -23,9 +31,17 @@ pub trait Progress {
 
 /// Serves one job to its end and hands over what the supervisor must be told: the prompt's ids if it was fresh, each token, and one
 /// end. It returns early, without an end, when `emit` breaks. The model has forgotten the text when it returns.
-pub fn run(model: &mut Model, job: &Job, progress: &dyn Progress, emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>) {
+///
+/// `memory` is the request's cache, if it has one: [`Model::cache_size`] bytes.
+pub fn run(
+    model: &mut Model,
+    job: &Job,
+    memory: Option<&OwnedFd>,
+    progress: &dyn Progress,
+    emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>,
+) {
     let request = job.request;
-    let end = match serve(model, job, progress, emit) {
+    let end = match serve(model, job, memory, progress, emit) {
         Ok(Answered { text, finish, counts }) => Some(FromWorker::Done { request, text, finish, counts }),
         Err(Ended::Failed(kind, message)) => Some(FromWorker::Failed { request, kind, message }),
         Err(Ended::Unheard) => None,
@@ -64,6 +80,7 @@ impl Ended {
 fn serve(
     model: &mut Model,
     job: &Job,
+    memory: Option<&OwnedFd>,
     progress: &dyn Progress,
     emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>,
 ) -> Result<Answered, Ended> {
@@ -87,16 +104,29 @@ fn serve(
     }
     let limit = job.max_tokens.map_or(room, |most| room.min(most as usize));
 
-    let Model { engine, vocabulary, .. } = model;
     let total = prompt.len();
+    let text = Text { model: model.identity, prompt: &prompt, chunk: job.chunk };
+    let mut cache = open_cache(model, memory).map_err(|error| Ended::engine(&error))?;
+    let Model { engine, vocabulary, .. } = model;
+    let mut found = cache.find(text, &job.generated);
+    if !found.generated.iter().all(|id| (*id as usize) < vocabulary.len()) {
+        found = Default::default();
+    }
+    if found.fed == 0 {
+        cache.begin(text);
+    }
     engine.begin(total);
-    progress.prompt(0, total as u64);
     let mut logits: &[f32] = &[];
-    let mut done = 0;
-    for chunk in prompt.chunks(job.chunk as usize) {
+    let mut done = found.fed.min(total);
+    progress.prompt(done as u64, total as u64);
+    for chunk in prompt[done..].chunks(job.chunk as usize) {
         go_on()?;
-        logits = engine.forward(chunk, done).map_err(|error| Ended::engine(&error))?;
+        let computed = engine.forward(chunk, done, cache.numbers(), progress);
+        logits = computed.map_err(|error| Ended::engine(&error))?;
         done += chunk.len();
+        if done < total {
+            cache.commit_prompt(done);
+        }
         progress.prompt(done as u64, total as u64);
         progress.tick();
     }
@@ -106,24 +136,29 @@ fn serve(
     let mut answer: Vec<u32> = Vec::new();
     // Text that no message has carried yet.
     let mut text = String::new();
-    progress.phase(if job.generated.is_empty() { Phase::Decode } else { Phase::Replay });
+    // What was generated before: the supervisor knows all of the first, and the keys and values of all but the last of the second are there.
+    let known = job.generated.len();
+    let chosen = if found.generated.is_empty() { &job.generated } else { &found.generated };
+    progress.phase(if chosen.is_empty() { Phase::Decode } else { Phase::Replay });
     let finish = loop {
         let index = answer.len();
-        let replayed = job.generated.get(index).copied();
-        if index > 0 && index == job.generated.len() {
+        if index > 0 && index == chosen.len() {
             progress.phase(Phase::Decode);
         }
-        let id = match replayed {
-            Some(id) => id,
+        let id = match chosen.get(index) {
+            Some(id) => *id,
             None => sampler.sample(logits, index as u32, &prompt, &answer).map_err(|error| Ended::engine(&error))?,
         };
+        if index >= found.generated.len() {
+            cache.commit_token(total, index, id);
+        }
         if vocabulary.is_end(id) && !job.ignore_end {
             break FinishReason::Stop;
         }
         answer.push(id);
         text.push_str(&stream.push(vocabulary.bytes(id).unwrap_or_default()));
         progress.generated(answer.len() as u64);
-        if replayed.is_none() {
+        if index >= known {
             emit(FromWorker::Token { request, index: index as u32, id, text: mem::take(&mut text) })?;
         }
         if stream.stopped() {
@@ -133,13 +168,26 @@ fn serve(
             break FinishReason::Length;
         }
         go_on()?;
+        if total + index < found.fed {
+            continue;
+        }
         // The last token of an answer is never fed: nothing asks what would come after it.
-        logits = engine.forward(&[id], total + index).map_err(|error| Ended::engine(&error))?;
+        let computed = engine.forward(&[id], total + index, cache.numbers(), progress);
+        logits = computed.map_err(|error| Ended::engine(&error))?;
         progress.tick();
     };
     text.push_str(&stream.finish());
     let counts = TokenCounts { prompt: total as u32, completion: answer.len() as u32 };
     Ok(Answered { text, finish, counts })
+}
+
+/// The request's cache, or one that nobody will go on with.
+fn open_cache(model: &Model, memory: Option<&OwnedFd>) -> io::Result<Cache> {
+    let length = model.engine.cache_length();
+    match memory {
+        Some(memory) => Cache::shared(memory, model.context, length),
+        None => Cache::anonymous(model.context, length),
+    }
 }
 
 /// The prompt's ids, as they were fixed or as they are now.

@@ -6,12 +6,16 @@
 //! is deterministic: the same job gives the same ids and the same text, also when a worker takes it over half done.
 #![deny(unsafe_code)]
 
+pub mod cache;
 pub mod chat;
 pub mod engine;
 pub mod generate;
+mod numeric;
 pub mod sampling;
 pub mod serve;
+pub mod socket;
 pub mod sys;
+pub mod team;
 pub mod template;
 pub mod text;
 pub mod vocabulary;

@@ -2,8 +2,9 @@
 //!
 //! It does not compute ([`crate::generate`] does) and decides nothing: what to do after an error is the supervisor's to say.
 use crate::{
-    engine::Model,
+    engine::{Model, Pace},
     generate::{self, Progress},
+    socket::WorkerSocket,
     sys::{self, Board},
     template::Seat,
 };
@@ -23,7 +24,6 @@ use nix::{
 use std::{
     fs, io,
     ops::ControlFlow,
-    os::unix::net::UnixStream,
     sync::atomic::Ordering::{Relaxed, Release},
     time::{Duration, Instant},
 };
@@ -50,7 +50,7 @@ pub fn serve(model: &mut Model, seat: Seat) -> i32 {
 #[derive(Debug)]
 pub struct Seated {
     /// The socket to the supervisor.
-    pub end: BlockingEnd<UnixStream>,
+    pub end: BlockingEnd<WorkerSocket>,
     /// The board.
     pub board: Board,
 }
@@ -89,7 +89,7 @@ pub fn take_seat(seat: Seat) -> Result<Seated, ServeError> {
     dup2_stderr(&seat.stderr).map_err(|error| ServeError::Seat(error.into()))?;
     drop(seat.stderr);
     let board = Board::map(&seat.board).map_err(ServeError::Seat)?;
-    Ok(Seated { end: BlockingEnd::new(UnixStream::from(seat.socket), MAX_FRAME, MAX_FRAME), board })
+    Ok(Seated { end: BlockingEnd::new(WorkerSocket::new(seat.socket), MAX_FRAME, MAX_FRAME), board })
 }
 
 /// Has this process die with the supervisor, once the supervisor is its parent, which takes a moment: until the process in between
@@ -122,10 +122,11 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
     let Some(go) = wait_for_go(&mut seated)? else { return Ok(()) };
     let sandbox = confine(&go)?;
     seated.board.word(Word::Threads).store(1, Relaxed);
-    let hello = FromWorker::Hello { sandbox, threads: 1 };
+    let hello = FromWorker::Hello { sandbox, threads: go.threads };
     seated.end.send(&hello).map_err(ServeError::Socket)?;
     let Seated { mut end, board } = seated;
     while let Some(message) = end.receive().map_err(ServeError::Socket)? {
+        let memory = end.stream().take_descriptor();
         let mut broken = None;
         let mut last_token: Option<Instant> = None;
         let mut emit = |message| {
@@ -146,7 +147,10 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
         };
         match message {
             ToWorker::Go(_) => return Err(ServeError::NotGo),
-            ToWorker::Run(job) => generate::run(model, &job, &BoardProgress(&board), &mut emit),
+            ToWorker::Run(job) => {
+                let memory = memory.filter(|_| job.cache);
+                generate::run(model, &job, memory.as_ref(), &BoardProgress(&board), &mut emit);
+            }
             ToWorker::Embed(job) => {
                 let message = "the model generates text and makes no vectors".to_owned();
                 let _heard = emit(FromWorker::Failed { request: job.request, kind: FailureKind::BadRequest, message });
@@ -163,6 +167,7 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
             }
         }
         BoardProgress(&board).phase(Phase::Idle);
+        board.word(Word::Threads).store(1, Relaxed);
         if let Some(error) = broken {
             return Err(ServeError::Socket(error));
         }
@@ -209,6 +214,15 @@ fn inherited_data() -> io::Result<u64> {
 /// Progress, published on the board.
 #[derive(Debug)]
 pub struct BoardProgress<'a>(pub &'a Board);
+
+impl Pace for BoardProgress<'_> {
+    fn layer(&self) -> usize {
+        let threads = self.0.word(Word::Budget).load(Relaxed).max(1);
+        self.0.word(Word::Threads).store(threads, Relaxed);
+        self.tick();
+        usize::try_from(threads).unwrap_or(1)
+    }
+}
 
 impl Progress for BoardProgress<'_> {
     fn phase(&self, phase: Phase) {

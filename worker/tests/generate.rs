@@ -8,7 +8,10 @@ use ipc::{
     board::Phase,
 };
 use std::{cell::RefCell, ops::ControlFlow};
-use worker::generate::{self, Progress};
+use worker::{
+    engine::Pace,
+    generate::{self, Progress},
+};
 
 fn raw(text: &str) -> Job {
     job(Prompt::Raw(text.into()))
@@ -150,6 +153,12 @@ impl Diary {
     }
 }
 
+impl Pace for Diary {
+    fn layer(&self) -> usize {
+        1
+    }
+}
+
 impl Progress for Diary {
     fn phase(&self, phase: Phase) {
         self.note(phase.name().to_owned());
@@ -173,7 +182,7 @@ fn each_step_is_reported_and_ticks() {
     let mut model = load("builtin:echo", None);
     let report = |model: &mut _, job: &Job| {
         let diary = Diary::default();
-        generate::run(model, job, &diary, &mut |_| ControlFlow::Continue(()));
+        generate::run(model, job, None, &diary, &mut |_| ControlFlow::Continue(()));
         diary.lines.into_inner().join(" ")
     };
     assert_eq!(
@@ -192,7 +201,7 @@ fn a_job_that_must_stop_stops_at_the_next_step_wherever_it_is() {
     for stop_after in 0..6 {
         let diary = Diary { stop_after: Some(stop_after), ..Diary::default() };
         let mut messages = Vec::new();
-        generate::run(&mut model, &taken_over, &diary, &mut |message| {
+        generate::run(&mut model, &taken_over, None, &diary, &mut |message| {
             messages.push(message);
             ControlFlow::Continue(())
         });
@@ -213,7 +222,7 @@ fn nothing_more_is_said_when_nobody_hears() {
     let mut model = load("builtin:echo", None);
     for hears in 0..4 {
         let mut messages = 0;
-        generate::run(&mut model, &raw("abc"), &Silent, &mut |_| {
+        generate::run(&mut model, &raw("abc"), None, &Silent, &mut |_| {
             messages += 1;
             if messages > hears { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -229,7 +238,7 @@ fn a_worker_that_served_others_answers_as_a_new_one() {
     let mut used = load("builtin:pocket", None);
     run(&mut used, &raw("hello"));
     let cancelled = Diary { stop_after: Some(2), ..Diary::default() };
-    generate::run(&mut used, &raw("Once upon a time"), &cancelled, &mut |_| ControlFlow::Continue(()));
+    generate::run(&mut used, &raw("Once upon a time"), None, &cancelled, &mut |_| ControlFlow::Continue(()));
     assert_eq!(run(&mut used, &question()), expected);
     assert_eq!(run(&mut used, &question()), expected);
 }

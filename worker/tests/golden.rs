@@ -12,7 +12,7 @@ use ipc::{ChatMessage, FinishReason, FromWorker, Job, Prompt, Role};
 use serde::Deserialize;
 use std::{ops::ControlFlow, path::Path};
 use worker::{
-    engine::{CHUNK, Model},
+    engine::{Alone, CHUNK, Model},
     generate,
 };
 
@@ -78,7 +78,7 @@ fn check(path: &str, answer: fn(&Golden) -> Answer<'_>) {
 /// Goes llama.cpp's way and looks at how likely each of its steps was.
 fn follow(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<(), String> {
     let mut prompt_ids = Vec::new();
-    generate::run(model, &job(golden), &Silent, &mut |message| {
+    generate::run(model, &job(golden), None, &Silent, &mut |message| {
         if let FromWorker::Prompt { ids, .. } = message {
             prompt_ids = ids;
         }
@@ -88,10 +88,11 @@ fn follow(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<(
         return Err(format!("{:?}: the prompt's ids are {prompt_ids:?}", golden.prompt));
     }
     model.engine.begin(prompt_ids.len());
+    let mut cache = vec![0; model.engine.cache_length()];
     let mut position = 0;
     let mut next = expected.ids.iter();
     for part in prompt_ids.chunks(CHUNK as usize).chain(expected.ids.chunks(1)) {
-        let logits = model.engine.forward(part, position).unwrap();
+        let logits = model.engine.forward(part, position, &mut cache, &Alone).unwrap();
         position += part.len();
         if position < prompt_ids.len() {
             continue;

@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 use worker::{
     chain,
-    engine::{self, LoadError, Model},
+    engine::{self, Alone, LoadError, Model},
 };
 
 fn spec(path: &str) -> ModelSpec {
@@ -72,13 +72,14 @@ fn built_in_models_and_files_are_loaded() {
 #[test]
 fn a_warm_model_has_no_text() {
     for context in [2, 33, 34, 512] {
-        let warm = |mut model: Model| {
-            model.warm().unwrap();
-            model.engine.forward(&[300], 0).unwrap().to_vec()
+        let logits = |model: &mut Model| {
+            let mut cache = vec![0; model.engine.cache_length()];
+            model.engine.forward(&[300], 0, &mut cache, &Alone).unwrap().to_vec()
         };
         let load = || engine::load(&ModelSpec { context: Some(context), ..spec("builtin:pocket") }).unwrap();
-        let mut cold = load();
-        assert_eq!(warm(load()), cold.engine.forward(&[300], 0).unwrap(), "with a context of {context}");
+        let (mut warm, mut cold) = (load(), load());
+        warm.warm().unwrap();
+        assert_eq!(logits(&mut warm), logits(&mut cold), "with a context of {context}");
     }
 }
 
@@ -118,10 +119,10 @@ fn files_that_are_no_model_are_refused_in_words() {
     }
     let error = refused(&whole[..whole.len() - 1000]);
     assert!(error.starts_with("cannot load the model FILE: it is truncated: up to tensor "), "{error}");
-    let architecture = [&5_u64.to_le_bytes()[..], b"qwen2"].concat();
+    let architecture = [&5_u64.to_le_bytes()[..], b"rwkv7"].concat();
     assert_eq!(
         patched("general.architecture", &architecture),
-        "cannot load the model FILE: its architecture is \"qwen2\", and only llama is supported"
+        "cannot load the model FILE: its architecture is \"rwkv7\", and only llama, qwen2, qwen3, gemma3, phi3 are supported"
     );
     let kind = [&4_u64.to_le_bytes()[..], b"bert"].concat();
     assert_eq!(
@@ -147,12 +148,14 @@ fn a_context_must_be_one_that_the_model_can_have() {
         );
         assert_eq!(refused("builtin:echo", context), sentence);
     }
-    // The library has no positions after the 4096th, whatever a model was made for.
+    // The default is no more than most machines have memory for, but the model's own limit can be asked for.
     let mut bytes = pocket();
     patch(&mut bytes, "llama.context_length", &131_072_u32.to_le_bytes());
     let file = file(&bytes);
     assert_eq!(engine::load(&spec(&file.path)).unwrap().context, 4096);
-    assert!(refused(&file.path, 5000).ends_with("but it must be from 2 to 4096"));
+    let long = ModelSpec { context: Some(131_072), ..spec(&file.path) };
+    assert_eq!(engine::load(&long).unwrap().context, 131_072);
+    assert!(refused(&file.path, 131_073).ends_with("but it must be from 2 to 131072"));
 }
 
 #[test]

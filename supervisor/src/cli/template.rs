@@ -56,8 +56,8 @@ fn load(spec: &ModelSpec) -> Result<(Model, ModelInfo), String> {
         load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         chunk: CHUNK,
         kind: ModelKind::Generate,
-        cache: 0,
-        weights: 0,
+        cache: model.cache_size(),
+        weights: model.size,
         dimensions: 0,
     };
     Ok((model, info))

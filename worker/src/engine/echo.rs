@@ -2,7 +2,7 @@
 //!
 //! Its answers are known beforehand and it takes exactly as long as it is told to, so what surrounds an engine can be tested and
 //! measured without one. It is no fallback: nothing uses it unless the configuration names it.
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Pace};
 use crate::vocabulary::{BYTES, BYTES_END};
 use std::{str::FromStr, time::Duration};
 use thiserror::Error;
@@ -81,12 +81,22 @@ impl Echo {
 }
 
 impl Engine for Echo {
+    fn cache_length(&self) -> usize {
+        0
+    }
+
     fn begin(&mut self, prompt: usize) {
         self.reset();
         self.prompt = Some(prompt);
     }
 
-    fn forward(&mut self, tokens: &[u32], position: usize) -> Result<&[f32], EngineError> {
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        _cache: &mut [u16],
+        _pace: &dyn Pace,
+    ) -> Result<&[f32], EngineError> {
         if tokens.is_empty() {
             return Err(EngineError::NoTokens);
         }
@@ -121,9 +131,10 @@ fn wait(time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Alone;
 
     fn next(engine: &mut Echo, tokens: &[u32], position: usize) -> u32 {
-        let logits = engine.forward(tokens, position).unwrap();
+        let logits = engine.forward(tokens, position, &mut [], &Alone).unwrap();
         let possible: Vec<usize> = (0..logits.len()).filter(|id| logits[*id] > f32::NEG_INFINITY).collect();
         assert_eq!(possible.len(), 1);
         possible[0] as u32

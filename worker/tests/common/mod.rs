@@ -3,7 +3,7 @@ use ipc::{FromWorker, Job, JobPrompt, ModelSpec, Prompt, RequestId, Sampling, bo
 use std::ops::ControlFlow;
 use worker::{
     chain,
-    engine::{self, CHUNK, Model},
+    engine::{self, CHUNK, Model, Pace},
     generate::{self, Progress},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn job(prompt: Prompt) -> Job {
 /// All that a job says.
 pub(crate) fn run(model: &mut Model, job: &Job) -> Vec<FromWorker> {
     let mut messages = Vec::new();
-    generate::run(model, job, &Silent, &mut |message| {
+    generate::run(model, job, None, &Silent, &mut |message| {
         messages.push(message);
         ControlFlow::Continue(())
     });
@@ -44,6 +44,12 @@ pub(crate) fn run(model: &mut Model, job: &Job) -> Vec<FromWorker> {
 
 /// Progress that nobody watches.
 pub(crate) struct Silent;
+
+impl Pace for Silent {
+    fn layer(&self) -> usize {
+        1
+    }
+}
 
 impl Progress for Silent {
     fn phase(&self, _: Phase) {}

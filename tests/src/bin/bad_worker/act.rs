@@ -13,16 +13,19 @@ use std::{
     io::Write,
     os::{
         fd::OwnedFd,
-        unix::{fs::FileExt, net::UnixStream},
+        unix::fs::FileExt,
     },
     process,
     sync::atomic::Ordering::Relaxed,
 };
-use worker::sys::{self, Board};
+use worker::{
+    socket::WorkerSocket,
+    sys::{self, Board},
+};
 
 /// What an action can reach.
 pub(crate) struct Body<'a> {
-    pub(crate) end: &'a mut BlockingEnd<UnixStream>,
+    pub(crate) end: &'a mut BlockingEnd<WorkerSocket>,
     pub(crate) board: &'a Board,
     /// The board's memory.
     pub(crate) memory: &'a OwnedFd,
@@ -91,7 +94,7 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
             sys::exit_now(0)
         }
         "hang-up" => {
-            let _gone = body.end.stream().shutdown(std::net::Shutdown::Both);
+            let _gone = body.end.stream().stream().shutdown(std::net::Shutdown::Both);
             alone("hang");
         }
         "hello" => body.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }),
@@ -154,7 +157,7 @@ impl Body<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.end.stream().write_all(bytes).is_err() {
+        if self.end.stream().stream().write_all(bytes).is_err() {
             sys::exit_now(0);
         }
     }

@@ -181,7 +181,7 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
             };
             say(Some(message), moment)
         };
-        generate::run(&mut bad.model, &job, &BoardProgress(&board), &mut emit);
+        generate::run(&mut bad.model, &job, None, &BoardProgress(&board), &mut emit);
         if go.single {
             break;
         }

@@ -1,0 +1,306 @@
+//! The decoder: one forward pass for all the families of `shape`, on the tensor library's quantised kernels and our own threads.
+//!
+//! It keeps nothing of a text but what it writes into the cache it is given, so a cache that one worker left can be gone on with by
+//! another, with the same bits. Those depend on how a prompt is cut into calls, and on nothing else: not on the number of threads, not on
+//! what was computed before. What this does not do: sample, or decide when a position counts as done.
+mod crew;
+mod matrix;
+mod rope;
+mod rows;
+mod shape;
+mod weights;
+
+pub use shape::{ARCHITECTURES, ShapeError};
+
+use super::{Engine, EngineError, Pace, gguf::Header};
+use crate::{
+    numeric::{
+        LANES, Numeric,
+        attention::{Head, ROWS, key_at, narrow},
+    },
+    team::Team,
+};
+use candle_core::CpuStorage;
+use crew::Crew;
+use rope::Rope;
+use shape::{Activation, Shape};
+use std::{
+    io::{Read, Seek},
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
+use weights::{Block, Weights};
+
+/// A model in memory.
+pub(super) struct Decoder {
+    shape: Shape,
+    weights: Weights,
+    /// Most tokens of a text.
+    context: usize,
+    rope: Rope,
+    /// For the blocks that see only the last tokens.
+    local_rope: Option<Rope>,
+    numeric: Numeric,
+    team: Team,
+    logits: Vec<f32>,
+}
+
+impl Decoder {
+    /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary, `size` the file's. Returns the tokens
+    /// that the model was made for and the decoder's shape.
+    pub(super) fn check(header: &Header, architecture: &str, tokens: usize, size: u64) -> Result<Checked, ShapeError> {
+        Shape::read(header, architecture, tokens, size).map(Checked)
+    }
+
+    /// Reads the weights, for texts of at most `context` tokens and at most `threads` threads.
+    pub(super) fn load(
+        Checked(shape): Checked,
+        header: &Header,
+        reader: &mut (impl Read + Seek),
+        context: usize,
+        threads: usize,
+    ) -> candle_core::Result<Decoder> {
+        let weights = Weights::read(&shape, header, reader, threads, context)?;
+        let of = &shape.rope;
+        let factors = weights.rope_factors.as_deref();
+        let rope = Rope::new(of.pairs, of.dimensions, of.base, of.scale, factors, of.magnitude);
+        let local_rope =
+            shape.local.map(|local| Rope::new(of.pairs, of.dimensions, local.base, 1.0, None, of.magnitude));
+        let (numeric, team) = (Numeric::new(), Team::new());
+        Ok(Decoder { shape, weights, context, rope, local_rope, numeric, team, logits: Vec::new() })
+    }
+
+    /// Numbers of all keys, or of all values, of one head.
+    fn head_room(&self) -> usize {
+        self.context.next_multiple_of(LANES) * self.shape.head
+    }
+}
+
+/// A shape that fits the file it was read from.
+pub(super) struct Checked(Shape);
+
+impl Checked {
+    /// Tokens that the model was made for.
+    pub(super) fn context(&self) -> usize {
+        self.0.context
+    }
+}
+
+impl Engine for Decoder {
+    fn cache_length(&self) -> usize {
+        self.shape.blocks * self.shape.heads_kv * 2 * self.head_room()
+    }
+
+    fn begin(&mut self, _prompt: usize) {}
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        cache: &mut [u16],
+        pace: &dyn Pace,
+    ) -> Result<&[f32], EngineError> {
+        if tokens.is_empty() {
+            return Err(EngineError::NoTokens);
+        }
+        if position + tokens.len() > self.context || cache.len() < self.cache_length() {
+            return Err(EngineError::NoRoom);
+        }
+        self.logits = self.pass(tokens, position, cache, pace).map_err(EngineError::Compute)?;
+        Ok(&self.logits)
+    }
+
+    fn reset(&mut self) {}
+}
+
+impl Decoder {
+    fn pass(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        cache: &mut [u16],
+        pace: &dyn Pace,
+    ) -> candle_core::Result<Vec<f32>> {
+        let (count, width, head_room) = (tokens.len(), self.shape.width, self.head_room());
+        let Decoder { shape, weights, rope, local_rope, numeric, team, .. } = self;
+        let numeric = *numeric;
+        let mut stream = vec![0.0; count * width];
+        for (token, row) in tokens.iter().zip(stream.chunks_exact_mut(width)) {
+            weights.embedding.row(*token as usize, row)?;
+        }
+        if shape.embedding_scale != 1.0 {
+            stream.iter_mut().for_each(|value| *value *= shape.embedding_scale);
+        }
+        let angles = rope.angles(position, count);
+        let local_angles = local_rope.as_ref().map(|rope| rope.angles(position, count));
+        let activate = match shape.activation {
+            Activation::Silu => Numeric::silu_gate,
+            Activation::Gelu => Numeric::gelu_gate,
+        };
+        let mut crew = Crew { team, threads: 1, numeric };
+        let mut normed = CpuStorage::F32(vec![0.0; count * width]);
+        let caches = cache.chunks_exact_mut(shape.heads_kv * 2 * head_room);
+        for (index, (block, cache)) in weights.blocks.iter().zip(caches).enumerate() {
+            crew.use_threads(pace.layer());
+            let norm = |weight: &[f32], stream: &[f32], normed: &mut CpuStorage| {
+                if let CpuStorage::F32(normed) = normed {
+                    numeric.rms_norm(stream, weight, shape.epsilon, normed);
+                }
+            };
+            norm(&block.attention_norm, &stream, &mut normed);
+            let mut projected = block.queries_keys_values.product(&mut crew, &normed, count)?;
+            if let Some(bias) = &block.queries_keys_values_bias {
+                numeric.add(&mut projected, bias);
+            }
+            let local = shape.local.filter(|local| index % local.every != local.every - 1);
+            let (rope, angles, window) = match (local, &*local_rope, &local_angles) {
+                (Some(local), Some(rope), Some(angles)) => (rope, angles, local.window),
+                _ => (&*rope, &angles, usize::MAX),
+            };
+            let attention = Attention { shape, block, numeric, rope, angles, position, count, window, head_room };
+            let attended = CpuStorage::F32(attention.run(&mut crew, &projected, cache));
+            let mut output = block.attention_output.product(&mut crew, &attended, count)?;
+            if let Some(bias) = &block.attention_output_bias {
+                numeric.add(&mut output, bias);
+            }
+            if let Some((norm, _)) = &block.post_norms {
+                numeric.rms_norm_in_place(&mut output, norm, shape.epsilon);
+            }
+            numeric.add(&mut stream, &output);
+
+            norm(&block.feed_forward_norm, &stream, &mut normed);
+            let gated = CpuStorage::F32(block.gate_up.gated(&mut crew, &normed, count, activate)?);
+            let mut output = block.down.product(&mut crew, &gated, count)?;
+            if let Some((_, norm)) = &block.post_norms {
+                numeric.rms_norm_in_place(&mut output, norm, shape.epsilon);
+            }
+            numeric.add(&mut stream, &output);
+        }
+        let mut last = vec![0.0; width];
+        numeric.rms_norm(&stream[(count - 1) * width..], &weights.output_norm, shape.epsilon, &mut last);
+        let output = weights.output.as_ref().unwrap_or(&weights.embedding);
+        let mut logits = output.product(&mut crew, &CpuStorage::F32(last), 1)?;
+        if let Some(cap) = shape.logit_cap {
+            logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+        }
+        Ok(logits)
+    }
+}
+
+/// The attention of one block for the tokens of one call.
+struct Attention<'a> {
+    shape: &'a Shape,
+    block: &'a Block,
+    numeric: Numeric,
+    rope: &'a Rope,
+    angles: &'a [(f32, f32)],
+    position: usize,
+    count: usize,
+    /// How many tokens back each token sees, itself included.
+    window: usize,
+    head_room: usize,
+}
+
+impl Attention<'_> {
+    /// Adds the keys and values of `projected` to the block's cache, and returns what its queries see: for each token, all heads.
+    fn run(&self, crew: &mut Crew<'_>, projected: &[f32], cache: &mut [u16]) -> Vec<f32> {
+        let Shape { heads, heads_kv, head, .. } = *self.shape;
+        let group = heads / heads_kv;
+        let rows = self.count * group;
+        let parts = rows.div_ceil(ROWS);
+        let mut caches: Vec<_> = cache.chunks_exact_mut(2 * self.head_room).collect();
+        let queries: Vec<Mutex<Vec<f32>>> = (0..heads_kv).map(|_| Mutex::default()).collect();
+        {
+            let caches: Vec<_> = caches.iter_mut().map(Mutex::new).collect();
+            let prepare = |shared: usize| {
+                let mut cache = caches[shared].lock().unwrap_or_else(PoisonError::into_inner);
+                self.store(shared, projected, &mut cache);
+                *queries[shared].lock().unwrap_or_else(PoisonError::into_inner) = self.queries(shared, projected);
+            };
+            // For one token this is less work than to call a helper.
+            if self.count == 1 { (0..heads_kv).for_each(prepare) } else { crew.run(heads_kv, &prepare) }
+        }
+        let queries: Vec<Vec<f32>> =
+            queries.into_iter().map(|queries| queries.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        let seen: Vec<Mutex<Vec<f32>>> = (0..heads_kv * parts).map(|_| Mutex::default()).collect();
+        crew.run(heads_kv * parts, &|part| {
+            let (shared, block) = (part / parts, part % parts);
+            let range = block * ROWS..rows.min((block + 1) * ROWS);
+            let (keys, values) = caches[shared].split_at(self.head_room);
+            let head_of = Head { length: head, keys, values };
+            let visible: Vec<Range<usize>> = range.clone().map(|row| self.visible(row / group)).collect();
+            let mut output = vec![0.0; range.len() * head];
+            let queries = &queries[shared][range.start * head..range.end * head];
+            self.numeric.attend(head_of, queries, &visible, &mut Vec::new(), &mut output);
+            *seen[part].lock().unwrap_or_else(PoisonError::into_inner) = output;
+        });
+        let mut output = vec![0.0; rows * heads_kv * head];
+        for (part, seen) in seen.into_iter().enumerate() {
+            let (shared, block) = (part / parts, part % parts);
+            let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for (row, seen) in (block * ROWS..).zip(seen.chunks_exact(head)) {
+                let place = row / group * heads + shared * group + row % group;
+                output[place * head..][..head].copy_from_slice(seen);
+            }
+        }
+        output
+    }
+
+    /// The positions that the token with this number sees.
+    fn visible(&self, token: usize) -> Range<usize> {
+        let end = self.position + token + 1;
+        end.saturating_sub(self.window)..end
+    }
+
+    /// The part of one token's projections that begins at head `first`, of `count` heads; keys come after queries, values after keys.
+    fn heads<'a>(&self, projected: &'a [f32], token: usize, first: usize, count: usize) -> &'a [f32] {
+        let Shape { heads, heads_kv, head, .. } = *self.shape;
+        let row = (heads + 2 * heads_kv) * head;
+        &projected[token * row + first * head..][..count * head]
+    }
+
+    fn angles(&self, token: usize) -> &[(f32, f32)] {
+        &self.angles[token * self.rope.pair_count()..][..self.rope.pair_count()]
+    }
+
+    /// Writes one head's keys and values to its cache.
+    fn store(&self, shared: usize, projected: &[f32], cache: &mut [u16]) {
+        let Shape { heads, heads_kv, head, epsilon, .. } = *self.shape;
+        let (keys, values) = cache.split_at_mut(self.head_room);
+        for token in 0..self.count {
+            let position = self.position + token;
+            let mut key = self.heads(projected, token, heads + shared, 1).to_vec();
+            if let Some((_, norm)) = &self.block.head_norms {
+                self.numeric.rms_norm_in_place(&mut key, norm, epsilon);
+            }
+            self.rope.turn(&mut key, self.angles(token));
+            for (index, number) in key.iter().enumerate() {
+                keys[key_at(head, position, index)] = narrow(*number);
+            }
+            let value = self.heads(projected, token, heads + heads_kv + shared, 1);
+            for (place, number) in values[position * head..].iter_mut().zip(value) {
+                *place = narrow(*number);
+            }
+        }
+    }
+
+    /// The queries of the heads that share one key, token by token, turned and scaled.
+    fn queries(&self, shared: usize, projected: &[f32]) -> Vec<f32> {
+        let Shape { heads, heads_kv, head, epsilon, attention_scale, .. } = *self.shape;
+        let group = heads / heads_kv;
+        let mut all = Vec::with_capacity(self.count * group * head);
+        for token in 0..self.count {
+            let first = all.len();
+            all.extend_from_slice(self.heads(projected, token, shared * group, group));
+            let queries = &mut all[first..];
+            if let Some((norm, _)) = &self.block.head_norms {
+                self.numeric.rms_norm_in_place(queries, norm, epsilon);
+            }
+            for query in queries.chunks_exact_mut(head) {
+                self.rope.turn(query, self.angles(token));
+                query.iter_mut().for_each(|number| *number *= attention_scale);
+            }
+        }
+        all
+    }
+}

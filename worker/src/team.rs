@@ -1,0 +1,207 @@
+//! The threads of one worker: made after the fork, put to work for a fraction of a millisecond at a time, and asleep in between.
+//!
+//! A task is cut into parts; whoever is free takes the next one. What the parts compute does not depend on who computes them, so the
+//! number of threads may change from task to task. A thread that finds nothing to do spins for a moment, because in the middle of a
+//! token the next task is microseconds away, and then sleeps. How many threads may be used is not decided here.
+use crate::sys::{self, Task};
+use std::{
+    hint::spin_loop,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
+        },
+    },
+    thread::{self, Thread},
+};
+
+/// Bytes of a helper's stack; the kernels of a model need a few thousand.
+const STACK: usize = 512 << 10;
+
+/// Turns of a spin before a helper sleeps: some tens of microseconds.
+const PATIENCE: usize = 20_000;
+
+/// Turns of a spin before the caller lets others run while it waits for helpers.
+const IMPATIENCE: usize = 2_000;
+
+/// A caller and its helpers.
+#[derive(Debug, Default)]
+pub struct Team {
+    helpers: Vec<Helper>,
+    shared: Arc<Shared>,
+    epoch: u64,
+}
+
+#[derive(Debug)]
+struct Helper {
+    thread: Thread,
+    post: Arc<Post>,
+}
+
+/// Where a helper is called.
+#[derive(Debug, Default)]
+struct Post {
+    /// The number of the last task it was called to.
+    epoch: AtomicU64,
+    asleep: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    task: Mutex<Option<Task>>,
+    parts: AtomicUsize,
+    /// The next part that nobody has taken.
+    next: AtomicUsize,
+    /// Helpers that were called and have not finished.
+    busy: AtomicUsize,
+}
+
+impl Team {
+    /// A team without helpers.
+    pub fn new() -> Team {
+        Team::default()
+    }
+
+    /// Has at least `threads` threads, the caller among them, if the system allows.
+    pub fn grow(&mut self, threads: usize) -> io::Result<()> {
+        while self.helpers.len() + 1 < threads {
+            let (post, shared) = (Arc::<Post>::default(), Arc::clone(&self.shared));
+            let of_helper = Arc::clone(&post);
+            let spawned =
+                thread::Builder::new().stack_size(STACK).spawn(move || help(&of_helper, &shared))?.thread().clone();
+            self.helpers.push(Helper { thread: spawned, post });
+        }
+        Ok(())
+    }
+
+    /// Calls `task` once for each of `0..parts`, on at most `threads` threads at once, and returns when all calls have.
+    pub fn run(&mut self, threads: usize, parts: usize, task: &(dyn Fn(usize) + Sync)) {
+        let helpers = threads.min(parts).saturating_sub(1).min(self.helpers.len());
+        if helpers == 0 {
+            return (0..parts).for_each(task);
+        }
+        let shared = &self.shared;
+        self.epoch += 1;
+        *shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(Task::new(task));
+        shared.parts.store(parts, Relaxed);
+        shared.next.store(0, Relaxed);
+        shared.busy.store(helpers, Relaxed);
+        // Also when `task` panics here, nobody uses it any more when this function is left.
+        let waits = WaitForHelpers(shared);
+        for helper in &self.helpers[..helpers] {
+            helper.post.epoch.store(self.epoch, SeqCst);
+            if helper.post.asleep.load(SeqCst) {
+                helper.thread.unpark();
+            }
+        }
+        shared.take_parts(task);
+        drop(waits);
+    }
+}
+
+struct WaitForHelpers<'a>(&'a Shared);
+
+impl Drop for WaitForHelpers<'_> {
+    fn drop(&mut self) {
+        let mut turns = 0;
+        while self.0.busy.load(Acquire) > 0 {
+            turns += 1;
+            if turns < IMPATIENCE { spin_loop() } else { thread::yield_now() }
+        }
+        *self.0.task.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Shared {
+    fn take_parts(&self, task: &(dyn Fn(usize) + Sync)) {
+        let parts = self.parts.load(Relaxed);
+        loop {
+            let part = self.next.fetch_add(1, Relaxed);
+            if part >= parts {
+                return;
+            }
+            task(part);
+        }
+    }
+}
+
+/// Waits for calls and answers them, until the process ends.
+fn help(post: &Post, shared: &Shared) {
+    let mut done = 0;
+    loop {
+        let called = (0..PATIENCE).any(|_| {
+            spin_loop();
+            post.epoch.load(Acquire) != done
+        });
+        if !called {
+            post.asleep.store(true, SeqCst);
+            while post.epoch.load(SeqCst) == done {
+                thread::park();
+            }
+            post.asleep.store(false, Relaxed);
+        }
+        done = post.epoch.load(Acquire);
+        let task = *shared.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task {
+            // The caller waits until `busy` is 0, so the task is there. A panic ends the process: its part would be missing.
+            let take_parts = AssertUnwindSafe(|| task.with(|task| shared.take_parts(task)));
+            let finished = catch_unwind(take_parts);
+            if finished.is_err() {
+                sys::exit_now(sys::PANICKED);
+            }
+        }
+        shared.busy.fetch_sub(1, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_part_is_done_once_whoever_does_it() {
+        let mut team = Team::new();
+        team.grow(4).unwrap();
+        for round in 0..2_000_usize {
+            let parts = round % 17;
+            let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+            team.run(1 + round % 5, parts, &|part| {
+                counts[part].fetch_add(1, Relaxed);
+            });
+            assert!(counts.iter().all(|count| count.load(Relaxed) == 1), "{round}");
+        }
+    }
+
+    #[test]
+    fn no_more_threads_work_than_are_allowed() {
+        let mut team = Team::new();
+        team.grow(4).unwrap();
+        for threads in [1, 2, 3] {
+            let seen = Mutex::new(HashSet::new());
+            team.run(threads, 1_000, &|_| {
+                seen.lock().unwrap().insert(thread::current().id());
+            });
+            assert!(seen.into_inner().unwrap().len() <= threads);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_team_wakes() {
+        let mut team = Team::new();
+        team.grow(2).unwrap();
+        for _ in 0..3 {
+            while !team.helpers[0].post.asleep.load(SeqCst) {
+                thread::yield_now();
+            }
+            // Each part waits for the other, so both threads must take one.
+            let meeting = std::sync::Barrier::new(2);
+            team.run(2, 2, &|_| {
+                meeting.wait();
+            });
+        }
+    }
+}
