@@ -155,7 +155,8 @@ impl Task {
 
     /// Lends the closure.
     pub(crate) fn with<R>(self, user: impl FnOnce(&(dyn Fn(usize) + Sync)) -> R) -> R {
-        // SAFETY: `team::Team::run` does not return, nor unwind, before all helpers that it called have finished.
+        // SAFETY: `team::Team::run` does not return, nor unwind, before all helpers that have begun have finished, and then none
+        // begins.
         user(unsafe { &*self.0 })
     }
 }

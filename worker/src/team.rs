@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
         },
     },
     thread::{self, Thread},
@@ -23,9 +23,6 @@ const STACK: usize = 512 << 10;
 
 /// Turns of a spin before a helper sleeps: some tens of microseconds.
 const PATIENCE: usize = 20_000;
-
-/// Turns of a spin before the caller lets others run while it waits for helpers.
-const IMPATIENCE: usize = 2_000;
 
 /// A caller and its helpers.
 #[derive(Debug, Default)]
@@ -55,9 +52,13 @@ struct Shared {
     parts: AtomicUsize,
     /// The next part that nobody has taken.
     next: AtomicUsize,
-    /// Helpers that were called and have not finished.
-    busy: AtomicUsize,
+    /// The number of the task in the upper half; then how many helpers are at work on it; in the lowest bit, whether no more may begin.
+    gate: AtomicU64,
 }
+
+const CLOSED: u64 = 1;
+const HELPER: u64 = 2;
+const EPOCH: u32 = 32;
 
 impl Team {
     /// A team without helpers.
@@ -84,13 +85,13 @@ impl Team {
             return (0..parts).for_each(task);
         }
         let shared = &self.shared;
-        self.epoch += 1;
+        self.epoch = (self.epoch + 1) % (1 << EPOCH);
         *shared.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(Task::new(task));
         shared.parts.store(parts, Relaxed);
         shared.next.store(0, Relaxed);
-        shared.busy.store(helpers, Relaxed);
+        shared.gate.store(self.epoch << EPOCH, Release);
         // Also when `task` panics here, nobody uses it any more when this function is left.
-        let waits = WaitForHelpers(shared);
+        let closing = Closing(shared);
         for helper in &self.helpers[..helpers] {
             helper.post.epoch.store(self.epoch, SeqCst);
             if helper.post.asleep.load(SeqCst) {
@@ -98,24 +99,39 @@ impl Team {
             }
         }
         shared.take_parts(task);
-        drop(waits);
+        drop(closing);
     }
 }
 
-struct WaitForHelpers<'a>(&'a Shared);
+/// Ends a task: waits for the helpers that are at work on it, but not for those that have not begun. Where other programs want the
+/// processor, a helper may begin milliseconds late; by then the others have done its parts.
+struct Closing<'a>(&'a Shared);
 
-impl Drop for WaitForHelpers<'_> {
+impl Drop for Closing<'_> {
     fn drop(&mut self) {
+        let gate = &self.0.gate;
+        let mut at_work = gate.fetch_or(CLOSED, AcqRel) & u64::from(u32::MAX) & !CLOSED;
         let mut turns = 0;
-        while self.0.busy.load(Acquire) > 0 {
+        while at_work > 0 {
             turns += 1;
-            if turns < IMPATIENCE { spin_loop() } else { thread::yield_now() }
+            if turns < PATIENCE {
+                spin_loop()
+            } else {
+                thread::yield_now()
+            }
+            at_work = gate.load(Acquire) & u64::from(u32::MAX) & !CLOSED;
         }
         *self.0.task.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl Shared {
+    /// Begins work on the task with this number, if it still may be begun.
+    fn enter(&self, epoch: u64) -> bool {
+        let open = |gate: u64| (gate >> EPOCH == epoch && gate & CLOSED == 0).then_some(gate + HELPER);
+        self.gate.fetch_update(AcqRel, Acquire, open).is_ok()
+    }
+
     fn take_parts(&self, task: &(dyn Fn(usize) + Sync)) {
         let parts = self.parts.load(Relaxed);
         loop {
@@ -144,16 +160,18 @@ fn help(post: &Post, shared: &Shared) {
             post.asleep.store(false, Relaxed);
         }
         done = post.epoch.load(Acquire);
+        if !shared.enter(done) {
+            continue;
+        }
         let task = *shared.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task {
-            // The caller waits until `busy` is 0, so the task is there. A panic ends the process: its part would be missing.
+            // A panic ends the process: its part would be missing.
             let take_parts = AssertUnwindSafe(|| task.with(|task| shared.take_parts(task)));
-            let finished = catch_unwind(take_parts);
-            if finished.is_err() {
+            if catch_unwind(take_parts).is_err() {
                 sys::exit_now(sys::PANICKED);
             }
         }
-        shared.busy.fetch_sub(1, Release);
+        shared.gate.fetch_sub(HELPER, Release);
     }
 }
 

@@ -11,10 +11,7 @@ use std::{
     fs::File,
     hint,
     io::Write,
-    os::{
-        fd::OwnedFd,
-        unix::fs::FileExt,
-    },
+    os::{fd::OwnedFd, unix::fs::FileExt},
     process,
     sync::atomic::Ordering::Relaxed,
 };

@@ -1,11 +1,11 @@
-//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast a worker decodes.
+//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast the
+//! engine is.
 //!
 //! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints Markdown. Each part starts daemons of its
 //! own and ends them. Figures with a reach are compared with it; nothing fails because one is missed.
 
-mod candle_loop;
-mod decode;
 mod direct;
+mod engine;
 mod format;
 mod machine;
 mod memory;
@@ -42,12 +42,12 @@ enum Part {
     Respawn,
     /// What the supervisor adds to a request, and requests per second
     Overhead,
-    /// Tokens per second, against candle's own loop
-    Decode,
-    /// All of them
+    /// Tokens per second of the engine, against llama.cpp
+    Engine(engine::Options),
+    /// Memory, respawn and overhead
     All,
     #[command(hide = true)]
-    CandleLoop(candle_loop::Arguments),
+    EngineRun(engine::Arguments),
 }
 
 /// A model to measure.
@@ -72,8 +72,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    if let Part::CandleLoop(arguments) = &arguments.part {
-        return candle_loop::run(arguments);
+    if let Part::EngineRun(arguments) = &arguments.part {
+        return engine::run(arguments);
     }
     if cfg!(debug_assertions) {
         eprintln!("bench: this is not a release build; its figures say little");
@@ -83,18 +83,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     integration_tests::supervisor();
     machine::describe(&models);
     let seconds = Duration::from_secs(arguments.seconds);
-    match arguments.part {
+    match &arguments.part {
         Part::Memory => memory::measure(&models),
         Part::Respawn => respawn::measure(&models),
         Part::Overhead => overhead::measure(seconds),
-        Part::Decode => decode::measure(&models),
+        Part::Engine(options) => engine::measure(&models, options),
         Part::All => {
             memory::measure(&models)?;
             respawn::measure(&models)?;
-            overhead::measure(seconds)?;
-            decode::measure(&models)
+            overhead::measure(seconds)
         }
-        Part::CandleLoop(_) => Ok(()),
+        Part::EngineRun(_) => Ok(()),
     }
 }
 
