@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
+    path::Path,
 };
 use thiserror::Error;
 
@@ -80,7 +81,7 @@ pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
     keep_to_this_thread();
     match spec.path.strip_prefix("builtin:") {
         None => load_file(spec),
-        Some("pocket") => load_gguf(&mut Cursor::new(POCKET), POCKET.len() as u64, spec),
+        Some("pocket") => load_gguf(&mut Cursor::new(POCKET), POCKET.len() as u64, spec, &Vocabulary::from_header),
         Some(name) => match name.strip_prefix("echo") {
             Some("") => load_echo("", spec),
             Some(query) if query.starts_with('?') => load_echo(&query[1..], spec),
@@ -239,18 +240,37 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
 }
 
 fn load_file(spec: &ModelSpec) -> Result<Model, LoadError> {
-    let path = || spec.path.clone();
-    let open_error = |source| LoadError::Open { path: path(), source };
-    // Asked before it is opened: to open a pipe would wait for its other end.
-    if !fs::metadata(&spec.path).map_err(open_error)?.is_file() {
-        return Err(LoadError::NotFile(path()));
-    }
-    let mut file = File::open(&spec.path).map_err(open_error)?;
-    let size = file.metadata().map_err(open_error)?.len();
-    load_gguf(&mut file, size, spec)
+    let (mut file, size) = open(spec.path.as_ref())?;
+    load_gguf(&mut file, size, spec, &|header| Vocabulary::beside(spec.path.as_ref(), header))
 }
 
-fn load_gguf(reader: &mut (impl Read + Seek), size: u64, spec: &ModelSpec) -> Result<Model, LoadError> {
+/// The vocabulary of a GGUF file, which need have nothing else.
+pub fn load_vocabulary(path: &Path) -> Result<Vocabulary, LoadError> {
+    let shown = || path.display().to_string();
+    let (file, size) = open(path)?;
+    let header = Header::read(BufReader::with_capacity(BUFFER, file), size);
+    let header = header.map_err(|source| LoadError::Gguf { path: shown(), source })?;
+    Vocabulary::beside(path, &header).map_err(|source| LoadError::Vocabulary { path: shown(), source })
+}
+
+/// Opens a file and tells its size.
+fn open(path: &Path) -> Result<(File, u64), LoadError> {
+    let open_error = |source| LoadError::Open { path: path.display().to_string(), source };
+    // Asked before it is opened: to open a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(open_error)?.is_file() {
+        return Err(LoadError::NotFile(path.display().to_string()));
+    }
+    let file = File::open(path).map_err(open_error)?;
+    let size = file.metadata().map_err(open_error)?.len();
+    Ok((file, size))
+}
+
+fn load_gguf(
+    reader: &mut (impl Read + Seek),
+    size: u64,
+    spec: &ModelSpec,
+    read_vocabulary: &dyn Fn(&Header) -> Result<Vocabulary, VocabularyError>,
+) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
     let read_error = |source| LoadError::Read { path: path(), source };
     if let Some(expected) = &spec.sha256 {
@@ -266,8 +286,7 @@ fn load_gguf(reader: &mut (impl Read + Seek), size: u64, spec: &ModelSpec) -> Re
     if architecture != llama::ARCHITECTURE {
         return Err(LoadError::Architecture { path: path(), found: gguf::shown(architecture) });
     }
-    let vocabulary =
-        Vocabulary::from_header(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
+    let vocabulary = read_vocabulary(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
     let shape =
         Shape::read(&header, vocabulary.len(), size).map_err(|source| LoadError::Shape { path: path(), source })?;
     let context = context(spec, llama::MOST_CONTEXT.min(shape.context as usize))?;
