@@ -107,7 +107,6 @@ impl Vocabulary {
         if tokens.special.iter().any(|token| token.strips) {
             longest = usize::MAX;
         }
-        let specials = |special| Specials::new(special).map_err(VocabularyError::Special);
         let encoder = match (beside, family) {
             (Some(beside), _) => {
                 // It may have rules that leave something of a text out.
@@ -116,7 +115,7 @@ impl Vocabulary {
             }
             (None, Family::SentencePiece) => {
                 let pieces = SentencePiece::new(header, texts, unknown)?;
-                Encoder::SentencePiece(Box::new(pieces), specials(tokens.special)?)
+                Encoder::SentencePiece(Box::new(pieces), Specials::new(tokens.special)?)
             }
             (None, Family::Bpe(name)) => {
                 let words = Words::named(name).ok_or_else(|| VocabularyError::Pre(shown(name)))?;
@@ -126,7 +125,7 @@ impl Vocabulary {
                 if !bpe.knows_all_bytes() {
                     longest = usize::MAX;
                 }
-                Encoder::Bpe(Box::new(bpe), specials(tokens.special)?)
+                Encoder::Bpe(Box::new(bpe), Specials::new(tokens.special)?)
             }
         };
         Ok(Vocabulary {
@@ -312,7 +311,10 @@ pub enum VocabularyError {
     /// A byte that nothing stands for.
     #[error("it has no token for the byte 0x{0:02X}, and none for what is unknown")]
     Byte(u8),
-    /// The special tokens are too many or too long.
+    /// The special tokens would take too much memory to look for.
+    #[error("the names of its special tokens have {0} bytes, and {most} are the most that can be looked for", most = Specials::MOST)]
+    SpecialLength(usize),
+    /// The special tokens were refused.
     #[error("its special tokens cannot be looked for")]
     Special(#[source] aho_corasick::BuildError),
     /// A pattern was refused.

@@ -3,7 +3,8 @@
 //! llama.cpp looks for one token after the other through the whole text, the longest first, and so it is here: where two overlap the
 //! longer one is read, also if the other one begins earlier. Only it is done in one pass and a heap, because there may be thousands
 //! of such tokens. Tokens of the same length that overlap are read in the order of their ids, which llama.cpp leaves open.
-use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, MatchKind, StartKind};
+use super::VocabularyError;
+use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -43,13 +44,21 @@ pub(super) enum Part<'a> {
 }
 
 impl Specials {
-    pub(super) fn new(mut tokens: Vec<Special>) -> Result<Specials, BuildError> {
+    /// Bytes that the names of all tokens together may have: a hundred times what the largest vocabularies have, and each
+    /// takes some tens of bytes of memory.
+    pub(super) const MOST: usize = 8 << 20;
+
+    pub(super) fn new(mut tokens: Vec<Special>) -> Result<Specials, VocabularyError> {
+        let bytes = tokens.iter().map(|token| token.text.len()).sum();
+        if bytes > Self::MOST {
+            return Err(VocabularyError::SpecialLength(bytes));
+        }
         tokens.retain(|token| !token.text.is_empty());
         tokens.sort_by_key(|token| (Reverse(token.text.len()), token.id));
         let finder = |tokens: &mut dyn Iterator<Item = &Special>| {
             let mut builder = AhoCorasick::builder();
             builder.match_kind(MatchKind::LeftmostLongest).start_kind(StartKind::Both);
-            builder.build(tokens.map(|token| token.text.as_bytes()))
+            builder.build(tokens.map(|token| token.text.as_bytes())).map_err(VocabularyError::Special)
         };
         let literal: Vec<usize> = (0..tokens.len()).filter(|at| !tokens[*at].control).collect();
         let always = finder(&mut literal.iter().map(|at| &tokens[*at]))?;

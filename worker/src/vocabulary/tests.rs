@@ -234,6 +234,13 @@ fn what_cannot_be_used_is_refused_in_words() {
     let mut scores = [0.0; 267];
     scores[7] = f32::NAN;
     assert_eq!(refused(pieces().floats("tokenizer.ggml.scores", &scores)), "the score of its token 7 is not a number");
+    let long = "x".repeat((8 << 20) - 2);
+    let long = small().texts("tokenizer.ggml.tokens", &["<s>", &long, "a", "b", "ab"]);
+    let long = long.texts("tokenizer.ggml.merges", &["a b"]).integers("tokenizer.ggml.token_type", &[3, 4, 1, 1, 1]);
+    assert_eq!(
+        refused(long),
+        "the names of its special tokens have 8388609 bytes, and 8388608 are the most that can be looked for"
+    );
     let none = pieces().texts("tokenizer.ggml.tokens", &[]).floats("tokenizer.ggml.scores", &[]);
     assert_eq!(refused(none), "it has no token for the byte 0x00, and none for what is unknown");
 }
