@@ -1,7 +1,13 @@
-//! `supervisor tokenize --file`, on a file with nothing but a vocabulary, and without a daemon.
+//! `supervisor tokenize`: by a file with nothing but a vocabulary and without a daemon, and by what a scripted daemon answers.
 use integration_tests::{Call, Ended};
+use ipc::{BlockingEnd, Failure, FailureKind, MAX_FRAME, MAX_REQUEST, Request, RequestId, Response, TokenizeRequest};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+    thread,
+};
 
 /// A SentencePiece vocabulary; the worker's tests say where it comes from, and what llama.cpp makes of texts with it.
 pub(crate) const VOCABULARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/tests/tokenizers/pieces.gguf");
@@ -73,4 +79,50 @@ fn what_has_no_ids_is_wrong_usage() {
     let words =
         format!("cannot load the tokenizer of the model {}: cannot use the tokenizer.json", path("pieces.gguf"));
     refused(&with(&path("pieces.gguf")), &words);
+}
+
+/// Calls with these arguments while a daemon waits that gives these answers, and returns what it was asked for.
+fn answered(arguments: &[&str], answers: Vec<Response>) -> (Ended, Request) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let daemon = thread::spawn(move || {
+        let mut end = BlockingEnd::new(listener.accept().unwrap().0, MAX_REQUEST, MAX_FRAME);
+        let request = end.receive::<Request>().unwrap().unwrap();
+        answers.iter().for_each(|answer| end.send(answer).unwrap());
+        request
+    });
+    let ended = Call::new([&["tokenize"], arguments].concat()).to(&socket).run();
+    // If it never connected, the daemon need not wait for it.
+    let _nobody = UnixStream::connect(&socket);
+    (ended, daemon.join().unwrap())
+}
+
+#[test]
+fn without_a_file_the_daemon_is_asked() {
+    let accepted = Response::Accepted { request: RequestId(1), model: "m".to_owned() };
+    let tokenized = |ids: &[u32]| Response::Tokenized { ids: ids.to_vec() };
+    let failed = |kind, words: &str| Response::Failed(Failure::new(kind, words));
+    let arguments = ["--model", "m", "--special", "a", "text"];
+    let (ended, request) = answered(&arguments, vec![accepted.clone(), tokenized(&[7, 1 << 31])]);
+    assert_eq!((ended.code(), ended.stdout.as_str(), ended.stderr.as_str()), (0, "7 2147483648\n", ""));
+    let expected = TokenizeRequest { model: Some("m".to_owned()), text: "a text".to_owned(), special: true };
+    assert_eq!(request, Request::Tokenize(Box::new(expected)));
+
+    let (ended, request) = answered(&["--json", ""], vec![accepted.clone(), tokenized(&[])]);
+    assert_eq!((ended.code(), ended.stdout.as_str(), ended.stderr.as_str()), (0, "[]\n", ""));
+    let expected = TokenizeRequest { model: None, text: String::new(), special: false };
+    assert_eq!(request, Request::Tokenize(Box::new(expected)));
+
+    refused(&answered(&["x"], vec![failed(FailureKind::UnknownModel, "there is no model")]).0, "there is no model");
+    for (answers, words) in [
+        (vec![accepted.clone(), failed(FailureKind::Unavailable, "it crashes")], "it crashes"),
+        (vec![tokenized(&[1])], "the daemon's answer makes no sense"),
+        (vec![accepted.clone(), accepted.clone()], "the daemon's answer makes no sense"),
+        (vec![accepted], "the daemon closed the connection"),
+    ] {
+        let (ended, _) = answered(&["x"], answers);
+        assert_eq!((ended.code(), ended.stdout.as_str()), (1, ""), "{ended:?}");
+        assert!(ended.complaint().starts_with(&format!("supervisor: {words}")), "{ended:?} does not say {words:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! It follows llama.cpp, also where that mends what files say wrongly: a token with the name of an end token is one, whatever its type.
 use super::{VocabularyError, special::Special};
-use crate::engine::gguf::{Header, shown};
+use crate::engine::gguf::{GgufError, Header};
 use std::{
     collections::{HashMap, HashSet},
     iter,
@@ -271,7 +271,7 @@ pub(super) fn by_text(texts: &[String]) -> HashMap<&str, u32> {
 /// The tokens' texts.
 pub(super) fn texts(header: &Header) -> Result<&[String], VocabularyError> {
     let key = "tokenizer.ggml.tokens";
-    let texts = header.texts(key)?.ok_or_else(|| crate::engine::gguf::GgufError::Missing(shown(key)))?;
+    let texts = header.texts(key)?.ok_or_else(|| GgufError::Missing(key.to_owned()))?;
     /// Ids beyond are needed to mark characters that are no token.
     const MOST: usize = 1 << 30;
     if texts.len() > MOST { Err(VocabularyError::TooLarge(texts.len())) } else { Ok(texts) }

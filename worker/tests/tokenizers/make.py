@@ -1,7 +1,7 @@
 """Makes the goldens of the tokenizers' tests, with llama.cpp.
 
-Run by hand, with the Python packages gguf and llama-cpp-python, and the folder `models` of llama.cpp's source, which has vocabularies of
-real models without their weights:
+Run by hand, with the Python packages gguf and llama-cpp-python (0.3.36 made what is here), and the folder `models` of llama.cpp's source,
+which has vocabularies of real models without their weights, under the MIT licence:
 
     python make.py small MODELS        the vocabularies and goldens in this folder, which the tests always read
     python make.py full MODELS FOLDER  goldens for each of the real vocabularies; then
