@@ -19,7 +19,7 @@ use ipc::ModelSpec;
 use llama::{Llama, Shape};
 use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
     path::Path,
 };
@@ -240,29 +240,29 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
 }
 
 fn load_file(spec: &ModelSpec) -> Result<Model, LoadError> {
-    let (mut file, size) = open(spec.path.as_ref())?;
-    load_gguf(&mut file, size, spec, &|header| Vocabulary::beside(spec.path.as_ref(), header))
+    let (mut file, about) = open(spec.path.as_ref())?;
+    load_gguf(&mut file, about.len(), spec, &|header| Vocabulary::beside(spec.path.as_ref(), header))
 }
 
 /// The vocabulary of a GGUF file, which need have nothing else.
 pub fn load_vocabulary(path: &Path) -> Result<Vocabulary, LoadError> {
     let shown = || path.display().to_string();
-    let (file, size) = open(path)?;
-    let header = Header::read(BufReader::with_capacity(BUFFER, file), size);
+    let (file, about) = open(path)?;
+    let header = Header::read(BufReader::with_capacity(BUFFER, file), about.len());
     let header = header.map_err(|source| LoadError::Gguf { path: shown(), source })?;
     Vocabulary::beside(path, &header).map_err(|source| LoadError::Vocabulary { path: shown(), source })
 }
 
-/// Opens a file and tells its size.
-fn open(path: &Path) -> Result<(File, u64), LoadError> {
+/// Opens a file and looks what it is.
+fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     let open_error = |source| LoadError::Open { path: path.display().to_string(), source };
     // Asked before it is opened: to open a pipe would wait for its other end.
     if !fs::metadata(path).map_err(open_error)?.is_file() {
         return Err(LoadError::NotFile(path.display().to_string()));
     }
     let file = File::open(path).map_err(open_error)?;
-    let size = file.metadata().map_err(open_error)?.len();
-    Ok((file, size))
+    let about = file.metadata().map_err(open_error)?;
+    Ok((file, about))
 }
 
 fn load_gguf(
