@@ -2,7 +2,7 @@
 //!
 //! It does not retry: whether a request may be sent again is the caller's to know.
 use crate::{
-    AsyncEnd, BlockingEnd, EndError, Failure, FailureKind, GenerateRequest, Request, Response,
+    AsyncEnd, BlockingEnd, EndError, Failure, FailureKind, GenerateRequest, Request, Response, TokenizeRequest,
     frame::{MAX_FRAME, MAX_REQUEST},
     status::Status,
 };
@@ -93,6 +93,13 @@ impl Client {
         Ok(Answer { client: self })
     }
 
+    /// Asks for the ids of a text.
+    pub fn tokenize(&mut self, request: TokenizeRequest) -> Result<Vec<u32>, ClientError> {
+        self.send(Request::Tokenize(Box::new(request)))?;
+        accepted(self.receive()?)?;
+        tokenized(self.receive()?)
+    }
+
     /// Asks what runs.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status)?;
@@ -155,6 +162,13 @@ impl AsyncClient {
         self.send(Request::Generate(Box::new(request))).await?;
         self.unfinished = true;
         Ok(AsyncAnswer { client: self })
+    }
+
+    /// Asks for the ids of a text.
+    pub async fn tokenize(&mut self, request: TokenizeRequest) -> Result<Vec<u32>, ClientError> {
+        self.send(Request::Tokenize(Box::new(request))).await?;
+        accepted(self.receive().await?)?;
+        tokenized(self.receive().await?)
     }
 
     /// Asks what runs.
@@ -225,6 +239,14 @@ fn received(message: Result<Option<Response>, EndError>) -> Result<Response, Cli
 
 fn goes_on(response: &Result<Response, ClientError>) -> bool {
     matches!(response, Ok(Response::Accepted { .. } | Response::Piece { .. }))
+}
+
+fn accepted(response: Response) -> Result<(), ClientError> {
+    if let Response::Accepted { .. } = response { Ok(()) } else { Err(ClientError::Nonsense) }
+}
+
+fn tokenized(response: Response) -> Result<Vec<u32>, ClientError> {
+    if let Response::Tokenized { ids } = response { Ok(ids) } else { Err(ClientError::Nonsense) }
 }
 
 fn parse_status(response: Response) -> Result<Status, ClientError> {

@@ -7,12 +7,13 @@ mod run;
 mod status;
 mod table;
 mod template;
+mod tokenize;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use error::CliError;
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -35,6 +36,8 @@ enum Command {
     Status(status::Arguments),
     /// Answer one prompt, streamed to the standard output.
     Generate(generate::Arguments),
+    /// Print the token ids of a text.
+    Tokenize(tokenize::Arguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Tokenize(arguments) => tokenize::run(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut script);
@@ -81,6 +85,21 @@ pub fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// The words of the command line, or for `-` all of the standard input. Of a text that has more than `most` bytes only enough is read to
+/// refuse it.
+fn text(words: &[String], most: usize) -> Result<String, CliError> {
+    if words != ["-"] {
+        return Ok(words.join(" "));
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().take((most as u64).saturating_add(1)).read_to_end(&mut bytes).map_err(CliError::Input)?;
+    if bytes.len() > most {
+        // Where it was cut there may be half a character.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| CliError::NotText)
 }
 
 /// Writes all of `text` to the standard output.

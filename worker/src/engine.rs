@@ -20,10 +20,11 @@ use gguf::{GgufError, Header};
 use ipc::ModelSpec;
 use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
+    path::Path,
 };
 use thiserror::Error;
 
@@ -119,7 +120,10 @@ pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
     keep_to_this_thread();
     match spec.path.strip_prefix("builtin:") {
         None => load_file(spec),
-        Some("pocket") => load_gguf(&mut Cursor::new(POCKET), POCKET.len() as u64, 0, spec),
+        Some("pocket") => {
+            let about = About { size: POCKET.len() as u64, identity: 0 };
+            load_gguf(&mut Cursor::new(POCKET), about, spec, &Vocabulary::from_header)
+        }
         Some(name) => match name.strip_prefix("echo") {
             Some("") => load_echo("", spec),
             Some(query) if query.starts_with('?') => load_echo(&query[1..], spec),
@@ -283,20 +287,48 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
 }
 
 fn load_file(spec: &ModelSpec) -> Result<Model, LoadError> {
-    let path = || spec.path.clone();
-    let open_error = |source| LoadError::Open { path: path(), source };
-    // Asked before it is opened: to open a pipe would wait for its other end.
-    if !fs::metadata(&spec.path).map_err(open_error)?.is_file() {
-        return Err(LoadError::NotFile(path()));
-    }
-    let mut file = File::open(&spec.path).map_err(open_error)?;
-    let about = file.metadata().map_err(open_error)?;
+    let (mut file, about) = open(spec.path.as_ref())?;
     let mut identity = DefaultHasher::new();
     (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()).hash(&mut identity);
-    load_gguf(&mut file, about.len(), identity.finish(), spec)
+    let about = About { size: about.len(), identity: identity.finish() };
+    load_gguf(&mut file, about, spec, &|header| Vocabulary::beside(spec.path.as_ref(), header))
 }
 
-fn load_gguf(reader: &mut (impl Read + Seek), size: u64, identity: u64, spec: &ModelSpec) -> Result<Model, LoadError> {
+/// The vocabulary of a GGUF file, which need have nothing else.
+pub fn load_vocabulary(path: &Path) -> Result<Vocabulary, LoadError> {
+    let shown = || path.display().to_string();
+    let (file, about) = open(path)?;
+    let header = Header::read(BufReader::with_capacity(BUFFER, file), about.len());
+    let header = header.map_err(|source| LoadError::Gguf { path: shown(), source })?;
+    Vocabulary::beside(path, &header).map_err(|source| LoadError::Vocabulary { path: shown(), source })
+}
+
+/// Opens a file and looks what it is.
+fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
+    let open_error = |source| LoadError::Open { path: path.display().to_string(), source };
+    // Asked before it is opened: to open a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(open_error)?.is_file() {
+        return Err(LoadError::NotFile(path.display().to_string()));
+    }
+    let file = File::open(path).map_err(open_error)?;
+    let about = file.metadata().map_err(open_error)?;
+    Ok((file, about))
+}
+
+/// What is known of a file without reading it.
+struct About {
+    /// Its bytes.
+    size: u64,
+    /// A number that differs for different files.
+    identity: u64,
+}
+
+fn load_gguf(
+    reader: &mut (impl Read + Seek),
+    About { size, identity }: About,
+    spec: &ModelSpec,
+    read_vocabulary: &dyn Fn(&Header) -> Result<Vocabulary, VocabularyError>,
+) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
     let read_error = |source| LoadError::Read { path: path(), source };
     if let Some(expected) = &spec.sha256 {
@@ -312,8 +344,7 @@ fn load_gguf(reader: &mut (impl Read + Seek), size: u64, identity: u64, spec: &M
     if !ARCHITECTURES.contains(&architecture) {
         return Err(LoadError::Architecture { path: path(), found: gguf::shown(architecture) });
     }
-    let vocabulary =
-        Vocabulary::from_header(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
+    let vocabulary = read_vocabulary(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
     let checked = Decoder::check(&header, architecture, vocabulary.len(), size)
         .map_err(|source| LoadError::Shape { path: path(), source })?;
     let context = match spec.context {

@@ -195,13 +195,13 @@ fn prompt_ids(model: &Model, job: &Job) -> Result<Vec<u32>, Ended> {
     let rendered;
     let text = match &job.prompt {
         JobPrompt::Ids(ids) => return Ok(ids.clone()),
-        JobPrompt::Fresh(Prompt::Raw(text)) => text,
+        JobPrompt::Fresh(Prompt::Raw(text)) => text.as_str(),
         JobPrompt::Fresh(Prompt::Chat(messages)) => {
             let Some(chat) = &model.chat else {
                 return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
             };
             rendered = chat.render(messages).map_err(|error| Ended::bad_request(chain(&error)))?;
-            &rendered
+            model.vocabulary.without_added(&rendered)
         }
     };
     // Whatever the text is, it has this many tokens at least: a text that is much too long need not be tokenised to know that.

@@ -127,12 +127,25 @@ fn files_that_are_no_model_are_refused_in_words() {
     let kind = [&4_u64.to_le_bytes()[..], b"bert"].concat();
     assert_eq!(
         patched("tokenizer.ggml.model", &kind),
-        "cannot load the tokenizer of the model FILE: it is of the kind \"bert\", and only gpt2 (byte-level BPE) is supported"
+        "cannot load the tokenizer of the model FILE: it is of the kind \"bert\", and only gpt2 and gemma4 (BPE) and llama (SentencePiece) are supported"
     );
     assert_eq!(
         patched("llama.attention.head_count", &0_u32.to_le_bytes()),
         "cannot load the model FILE: its llama.attention.head_count is 0, which cannot be"
     );
+}
+
+#[test]
+fn a_tokenizer_json_beside_the_file_is_read() {
+    let file = file(&pocket());
+    let beside = Path::new(&file.path).with_file_name("tokenizer.json");
+    fs::write(&beside, "{}").unwrap();
+    let error = refused(&spec(&file.path)).replace(&file.path, "FILE");
+    let said =
+        "cannot load the tokenizer of the model FILE: cannot use the tokenizer.json beside it: it cannot be parsed: ";
+    assert!(error.starts_with(said), "{error}");
+    fs::remove_file(beside).unwrap();
+    assert!(engine::load(&spec(&file.path)).is_ok());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
     process::ExitCode,
 };
 use thiserror::Error;
+use worker::{engine::LoadError, vocabulary::EncodeError};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, Error)]
@@ -41,6 +42,12 @@ pub(crate) enum CliError {
     /// A signal cannot be caught.
     #[error("cannot catch a signal")]
     Signal(#[source] io::Error),
+    /// The file that was named has no tokenizer that can be used.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The file's tokenizer fails on the text.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
     /// A file that was named cannot be used.
     #[error("there is no executable {0}")]
     NoExecutable(PathBuf),
@@ -62,7 +69,7 @@ impl CliError {
     /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            CliError::Config(_) | CliError::NotText | CliError::NoExecutable(_) => 2,
+            CliError::Config(_) | CliError::NotText | CliError::NoExecutable(_) | CliError::Load(_) => 2,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
             CliError::Client(ClientError::Failed(failure)) => match failure.kind {
                 FailureKind::Busy => 4,

@@ -1,11 +1,8 @@
 //! `supervisor generate`: one answer, streamed to the standard output.
-use super::{SocketArgument, error::CliError, print};
+use super::{SocketArgument, error::CliError, print, text};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
 use serde_json::json;
-use std::{
-    io::{self, Read},
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -57,7 +54,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     exit_when_interrupted()?;
-    let text = prompt(&arguments.prompt)?;
+    let text = text(&arguments.prompt, ipc::MAX_REQUEST)?;
     let socket = arguments.socket.path()?;
     let json = arguments.json;
     let request = arguments.request(text);
@@ -136,17 +133,6 @@ impl Output {
             false => print(&format!("{}\n", object(&self.text))),
         }
     }
-}
-
-/// The words of the command line, or all of the standard input.
-fn prompt(words: &[String]) -> Result<String, CliError> {
-    if words != ["-"] {
-        return Ok(words.join(" "));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than a request may have is enough to refuse it.
-    io::stdin().lock().take(ipc::MAX_REQUEST as u64 + 1).read_to_end(&mut bytes).map_err(CliError::Input)?;
-    String::from_utf8(bytes).map_err(|_| CliError::NotText)
 }
 
 /// An interrupted program says so with its exit status.

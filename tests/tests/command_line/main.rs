@@ -5,6 +5,7 @@ mod demo;
 mod generate;
 mod run;
 mod status;
+mod tokenize;
 
 use integration_tests::{Call, Daemon};
 
@@ -15,7 +16,7 @@ fn echo(options: &str) -> Daemon {
 
 #[test]
 fn every_command_has_help() {
-    for command in [&[][..], &["run"], &["demo"], &["status"], &["generate"], &["completions"]] {
+    for command in [&[][..], &["run"], &["demo"], &["status"], &["generate"], &["tokenize"], &["completions"]] {
         for help in ["--help", "-h"] {
             let ended = Call::new([command, &[help]].concat()).run();
             assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""), "{command:?}");
@@ -28,7 +29,7 @@ fn every_command_has_help() {
     }
     let all = Call::new(["help"]).run();
     assert_eq!(all.code(), 0);
-    for command in ["run", "demo", "status", "generate", "completions"] {
+    for command in ["run", "demo", "status", "generate", "tokenize", "completions"] {
         assert!(all.stdout.contains(&format!("\n  {command} ")), "{}", all.stdout);
     }
     assert!(!all.stdout.contains("template"), "what is not for people is not shown: {}", all.stdout);
@@ -43,13 +44,15 @@ fn the_version_is_told() {
 
 #[test]
 fn wrong_usage_is_told_apart_from_failure() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&[], "Usage"),
         (&["genrate", "x"], "generate"),
         (&["generate"], "PROMPT"),
         (&["generate", "--tempreature", "1", "x"], "--temperature"),
         (&["generate", "--max-tokens", "many", "x"], "--max-tokens"),
         (&["generate", "--raw", "--system", "s", "x"], "--system"),
+        (&["tokenize"], "TEXT"),
+        (&["tokenize", "--model", "m", "--file", "f", "x"], "--file"),
         (&["status", "--json", "--watch"], "--watch"),
         (&["completions", "basic"], "bash"),
         (&["run", "--workers", "-1"], "-1"),
@@ -106,6 +109,7 @@ fn a_reader_who_has_gone_is_no_error_to_speak_of() {
         &["status", "--watch"],
         &["generate", "x"],
         &["generate", "--json", "x"],
+        &["tokenize", "--file", tokenize::VOCABULARY, "x"],
         &["completions", "bash"],
         &["run", "--check"],
         &["--help"],
@@ -124,6 +128,8 @@ fn the_exit_status_is_right_also_if_nobody_can_be_told_why() {
         (&["status"][..], 3),
         (&["generate", "x"], 3),
         (&["generate", "--socket", "", "-"], 2),
+        (&["tokenize", "x"], 3),
+        (&["tokenize", "--file", "/nowhere", "x"], 2),
         (&["run", "--model", "bad=builtin:bad", "--workers", "0"], 2),
     ] {
         assert_eq!(Call::new(arguments).to(socket).input(*b"\xff").unheard().run().code(), code, "{arguments:?}");

@@ -1,95 +1,133 @@
-//! A text into ids by byte-level BPE: special tokens are cut out, the rest is cut into words, and words are merged.
-use super::{EncodeError, VocabularyError};
-use crate::engine::gguf::shown;
-use std::iter;
-use tokenizers::{
-    Model as _, OffsetType, PreTokenizedString, PreTokenizer,
-    models::bpe::{BPE, Vocab},
-    pre_tokenizers::PreTokenizerWrapper,
+//! A text into ids by byte-level BPE: it is cut into words, and each word's bytes are merged by the ranks of pairs.
+//!
+//! Gemma 4 merges characters instead of bytes, and its words are lines.
+use super::{
+    VocabularyError,
+    merge::Merger,
+    tokens::{SPACE, by_text, byte_alphabet, byte_name},
+    words::{Letters, Splitter, Words},
 };
+use crate::engine::gguf::shown;
+use std::{cmp::Reverse, collections::HashMap};
 
-/// A token that is cut out of a text before the rest is merged.
-pub(super) struct Special {
-    /// What stands for it.
-    pub(super) text: String,
-    /// Its id.
-    pub(super) id: u32,
-    /// Whether it is read only where special tokens are.
-    pub(super) control: bool,
-}
-
-/// The encoder of a byte-level BPE vocabulary.
+/// The encoder of a BPE vocabulary.
 pub(super) struct Bpe {
-    pub(super) merger: BPE,
-    pub(super) splitter: PreTokenizerWrapper,
-    /// The longest first, as llama.cpp looks for them.
-    pub(super) special: Vec<Special>,
-    /// Put before a text.
-    pub(super) start: Option<u32>,
-    /// The names of the tokens that begin a text and end an answer, for chat templates.
-    pub(super) start_text: String,
-    pub(super) end_text: String,
+    splitter: Splitter,
+    letters: Letters,
+    /// The rank of a pair and the token that it makes.
+    pairs: HashMap<(u32, u32), (u32, u32)>,
+    /// Words that stay whole, and their tokens.
+    whole: HashMap<Box<[u8]>, u32>,
+    /// The tokens of bytes.
+    bytes: Vec<Option<u32>>,
+    /// The tokens of characters, where those are merged.
+    characters: HashMap<char, u32>,
 }
 
-/// A part of a text that is being cut at its special tokens.
-enum Part<'a> {
-    Text(&'a str),
-    Token(u32),
-}
+/// Set in a symbol that is no token; the rest of it is then the character, or nothing.
+const UNKNOWN: u32 = 1 << 31;
 
 impl Bpe {
-    /// The ids of a text; see [`super::Vocabulary::encode`].
-    pub(super) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
-        let mut parts = vec![Part::Text(text)];
-        for token in self.special.iter().filter(|token| special || !token.control) {
-            parts = parts.into_iter().flat_map(|part| cut(part, token)).collect();
+    pub(super) fn new(texts: &[String], merges: &[String], words: &Words) -> Result<Bpe, VocabularyError> {
+        let ids = by_text(texts);
+        let mut pairs = HashMap::with_capacity(merges.len());
+        for (rank, merge) in (0..).zip(merges) {
+            let found = pair(merge, &ids).ok_or_else(|| VocabularyError::Merge(shown(merge)))?;
+            pairs.entry((found.0, found.1)).or_insert((rank, found.2));
         }
-        let mut ids: Vec<u32> = self.start.filter(|_| special).into_iter().collect();
-        for part in parts {
-            match part {
-                Part::Token(id) => ids.push(id),
-                Part::Text(text) => self.merge(text, &mut ids).map_err(EncodeError)?,
+        let alphabet = byte_alphabet();
+        let raw = |text: &str| text.chars().map(|letter| alphabet.get(&letter).copied()).collect::<Option<Vec<u8>>>();
+        let mut bytes = vec![None; 256];
+        let mut whole = HashMap::new();
+        let mut characters = HashMap::new();
+        match words.letters {
+            Letters::Bytes => {
+                for (text, id) in &ids {
+                    let Some(raw) = raw(text) else { continue };
+                    if let [byte] = raw[..] {
+                        bytes[usize::from(byte)] = Some(*id);
+                    }
+                    if words.ignores_merges {
+                        whole.insert(raw.into_boxed_slice(), *id);
+                    }
+                }
+            }
+            Letters::Characters => {
+                for (byte, token) in (0..=u8::MAX).zip(&mut bytes) {
+                    *token = ids.get(byte_name(byte).as_str()).copied();
+                }
+                for (text, id) in &ids {
+                    let mut letters = text.chars();
+                    if let (Some(letter), None) = (letters.next(), letters.next()) {
+                        characters.insert(letter, *id);
+                    }
+                    if text.bytes().all(|byte| byte == b'\n') {
+                        whole.insert(text.as_bytes().into(), *id);
+                    }
+                }
             }
         }
-        if ids.len() > 1 && ids.first() == ids.get(1) && special && self.start == ids.first().copied() {
-            ids.remove(0);
-        }
-        Ok(ids)
+        let splitter = words.splitter().map_err(VocabularyError::Pattern)?;
+        Ok(Bpe { splitter, letters: words.letters, pairs, whole, bytes, characters })
     }
 
-    fn merge(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), tokenizers::Error> {
-        let mut words = PreTokenizedString::from(text);
-        self.splitter.pre_tokenize(&mut words)?;
-        words.tokenize(|word| self.merger.tokenize(word.get()))?;
-        let encoding = words.into_encoding(None, 0, OffsetType::None)?;
-        ids.extend_from_slice(encoding.get_ids());
-        Ok(())
+    /// Whether each text has ids for all that is in it: a byte without a token is left out of what the model reads.
+    pub(super) fn knows_all_bytes(&self) -> bool {
+        self.bytes.iter().all(Option::is_some)
+    }
+
+    /// Appends the ids of a text.
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+        let spelled;
+        let text = match self.letters {
+            Letters::Bytes => text,
+            Letters::Characters => {
+                spelled = text.replace(' ', SPACE);
+                &spelled
+            }
+        };
+        let mut merger = Merger::new();
+        let mut symbols = Vec::new();
+        self.splitter.split(text, &mut |word| {
+            if let Some(id) = self.whole.get(word.as_bytes()) {
+                ids.push(*id);
+                return;
+            }
+            match self.letters {
+                Letters::Bytes => {
+                    symbols.extend(word.bytes().map(|byte| self.bytes[usize::from(byte)].unwrap_or(UNKNOWN)))
+                }
+                Letters::Characters => symbols.extend(word.chars().map(|letter| self.character(letter))),
+            }
+            merger.merge(&mut symbols, |left, right| {
+                self.pairs.get(&(left, right)).map(|(rank, joined)| (Reverse(*rank), *joined))
+            });
+            for symbol in symbols.drain(..) {
+                match symbol & UNKNOWN {
+                    0 => ids.push(symbol),
+                    _ => ids.extend(self.bytes_of(symbol & !UNKNOWN)),
+                }
+            }
+        });
+    }
+
+    fn character(&self, letter: char) -> u32 {
+        self.characters.get(&letter).copied().unwrap_or(UNKNOWN | u32::from(letter))
+    }
+
+    /// The tokens of the bytes of a character that is no token. A byte that is no token has none.
+    fn bytes_of(&self, letter: u32) -> Vec<u32> {
+        let letter = char::from_u32(letter).filter(|_| self.letters == Letters::Characters);
+        let bytes = letter.map(|letter| letter.to_string().into_bytes()).unwrap_or_default();
+        bytes.into_iter().filter_map(|byte| self.bytes[usize::from(byte)]).collect()
     }
 }
 
-/// Cuts a part of a text wherever the token's name is in it.
-fn cut<'a>(part: Part<'a>, token: &Special) -> Vec<Part<'a>> {
-    let Part::Text(text) = part else { return vec![part] };
-    let pieces = text.split(token.text.as_str());
-    let parts = pieces.flat_map(|piece| [Part::Token(token.id), Part::Text(piece)]).skip(1);
-    parts.filter(|part| !matches!(part, Part::Text(""))).collect()
-}
-
-/// The part of BPE that merges.
-pub(super) fn merger(texts: &[String], merges: &[String], ignores_merges: bool) -> Result<BPE, VocabularyError> {
-    let ids: Vocab = iter::zip(texts.iter().cloned(), 0..).collect();
-    let pairs = merges.iter().map(|merge| {
-        let refused = || VocabularyError::Merge(shown(merge));
-        let (left, right) = merge.split_once(' ').ok_or_else(refused)?;
-        // The builder would write a token that is longer than all others over the end of its buffer.
-        let known = |text: &str| ids.contains_key(text);
-        if !(known(left) && known(right) && known(&format!("{left}{right}"))) {
-            return Err(refused());
-        }
-        Ok((left.to_owned(), right.to_owned()))
-    });
-    let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-    // Without its cache, nothing of a request's text outlives the request.
-    let builder = BPE::builder().vocab_and_merges(ids, pairs).cache_capacity(0).ignore_merges(ignores_merges);
-    builder.build().map_err(VocabularyError::Build)
+/// The tokens of a merge's two sides, and the one that they make.
+fn pair(merge: &str, ids: &HashMap<&str, u32>) -> Option<(u32, u32, u32)> {
+    // The left side may begin with a space, which then is part of it.
+    let (space, _) = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ')?;
+    let (left, right) = (&merge[..space], &merge[space + 1..]);
+    let joined = [left, right].concat();
+    Some((*ids.get(left)?, *ids.get(right)?, *ids.get(joined.as_str())?))
 }

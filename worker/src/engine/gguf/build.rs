@@ -55,6 +55,11 @@ impl Gguf {
         self.list(key, 5, integers.len() as u64, &elements)
     }
 
+    pub(crate) fn floats(self, key: &str, floats: &[f32]) -> Gguf {
+        let elements: Vec<u8> = floats.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.list(key, 6, floats.len() as u64, &elements)
+    }
+
     pub(crate) fn list(self, key: &str, kind: u32, count: u64, elements: &[u8]) -> Gguf {
         self.value(key, 9, &[&kind.to_le_bytes()[..], &count.to_le_bytes(), elements].concat())
     }

@@ -1,0 +1,115 @@
+//! A text into ids by a `tokenizer.json` beside the model's file, as Hugging Face's libraries write them.
+//!
+//! It comes from the same untrusted place as the model: its size is bounded, it must be made of the model's own tokens, and what the
+//! library makes of a broken one, a panic included, is an error. What is added to a text the model's file says, as it does without it.
+use super::EncodeError;
+use crate::engine::gguf::shown;
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+use thiserror::Error;
+use tokenizers::Tokenizer;
+
+/// The encoder of a `tokenizer.json`.
+pub(super) struct Beside {
+    /// Whether special tokens are read is one of its settings.
+    tokenizer: Mutex<Tokenizer>,
+}
+
+/// Why a `tokenizer.json` cannot be used.
+#[derive(Debug, Error)]
+pub enum BesideError {
+    /// It is there, but cannot be read.
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+    /// It is larger than any that is in use.
+    #[error("it has {0} bytes, and {MOST} are the most that can be read")]
+    TooLarge(u64),
+    /// The library refuses it.
+    #[error("it cannot be parsed")]
+    Parse(#[source] tokenizers::Error),
+    /// The library fails on it.
+    #[error("it cannot be parsed: the library fails on it")]
+    Panic,
+    /// It has ids that the model does not know.
+    #[error("it has a token {id}, but the model has only {most} tokens")]
+    Id {
+        /// The id.
+        id: u32,
+        /// How many tokens the model has.
+        most: usize,
+    },
+    /// It is another model's.
+    #[error("it is another model's: token {id} is {found:?} there and {expected:?} in the model's file")]
+    Other {
+        /// The id.
+        id: u32,
+        /// What it is in the `tokenizer.json`.
+        found: String,
+        /// What it is in the model's file.
+        expected: String,
+    },
+}
+
+/// Three times the largest that is in use.
+const MOST: u64 = 100 << 20;
+
+impl Beside {
+    /// The tokenizer in the folder of the model's file, if there is one. `texts` are the model's tokens, of which the `normal` ones
+    /// must be the same there.
+    pub(super) fn find(model: &Path, texts: &[String], normal: &[u32]) -> Result<Option<Beside>, BesideError> {
+        let path = model.with_file_name("tokenizer.json");
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(BesideError::Read(error)),
+            // Asked before it is opened: to open a pipe would wait for its other end.
+            Ok(found) if !found.is_file() => return Ok(None),
+            Ok(found) if found.len() > MOST => return Err(BesideError::TooLarge(found.len())),
+            Ok(_) => {}
+        }
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+        read.map_err(BesideError::Read)?;
+        let mut tokenizer = parse(&bytes)?;
+        let vocabulary = tokenizer.get_vocab(true);
+        if let Some(id) = vocabulary.values().find(|id| **id as usize >= texts.len()) {
+            return Err(BesideError::Id { id: *id, most: texts.len() });
+        }
+        for id in normal {
+            let found = tokenizer.id_to_token(*id).unwrap_or_default();
+            let expected = &texts[*id as usize];
+            if found != *expected {
+                return Err(BesideError::Other { id: *id, found: shown(&found), expected: shown(expected) });
+            }
+        }
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(BesideError::Parse)?;
+        // Without its cache, nothing of a request's text outlives the request.
+        let mut model = tokenizer.get_model().clone();
+        model.resize_cache(0);
+        tokenizer.with_model(model);
+        Ok(Some(Beside { tokenizer: Mutex::new(tokenizer) }))
+    }
+
+    /// Appends the ids of a text.
+    pub(super) fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
+        tokenizer.set_encode_special_tokens(!special);
+        let encoding = tokenizer.encode_fast(text, false).map_err(EncodeError)?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+}
+
+/// The library panics on some merges that no token is long enough for.
+fn parse(bytes: &[u8]) -> Result<Tokenizer, BesideError> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let parsed = panic::catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(bytes)));
+    panic::set_hook(hook);
+    parsed.map_err(|_| BesideError::Panic)?.map_err(BesideError::Parse)
+}
