@@ -15,6 +15,7 @@ mod clients;
 mod connection;
 mod housekeeping;
 mod listener;
+mod machine;
 mod memory;
 mod pool;
 mod report;

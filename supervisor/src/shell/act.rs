@@ -91,10 +91,11 @@ impl Shell {
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let job = request.job(attempt, info.chunk, Instant::now());
+        let cache = request.cache(attempt, info.cache);
+        let job = request.job(attempt, info.chunk, cache.is_some(), Instant::now());
         worker.forget_speed();
         worker.request = Some(id);
-        worker.send(&ToWorker::Run(Box::new(job)));
+        worker.send_with(&ToWorker::Run(Box::new(job)), cache);
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {

@@ -2,6 +2,7 @@
 use super::{
     Shell,
     act::{describe, is_fault},
+    machine::Memory,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
@@ -25,17 +26,21 @@ impl Shell {
         match said {
             TemplateSaid::Message(FromTemplate::Ready(mut info)) => {
                 info.context = info.context.min(MOST_CONTEXT);
+                let memory = Memory::now().total;
+                if info.cache > memory {
+                    let (cache, memory) = (size(info.cache), size(memory));
+                    let message = format!(
+                        "a request would need a cache of {cache}, and this machine has {memory} of memory; a smaller context needs less"
+                    );
+                    return self.refuse_model(id, message);
+                }
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(info);
                 self.sample_template(id);
                 self.feed(Event::TemplateReady(id));
             }
-            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => {
-                tracing::error!(model = pool.config.name, "{message}");
-                pool.error = Some(message);
-                self.feed(Event::LoadFailed(id));
-            }
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
                 FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
             ) if pool.template.as_ref().and_then(Template::asked_for) != Some(life) => {
@@ -51,6 +56,21 @@ impl Shell {
             }
             TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
         }
+    }
+
+    fn load_failed(&mut self, id: TemplateId, message: String) {
+        let pool = &mut self.pools[id.pool.0];
+        tracing::error!(model = pool.config.name, "{message}");
+        pool.error = Some(message);
+        self.feed(Event::LoadFailed(id));
+    }
+
+    /// Does without a model that its template has loaded.
+    fn refuse_model(&mut self, id: TemplateId, message: String) {
+        if let Some(template) = self.template(id) {
+            template.process.kill();
+        }
+        self.load_failed(id, message);
     }
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
@@ -215,6 +235,11 @@ impl Shell {
         }
         self.feed(Event::Exited { worker: id, clean: exit.is_clean() });
     }
+}
+
+/// Bytes, for people.
+fn size(bytes: u64) -> String {
+    bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
 
 /// This instant, in RFC 3339, to the millisecond.

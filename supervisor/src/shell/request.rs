@@ -7,8 +7,11 @@ use ipc::{
 use std::{
     hash::{BuildHasher, Hash},
     mem,
+    os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
+use worker::sys::sealed_memory;
 
 /// A request that has not ended.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Request {
     dispatched: Option<Instant>,
     first_piece: Option<Instant>,
     end: Option<End>,
+    /// What its workers keep of it in memory, for the next one. It is never mapped here.
+    cache: Option<Arc<OwnedFd>>,
 }
 
 /// How its worker ended it.
@@ -63,11 +68,27 @@ impl Request {
             dispatched: None,
             first_piece: None,
             end: None,
+            cache: None,
         }
     }
 
+    /// The cache that the worker of this attempt gets, of `size` bytes; none if there is none, or if it cannot be had. The second
+    /// worker goes on with the first one's; if it dies too, what it found there may be why, so later ones get an empty one.
+    pub(crate) fn cache(&mut self, attempt: u32, size: u64) -> Option<Arc<OwnedFd>> {
+        if attempt > 2 {
+            self.cache = None;
+        }
+        if self.cache.is_none() && size > 0 {
+            match sealed_memory("cache", size) {
+                Ok(memory) => self.cache = Some(Arc::new(memory)),
+                Err(error) => tracing::warn!(id = %self.id, "it has to do without a cache: {error}"),
+            }
+        }
+        self.cache.clone()
+    }
+
     /// What the next worker gets. A fresh job takes the prompt along; it is kept until a worker has fixed its ids.
-    pub(crate) fn job(&mut self, attempt: u32, chunk: u32, now: Instant) -> Job {
+    pub(crate) fn job(&mut self, attempt: u32, chunk: u32, cache: bool, now: Instant) -> Job {
         self.attempts = attempt;
         self.dispatched.get_or_insert(now);
         let prompt = match &self.prompt_ids {
@@ -85,7 +106,7 @@ impl Request {
             seed: self.seed,
             stop: self.asked.stop.clone(),
             ignore_end: self.asked.ignore_end,
-            cache: false,
+            cache,
         }
     }
 

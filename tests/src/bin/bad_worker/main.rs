@@ -5,6 +5,7 @@
 //! served answers with its prompt. It does not confine itself.
 
 mod act;
+mod cache;
 mod script;
 
 use act::Body;
@@ -107,7 +108,7 @@ fn load(spec: &ModelSpec) -> Result<(Bad, ModelInfo), String> {
         load_ms: 0,
         chunk: CHUNK,
         kind: ModelKind::Generate,
-        cache: 0,
+        cache: script.cache,
         weights: 0,
         dimensions: 0,
     };
@@ -146,7 +147,9 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
     life(Moment::Go, &mut end);
     end.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }).map_err(|error| chain(&error))?;
     life(Moment::Idle, &mut end);
-    while let Some(ToWorker::Run(job)) = end.receive().map_err(|error| chain(&error))? {
+    loop {
+        cache::note(end.stream(), &bad.folder).map_err(|error| error.to_string())?;
+        let Some(ToWorker::Run(job)) = end.receive().map_err(|error| chain(&error))? else { break };
         let of_prompt = Script::in_prompt(&prompt(&job), &bad.folder)?;
         let scripts: Vec<&Script> = [&bad.script].into_iter().chain(&of_prompt).collect();
         let mut index = 0;

@@ -5,7 +5,7 @@
 //! exclamation mark at the beginning of a prompt, for that request. `ok` does nothing wrong.
 //!
 //! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
-//! names the file where two scripts would otherwise count as one. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
+//! names the file where two scripts would otherwise count as one. `cache=N` claims that a request needs a cache of N bytes. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
 //! `context`) goes to the echo engine.
 use std::{
     fs::File,
@@ -53,6 +53,8 @@ pub(crate) struct Script {
     pub(crate) moment: Moment,
     /// Which times, counted from 0, and which file counts them; always if there is no limit.
     limit: Option<(Range<u64>, PathBuf)>,
+    /// The size of the cache that the template claims a request to need.
+    pub(crate) cache: u64,
     /// Options for the echo engine.
     pub(crate) engine: String,
 }
@@ -74,7 +76,7 @@ impl Script {
         let (what, query) = text.split_once('?').unwrap_or((text, ""));
         let (action, moment) = what.split_once('@').unwrap_or((what, "start"));
         let moment: Moment = moment.parse()?;
-        let (mut after, mut times) = (None, None);
+        let (mut after, mut times, mut cache) = (None, None, 0);
         let mut counter = format!("{action}@{moment:?}");
         let mut engine = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
@@ -82,6 +84,7 @@ impl Script {
             match option.split_once('=') {
                 Some(("times", text)) => times = Some(number(text)?),
                 Some(("after", text)) => after = Some(number(text)?),
+                Some(("cache", text)) => cache = number(text)?,
                 Some(("as", name)) => counter = name.to_owned(),
                 _ => engine.push(option),
             }
@@ -89,7 +92,7 @@ impl Script {
         let first = after.unwrap_or(0);
         let range = first..times.map_or(u64::MAX, |times: u64| first.saturating_add(times));
         let limit = (after.is_some() || times.is_some()).then(|| (range, folder.join(format!("count-{counter}"))));
-        Ok(Script { action: action.to_owned(), moment, limit, engine: engine.join("&") })
+        Ok(Script { action: action.to_owned(), moment, limit, cache, engine: engine.join("&") })
     }
 
     /// Whether this process must do it now. Asking counts, so it must be asked once when the moment has come.
