@@ -4,6 +4,7 @@
 use super::event::{Effect, Limits, Outcome, PoolId, Time, WorkerId};
 use super::poison::Poison;
 use super::restart::Random;
+use super::threads::Threads;
 use ipc::RequestId;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,6 +51,7 @@ pub(super) struct Context {
     pub(super) requests: BTreeMap<RequestId, Request>,
     pub(super) poison: Poison,
     pub(super) random: Random,
+    pub(super) threads: Threads,
     pub(super) effects: VecDeque<Effect>,
 }
 
@@ -62,12 +64,28 @@ impl Context {
             requests: BTreeMap::new(),
             poison: Poison::default(),
             random: Random::new(seed),
+            threads: Threads::new(limits.cores),
             effects: VecDeque::new(),
         }
     }
 
     pub(super) fn emit(&mut self, effect: Effect) {
         self.effects.push_back(effect);
+    }
+
+    /// A worker computes no more and may be given another request.
+    pub(super) fn rests(&mut self, worker: WorkerId) {
+        if self.threads.end(worker).is_some_and(|budget| budget > 1) {
+            self.emit(Effect::SetBudget { worker, threads: 1 });
+        }
+    }
+
+    pub(super) fn expire_threads(&mut self) {
+        self.threads.expire(self.now, &mut self.effects);
+    }
+
+    pub(super) fn settle_threads(&mut self) {
+        self.threads.settle(self.now, &mut self.effects);
     }
 
     /// Ends a request that is in no queue and with no worker any more, or that never was.

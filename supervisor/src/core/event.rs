@@ -76,6 +76,13 @@ pub enum Event {
         /// Its count of progress; only a change means anything.
         ticks: u64,
     },
+    /// The shell has looked how many threads the worker says that it computes with.
+    ThreadsUsed {
+        /// The worker.
+        worker: WorkerId,
+        /// How many.
+        threads: u32,
+    },
     /// The worker has sent the end of its answer.
     Answered(WorkerId),
     /// The worker has said that its request cannot be served. The worker is well.
@@ -116,6 +123,15 @@ pub enum Effect {
         /// 1 for the first attempt.
         attempt: u32,
     },
+    /// Tell the worker, through its board, how many threads it may compute with. The board of one that was not told says 1.
+    SetBudget {
+        /// The worker.
+        worker: WorkerId,
+        /// How many.
+        threads: u32,
+    },
+    /// Look at once how many threads the worker says that it computes with.
+    ReadThreads(WorkerId),
     /// Ask the worker, through its board, to stop computing this request.
     StopRequest {
         /// The worker.
@@ -214,6 +230,8 @@ pub struct PoolLimits {
     pub queue: usize,
     /// One process for each request, or not.
     pub isolation: Isolation,
+    /// Most threads that one worker can use. At least 1.
+    pub threads: u32,
     /// Workers that may die under one request. At least 1.
     pub max_attempts: u32,
     /// Longest wait in the queue.
@@ -227,6 +245,8 @@ pub struct PoolLimits {
 /// The limits of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Threads for all workers that compute.
+    pub cores: u32,
     /// Longest time from asking for a worker to its being ready.
     pub start: Duration,
     /// Longest time for a template to load its model.
@@ -252,6 +272,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            cores: 1,
             start: Duration::from_secs(10),
             load: Duration::from_secs(600),
             grace: Duration::from_secs(2),

@@ -63,8 +63,8 @@ impl Pool {
             }
             Event::Misbehaved(id) => self.with_worker(id, |worker| worker.misbehaved(&limits, context)),
             Event::Exited { worker, clean: _ } => self.exited(worker, context),
-            // It concerns all pools: see `stop_at_once` and `settle`.
-            Event::ShutdownRequested => {}
+            // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
+            Event::ShutdownRequested | Event::ThreadsUsed { .. } => {}
         }
     }
 
@@ -254,6 +254,7 @@ impl Pool {
             }
             record.place = Place::With(worker.id);
             let attempt = record.deaths + 1;
+            context.threads.begin(worker.id, self.limits.threads);
             worker.dispatch(request, context.now.after(self.limits.progress_timeout));
             context.emit(Effect::Dispatch { to: worker.id, request, attempt });
         }

@@ -37,7 +37,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
         Simulation::new(seed, false).run(&mut seen);
     }
     // A world in which something never happens says nothing about it.
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (9, 10, 7));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (11, 10, 7));
 }
 
 /// Which effects, outcomes and reasons to kill there were.
@@ -232,8 +232,9 @@ impl Simulation {
         }
         self.rules.before(self.now, event);
         self.core.handle(self.now, event);
-        self.apply_effects();
+        self.take_effects();
         self.rules.after_event(event, &self.core);
+        self.look();
     }
 
     /// Tells again what a process said that has ended since, or tells of one that never was. Nothing may change.
@@ -266,6 +267,7 @@ impl Simulation {
             4 => Event::ForkFailed(worker),
             5 => Event::Ready(worker),
             6 => Event::Answered(worker),
+            7 if self.below(2) == 0 => Event::ThreadsUsed { worker, threads: 3 },
             7 => Event::Misbehaved(worker),
             8 => Event::Withdrawn(RequestId(1_000_000)),
             _ => Event::Exited { worker, clean: false },
@@ -286,15 +288,21 @@ impl Simulation {
         }
         self.rules.before_timeout(self.now);
         self.core.handle_timeout(self.now);
-        self.apply_effects();
+        self.take_effects();
         assert!(
             self.core.next_deadline().is_none_or(|deadline| deadline > self.now),
             "a deadline that changes nothing"
         );
         self.rules.after_timeout(&self.core);
+        self.look();
     }
 
     fn apply_effects(&mut self) {
+        self.take_effects();
+        self.look();
+    }
+
+    fn take_effects(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             if self.prints {
                 println!("{:?} -> {effect:?}", self.now.0);
@@ -302,6 +310,13 @@ impl Simulation {
             self.history.push(effect);
             self.rules.effect(effect, &self.core);
             self.world.apply(effect);
+        }
+    }
+
+    /// Tells what the core wanted to know at once.
+    fn look(&mut self) {
+        for event in self.world.take_readings() {
+            self.feed(event);
         }
     }
 
@@ -326,6 +341,7 @@ impl Drop for Simulation {
 fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
     let milliseconds = Duration::from_millis;
     let limits = Limits {
+        cores: 1 + (random.next() % 8) as u32,
         start: milliseconds(300),
         load: milliseconds(500),
         grace: milliseconds(100),
@@ -341,6 +357,7 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         workers: 1 + (random.next() % 3) as u32,
         queue: (random.next() % 4) as usize,
         isolation,
+        threads: 1 + (random.next() % 8) as u32,
         max_attempts: 1 + (random.next() % 3) as u32,
         queue_timeout: milliseconds(200 + random.next() % 1_000),
         progress_timeout: milliseconds(150),

@@ -2,6 +2,7 @@
 mod requests;
 mod shutdown;
 mod templates;
+mod threads;
 mod workers;
 
 use super::event::{
@@ -117,6 +118,7 @@ const REQUEST: PoolLimits = PoolLimits {
     workers: 1,
     queue: 2,
     isolation: Isolation::Request,
+    threads: 8,
     max_attempts: 3,
     queue_timeout: seconds(60),
     progress_timeout: seconds(30),

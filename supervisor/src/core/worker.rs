@@ -166,11 +166,14 @@ impl Worker {
             State::Busy { request, .. } => {
                 context.finish(request, outcome);
                 self.state = match isolation {
-                    Isolation::Request => State::Retiring { deadline: context.now.after(context.limits.grace) },
-                    Isolation::Worker => State::Idle,
+                    Isolation::Request => {
+                        context.threads.end(self.id);
+                        State::Retiring { deadline: context.now.after(context.limits.grace) }
+                    }
+                    Isolation::Worker => self.rests(context),
                 };
             }
-            State::Cancelling { .. } => self.state = State::Idle,
+            State::Cancelling { .. } => self.state = self.rests(context),
             State::Starting
             | State::Idle
             | State::Retiring { .. }
@@ -192,6 +195,7 @@ impl Worker {
 
     /// The process has ended: what is left to do.
     pub(super) fn ended(self, limits: &PoolLimits, context: &mut Context) -> Aftermath {
+        context.threads.end(self.id);
         match self.state {
             State::Starting => Aftermath::EarlyDeath,
             State::Busy { request, .. } => context.count_death(request, limits.max_attempts),
@@ -209,6 +213,7 @@ impl Worker {
                 Isolation::Request => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
                 Isolation::Worker => {
                     context.emit(Effect::StopRequest { worker: self.id, request });
+                    context.threads.stopping(self.id);
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
@@ -296,6 +301,11 @@ impl Worker {
         }
     }
 
+    fn rests(&self, context: &mut Context) -> State {
+        context.rests(self.id);
+        State::Idle
+    }
+
     fn kill_and_count(&mut self, reason: KillReason, request: RequestId, limits: &PoolLimits, context: &mut Context) {
         self.kill(reason, Aftermath::Nothing, context);
         self.state = State::Dying { aftermath: context.count_death(request, limits.max_attempts) };
@@ -303,6 +313,7 @@ impl Worker {
 
     fn kill(&mut self, reason: KillReason, aftermath: Aftermath, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
+        context.threads.end(self.id);
         self.state = State::Dying { aftermath };
     }
 }

@@ -2,7 +2,10 @@
 use super::{Shell, request::Request, template::Template, worker::Worker};
 use crate::core::{Effect, Event, KillReason, Outcome, TemplateId, WorkerId};
 use ipc::{RequestId, Response, ToWorker, board::Word};
-use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{
+    sync::atomic::Ordering::{Acquire, Relaxed},
+    time::Instant,
+};
 
 impl Shell {
     /// Does one effect. What happens because of it is queued as an event.
@@ -16,6 +19,17 @@ impl Shell {
             }
             Effect::Fork { template, worker } => self.fork(template, worker),
             Effect::Dispatch { to, request, attempt } => self.dispatch(to, request, attempt),
+            Effect::SetBudget { worker, threads } => {
+                if let Some(worker) = self.worker(worker) {
+                    worker.board.word(Word::Budget).store(threads.into(), Relaxed);
+                }
+            }
+            Effect::ReadThreads(id) => {
+                if let Some(worker) = self.worker(id) {
+                    let threads = worker.board.word(Word::Threads).load(Acquire).try_into().unwrap_or(u32::MAX);
+                    self.events.push_back(Event::ThreadsUsed { worker: id, threads });
+                }
+            }
             Effect::StopRequest { worker, request } => {
                 if let Some(worker) = self.worker(worker) {
                     worker.board.word(Word::Stop).store(request.0.saturating_add(1), Relaxed);

@@ -36,12 +36,16 @@ impl Pool {
             Auto::Fixed(workers) => workers,
             Auto::Auto => cores,
         };
+        let threads = match config.threads {
+            Auto::Fixed(threads) => threads.min(cores),
+            Auto::Auto => cores,
+        };
         let spec = ModelSpec {
             name: config.name.clone(),
             path: config.path.clone(),
             context: config.context,
             sha256: config.sha256.clone(),
-            threads: cores,
+            threads,
             precision: ipc::Precision::F32,
         };
         Pool {
@@ -66,6 +70,7 @@ impl Pool {
             workers: self.slots,
             queue: supervisor.queue,
             isolation: self.config.isolation,
+            threads: self.spec.threads,
             max_attempts: self.config.max_attempts,
             queue_timeout: supervisor.queue_timeout,
             progress_timeout: self.config.progress_timeout,

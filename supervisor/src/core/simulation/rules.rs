@@ -5,6 +5,7 @@
 //! `invariants.rs` what must hold between two steps.
 mod effects;
 mod invariants;
+mod threads;
 
 use super::super::event::{
     Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
@@ -25,6 +26,8 @@ pub(super) struct Rules {
     event: Option<Event>,
     /// The request of which the end is being handled.
     answering: Option<RequestId>,
+    /// Whether more than the one thread of a newcomer was granted in this step.
+    has_granted: bool,
     closing: u32,
     halts: u32,
 }
@@ -69,6 +72,9 @@ struct Worker {
     stops: Option<Time>,
     terminates: Option<Time>,
     killed: Option<KillReason>,
+    /// Its budget, and what it may still be computing with.
+    granted: u32,
+    held: u32,
 }
 
 struct Request {
@@ -103,6 +109,7 @@ impl Rules {
             now: Time::default(),
             event: None,
             answering: None,
+            has_granted: false,
             closing: 0,
             halts: 0,
         }
@@ -154,6 +161,11 @@ impl Rules {
             Event::Observed { worker: id, ticks } => {
                 if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.ticks != ticks) {
                     (worker.ticks, worker.progress) = (ticks, now);
+                }
+            }
+            Event::ThreadsUsed { worker: id, threads } => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.held = worker.held.min(threads).max(worker.granted);
                 }
             }
             Event::Answered(id) | Event::Rejected(id) => {

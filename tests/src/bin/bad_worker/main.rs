@@ -9,7 +9,9 @@ mod cache;
 mod script;
 
 use act::Body;
-use ipc::{FromWorker, Job, JobPrompt, ModelInfo, ModelKind, ModelSpec, Prompt, RequestId, Sandbox, ToWorker};
+use ipc::{
+    FromWorker, Job, JobPrompt, ModelInfo, ModelKind, ModelSpec, Prompt, RequestId, Sandbox, ToWorker, board::Word,
+};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::{dup2_stdin, getppid},
@@ -24,12 +26,14 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitCode,
+    sync::atomic::Ordering::{Relaxed, Release},
 };
 use worker::{
     chain,
     engine::{self, CHUNK, Model},
     generate,
     serve::{BoardProgress, take_seat, wait_for_go},
+    sys::Board,
     template::{self, ForkStep, Seat, Trade},
 };
 
@@ -154,6 +158,7 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
         let scripts: Vec<&Script> = [&bad.script].into_iter().chain(&of_prompt).collect();
         let mut index = 0;
         let mut say = |message: Option<FromWorker>, moment: Moment| {
+            follow(&board);
             let mut body = Body { end: &mut end, board: &board, memory: &memory, request: job.request, index };
             // A token's moment is before it is sent, all others are after what they are named for.
             if let Some(FromWorker::Token { index: next, .. }) = &message {
@@ -190,6 +195,12 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Says that it computes with as many threads as it may.
+fn follow(board: &Board) {
+    let budget = board.word(Word::Budget).load(Relaxed).max(1);
+    board.word(Word::Threads).store(budget, Release);
 }
 
 /// Does what the scripts say for this moment.

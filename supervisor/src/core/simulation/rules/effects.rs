@@ -28,6 +28,12 @@ impl Rules {
             Effect::KillTemplate(id) => self.template_killed(id, core),
             Effect::Fork { template, worker } => self.forks(template, worker, core),
             Effect::Dispatch { to, request, attempt } => self.dispatched(to, request, attempt),
+            Effect::SetBudget { worker, threads } => self.budget_set(worker, threads),
+            Effect::ReadThreads(id) => {
+                assert_eq!(self.event, None, "boards are looked at when it is time to");
+                let worker = self.worker(id);
+                assert!(worker.held > worker.granted, "{id:?} owes nothing");
+            }
             Effect::StopRequest { worker, request } => {
                 assert_eq!(self.pools[worker.pool.0].limits.isolation, Isolation::Worker);
                 let worker = self.worker(worker);
@@ -97,6 +103,8 @@ impl Rules {
             stops: None,
             terminates: None,
             killed: None,
+            granted: 1,
+            held: 1,
         };
         self.workers.insert(id, worker);
     }
@@ -112,6 +120,9 @@ impl Rules {
         assert_eq!((worker.request, worker.stops, worker.retires), (None, None, None), "two requests in one worker");
         assert!(worker.last.is_none() || isolation == Isolation::Worker, "a worker serves a second request");
         (worker.request, worker.last, worker.progress) = (Some(request), Some(request), now);
+        assert_eq!(worker.granted, 1, "who does not compute has one thread");
+        // With its request, what it held has ended.
+        worker.held = 1;
         let most = self.pools[to.pool.0].limits.max_attempts;
         let record = self.requests.get_mut(&request).expect("it was submitted");
         assert_eq!((record.pool, record.outcome), (to.pool, None));

@@ -31,6 +31,7 @@ impl Rules {
         for pool in 0..self.pools.len() {
             self.check_pool(PoolId(pool), core);
         }
+        self.check_threads(core);
     }
 
     /// Nothing may be left that should have been done by now.
@@ -39,6 +40,7 @@ impl Rules {
             self.check_pool(PoolId(pool), core);
             self.check_forked(PoolId(pool), core);
         }
+        self.check_threads(core);
         let (limits, now) = (self.limits, self.now);
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.killed.is_none()) {
             let pool = &self.pools[id.pool.0];
