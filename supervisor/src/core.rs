@@ -29,9 +29,9 @@
 //! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
 //!
 //! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds
-//! two requests; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
+//! two requests, and no part of one is with two workers; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
 //! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
-//! request waits beside an idle worker; the queue keeps its bound; nothing is forked from a template that is not warm;
+//! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; nothing is forked from a template that is not warm;
 //! nothing is asked of a process that has ended; budgets are at least 1, and together no more than the cores or, if those
 //! are more, the workers that compute; no thread is granted before it was given back; no core is left over that a worker
 //! could use; nobody has two threads more than another who could use them too, once all has been given back; handling a deadline leaves only later ones; when the world behaves
@@ -43,6 +43,8 @@ mod event;
 mod poison;
 mod pool;
 mod queue;
+mod request;
+mod requests;
 mod restart;
 #[cfg(test)]
 mod simulation;
@@ -55,7 +57,7 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
@@ -98,7 +100,7 @@ impl Core {
         self.context.now = now;
         let pool = match event {
             Event::Submitted { pool, .. } => Some(pool),
-            Event::Withdrawn(request) => self.context.requests.get(&request).map(|record| record.pool),
+            Event::Withdrawn(request) | Event::Blocked { request, .. } => self.context.requests.get(&request).map(|record| record.pool),
             Event::TemplateReady(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
             Event::Forked(id)
             | Event::ForkFailed(id)

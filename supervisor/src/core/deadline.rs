@@ -20,9 +20,8 @@ impl Pool {
             });
             fork.into_iter().chain(workers).min()
         });
-        let held = self.slots.iter().flat_map(Slot::workers).filter_map(|worker| worker.request());
-        let waiting = self.queue.oldest_newcomer().into_iter().chain(self.queue.replays());
-        let requests = held.chain(waiting).filter_map(|request| context.requests.get(&request));
+        let requests = context.begun(self.id).chain(self.queue.oldest_newcomer());
+        let requests = requests.filter_map(|request| context.requests.get(&request));
         let requests = requests.map(|request| request.deadline);
         self.template.deadline().into_iter().chain(load).chain(slots).chain(requests).min()
     }
@@ -31,19 +30,13 @@ impl Pool {
     pub(super) fn expire(&mut self, context: &mut Context) {
         self.template.expire(context);
         while let Some(request) = self.queue.oldest_newcomer().filter(|request| context.is_overdue(*request)) {
-            self.queue.remove(request);
-            context.finish(request, Outcome::QueueTimeout);
+            self.end(request, Outcome::QueueTimeout, context);
         }
-        let overdue: Vec<_> = self.queue.replays().filter(|request| context.is_overdue(*request)).collect();
+        let overdue: Vec<_> = context.begun(self.id).filter(|request| context.is_overdue(*request)).collect();
         for request in overdue {
-            self.queue.remove(request);
-            context.finish(request, Outcome::RequestTimeout);
+            self.end(request, Outcome::RequestTimeout, context);
         }
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
-            if let Some(request) = worker.request().filter(|request| context.is_overdue(*request)) {
-                worker.overdue(context);
-                context.finish(request, Outcome::RequestTimeout);
-            }
             worker.expire(&self.limits, context);
             // A template that has been asked for a worker and neither forks nor refuses is stuck.
             let is_stuck = worker.fork_deadline().is_some_and(|deadline| deadline <= context.now);

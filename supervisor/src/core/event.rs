@@ -41,6 +41,34 @@ pub struct TemplateId {
     pub generation: u64,
 }
 
+/// How a request is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Parts that it is computed in, each by whichever worker is idle. At least 1.
+    pub parts: u32,
+    /// Most threads that a worker can use for it. At least 1.
+    pub threads: u32,
+}
+
+impl Work {
+    /// In one piece, with as many threads as the model may have.
+    pub const WHOLE: Work = Work { parts: 1, threads: u32::MAX };
+
+    /// In so many parts, on one thread each.
+    pub const fn parts(parts: u32) -> Work {
+        Work { parts, threads: 1 }
+    }
+}
+
+/// One part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part {
+    /// The request.
+    pub request: RequestId,
+    /// Which part, from 0.
+    pub number: u32,
+}
+
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -52,9 +80,18 @@ pub enum Event {
         pool: PoolId,
         /// A keyed hash of model, input and parameters.
         fingerprint: u64,
+        /// How it is computed.
+        work: Work,
     },
     /// The client has gone, or has taken nothing for too long.
     Withdrawn(RequestId),
+    /// The client takes less than it is sent, so that no further part shall be begun; or it has caught up.
+    Blocked {
+        /// The request.
+        request: RequestId,
+        /// Whether nothing shall be begun.
+        is_blocked: bool,
+    },
     /// The template has loaded and warmed its model.
     TemplateReady(TemplateId),
     /// The template said that the model cannot be loaded, with a reason that the shell keeps.
@@ -67,7 +104,7 @@ pub enum Event {
     ForkFailed(WorkerId),
     /// The worker is confined and may be given work.
     Ready(WorkerId),
-    /// The worker has sent a token, which went to the request's record.
+    /// The worker has sent a token or a vector, which went to the request's record.
     Streamed(WorkerId),
     /// The shell has looked at the worker's board and found this tick count there.
     Observed {
@@ -83,9 +120,9 @@ pub enum Event {
         /// How many.
         threads: u32,
     },
-    /// The worker has sent the end of its answer.
+    /// The worker has sent the end of its part of an answer.
     Answered(WorkerId),
-    /// The worker has said that its request cannot be served. The worker is well.
+    /// The worker has said that its part of a request cannot be served, and so the request cannot. The worker is well.
     Rejected(WorkerId),
     /// The worker has sent what is no message, or takes more memory than it may.
     Misbehaved(WorkerId),
@@ -114,12 +151,12 @@ pub enum Effect {
         /// The worker to make.
         worker: WorkerId,
     },
-    /// Give the worker the request, from its beginning or from where a dead worker left it.
+    /// Give the worker a part of a request, from its beginning or from where a dead worker left it.
     Dispatch {
         /// The worker, which is idle.
         to: WorkerId,
-        /// The request.
-        request: RequestId,
+        /// The part.
+        part: Part,
         /// 1 for the first attempt.
         attempt: u32,
     },
@@ -168,7 +205,7 @@ pub enum KillReason {
     ProgressTimeout,
     /// Its request took longer than it may.
     RequestTimeout,
-    /// Its request's client has gone.
+    /// Its request has ended otherwise: its client has gone, or another part of it has failed.
     Cancelled,
     /// It sent what is no message, or took too much memory.
     Misbehaved,
@@ -193,7 +230,7 @@ pub enum Outcome {
     QueueTimeout,
     /// It ran for longer than it may.
     RequestTimeout,
-    /// As many workers died under it as may.
+    /// As many workers died under it, or under one of its parts, as may.
     WorkersDied {
         /// How many died.
         attempts: u32,
@@ -232,7 +269,7 @@ pub struct PoolLimits {
     pub isolation: Isolation,
     /// Most threads that one worker can use. At least 1.
     pub threads: u32,
-    /// Workers that may die under one request. At least 1.
+    /// Workers that may die under one request, or under one part of it. At least 1.
     pub max_attempts: u32,
     /// Longest wait in the queue.
     pub queue_timeout: Duration,

@@ -11,7 +11,7 @@ mod rules;
 mod world;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use super::restart::Random;
 use super::{Core, TemplateState, WorkerState};
@@ -116,6 +116,9 @@ impl Simulation {
             }
         }
         self.world.behave();
+        for request in self.rules.blocked() {
+            self.feed(Event::Blocked { request, is_blocked: false });
+        }
         self.come_to_rest();
         if self.shutdowns == 0 {
             self.check_rest();
@@ -163,6 +166,10 @@ impl Simulation {
                     self.feed(event);
                 }
             }
+            27 if self.below(2) == 0 => {
+                let (request, is_blocked) = (RequestId(self.below(self.next_request + 1)), self.below(2) == 0);
+                self.feed(Event::Blocked { request, is_blocked });
+            }
             27 => self.tell_stale(),
             28 => self.world.strike(&mut self.random),
             29 => self.now = self.now.after(Duration::from_millis(self.below(60))),
@@ -204,7 +211,12 @@ impl Simulation {
     fn submit(&mut self, pool: PoolId, fingerprint: u64) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.feed(Event::Submitted { request, pool, fingerprint });
+        let parts = match self.below(4) {
+            0 => 2 + self.below(9) as u32,
+            _ => 1,
+        };
+        let work = if self.below(2) == 0 { Work::parts(parts) } else { Work { parts, ..Work::WHOLE } };
+        self.feed(Event::Submitted { request, pool, fingerprint, work });
         request
     }
 
@@ -269,6 +281,7 @@ impl Simulation {
             6 => Event::Answered(worker),
             7 if self.below(2) == 0 => Event::ThreadsUsed { worker, threads: 3 },
             7 => Event::Misbehaved(worker),
+            8 if self.below(2) == 0 => Event::Blocked { request: RequestId(1_000_000), is_blocked: true },
             8 => Event::Withdrawn(RequestId(1_000_000)),
             _ => Event::Exited { worker, clean: false },
         }

@@ -1,4 +1,5 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
+mod batches;
 mod requests;
 mod shutdown;
 mod templates;
@@ -6,7 +7,7 @@ mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use super::{Core, PoolView, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
@@ -69,7 +70,14 @@ impl Rig {
     }
 
     fn submit_like(&mut self, request: u64, fingerprint: u64) -> Vec<Effect> {
-        self.feed(Event::Submitted { request: RequestId(request), pool: PoolId(0), fingerprint })
+        let (request, pool) = (RequestId(request), PoolId(0));
+        self.feed(Event::Submitted { request, pool, fingerprint, work: Work::WHOLE })
+    }
+
+    /// Submits a batch that is like no other.
+    fn submit_batch(&mut self, request: u64, parts: u32) -> Vec<Effect> {
+        let work = Work::parts(parts);
+        self.feed(Event::Submitted { request: RequestId(request), pool: PoolId(0), fingerprint: request, work })
     }
 
     fn start(&mut self, id: WorkerId) -> Vec<Effect> {
@@ -148,7 +156,11 @@ fn fork(generation: u64, worker: WorkerId) -> Effect {
 }
 
 fn dispatch(to: WorkerId, request: u64, attempt: u32) -> Effect {
-    Effect::Dispatch { to, request: RequestId(request), attempt }
+    dispatch_part(to, request, 0, attempt)
+}
+
+fn dispatch_part(to: WorkerId, request: u64, number: u32, attempt: u32) -> Effect {
+    Effect::Dispatch { to, part: Part { request: RequestId(request), number }, attempt }
 }
 
 fn kill(worker: WorkerId, reason: KillReason) -> Effect {

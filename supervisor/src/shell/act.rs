@@ -18,7 +18,7 @@ impl Shell {
                 }
             }
             Effect::Fork { template, worker } => self.fork(template, worker),
-            Effect::Dispatch { to, request, attempt } => self.dispatch(to, request, attempt),
+            Effect::Dispatch { to, part, attempt } => self.dispatch(to, part.request, attempt),
             Effect::SetBudget { worker, threads } => {
                 if let Some(worker) = self.worker(worker) {
                     worker.board.word(Word::Budget).store(threads.into(), Relaxed);
@@ -193,7 +193,7 @@ pub(super) fn describe(reason: KillReason) -> &'static str {
         KillReason::StartTimeout => "it did not become ready in time",
         KillReason::ProgressTimeout => "it made no progress",
         KillReason::RequestTimeout => "its request took too long",
-        KillReason::Cancelled => "its client has gone",
+        KillReason::Cancelled => "its request has ended",
         KillReason::Misbehaved => "it broke the protocol or took too much memory",
         KillReason::Lingered => "it did not exit",
         KillReason::Shutdown => "the supervisor is stopping",

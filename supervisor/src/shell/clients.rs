@@ -4,7 +4,7 @@ use super::{
     connection::{FromClient, Outbox, to_frame},
     request::{self, Request},
 };
-use crate::core::{Event, PoolId};
+use crate::core::{Event, PoolId, Work};
 use interprocess::local_socket::tokio::Stream;
 use ipc::{Failure, FailureKind, GenerateRequest, RequestId, Response};
 use std::{
@@ -129,7 +129,7 @@ impl Shell {
         let fingerprint = request::fingerprint(&self.fingerprints, pool, &asked);
         let request = Request::new(id, pool, connection, asked, request::draw_seed(), Instant::now());
         self.requests.insert(id, request);
-        self.feed(Event::Submitted { request: id, pool, fingerprint });
+        self.feed(Event::Submitted { request: id, pool, fingerprint, work: Work::WHOLE });
         if self.requests.contains_key(&id) {
             let pool = &mut self.pools[pool.0];
             pool.totals.accepted += 1;

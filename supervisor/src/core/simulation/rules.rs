@@ -8,7 +8,7 @@ mod invariants;
 mod threads;
 
 use super::super::event::{
-    Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Event, Isolation, KillReason, Limits, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,9 @@ pub(super) struct Rules {
     event: Option<Event>,
     /// The request of which the end is being handled.
     answering: Option<RequestId>,
+    /// Requests of which a part is not computed any more, although it could be: they must end in the same step.
+    given_up: Vec<RequestId>,
+    turns: u64,
     /// Whether more than the one thread of a newcomer was granted in this step.
     has_granted: bool,
     closing: u32,
@@ -60,10 +63,10 @@ struct Worker {
     asked: Time,
     is_forked: bool,
     is_ready: bool,
-    /// The open request that it computes.
-    request: Option<RequestId>,
-    /// The last one that it was given.
-    last: Option<RequestId>,
+    /// What it computes of an open request.
+    part: Option<Part>,
+    /// What it was given last.
+    last: Option<Part>,
     progress: Time,
     ticks: u64,
     has_misbehaved: bool,
@@ -80,11 +83,35 @@ struct Worker {
 struct Request {
     pool: PoolId,
     fingerprint: u64,
+    work: Work,
     submitted: Time,
     dispatched: Option<Time>,
-    deaths: u32,
+    /// The parts that were begun: how many workers died under each, and whether it is done.
+    parts: Vec<Progress>,
+    /// When it was last its turn, or when it came.
+    turn: u64,
+    is_blocked: bool,
     is_withdrawn: bool,
     outcome: Option<Outcome>,
+}
+
+#[derive(Default)]
+struct Progress {
+    deaths: u32,
+    is_done: bool,
+}
+
+impl Request {
+    /// Whether a part that was never begun may be begun.
+    fn may_begin(&self, window: u32) -> bool {
+        let begun = self.parts.len() as u32;
+        let first = self.parts.iter().position(|part| !part.is_done).map_or(begun, |first| first as u32);
+        (begun == 0 || !self.is_blocked) && begun < self.work.parts && begun - first < window
+    }
+
+    fn is_done(&self) -> bool {
+        self.parts.len() as u32 == self.work.parts && self.parts.iter().all(|part| part.is_done)
+    }
 }
 
 impl Rules {
@@ -109,6 +136,8 @@ impl Rules {
             now: Time::default(),
             event: None,
             answering: None,
+            given_up: Vec::new(),
+            turns: 0,
             has_granted: false,
             closing: 0,
             halts: 0,
@@ -123,17 +152,26 @@ impl Rules {
         self.pools[pool].limits.workers as usize
     }
 
+    /// The open requests of which no part may be begun.
+    pub(super) fn blocked(&self) -> Vec<RequestId> {
+        self.open.iter().copied().filter(|request| self.requests[request].is_blocked).collect()
+    }
+
     /// Records what the core is about to be told.
     pub(super) fn before(&mut self, now: Time, event: Event) {
         (self.now, self.event) = (now, Some(event));
         match event {
-            Event::Submitted { request, pool, fingerprint } => {
+            Event::Submitted { request, pool, fingerprint, work } => {
+                self.turns += 1;
                 let record = Request {
                     pool,
                     fingerprint,
+                    work,
                     submitted: now,
                     dispatched: None,
-                    deaths: 0,
+                    parts: Vec::new(),
+                    turn: self.turns,
+                    is_blocked: false,
                     is_withdrawn: false,
                     outcome: None,
                 };
@@ -143,6 +181,11 @@ impl Rules {
             Event::Withdrawn(request) => {
                 if let Some(request) = self.requests.get_mut(&request) {
                     request.is_withdrawn = true;
+                }
+            }
+            Event::Blocked { request, is_blocked } => {
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.is_blocked = is_blocked;
                 }
             }
             Event::TemplateReady(id) => self.template(id, |template| template.is_ready = true),
@@ -172,11 +215,18 @@ impl Rules {
                 let isolation = self.pools[id.pool.0].limits.isolation;
                 let worker = self.worker(id);
                 worker.stops = None;
-                let answering = worker.request;
-                if worker.request.is_some() && worker.killed.is_none() && isolation == Isolation::Request {
+                let answering = worker.part.filter(|_| worker.killed.is_none());
+                if answering.is_some() && isolation == Isolation::Request {
                     worker.retires = Some(now);
                 }
-                self.answering = answering;
+                if matches!(event, Event::Answered(_))
+                    && let Some(part) = answering
+                {
+                    worker.part = None;
+                    let request = self.requests.get_mut(&part.request).expect("it was submitted");
+                    request.parts[part.number as usize].is_done = true;
+                }
+                self.answering = answering.map(|part| part.request);
             }
             Event::Misbehaved(id) => {
                 let worker = self.worker(id);
@@ -234,8 +284,9 @@ impl Rules {
 
     /// The worker's request has cost a worker.
     fn count_death(&mut self, id: WorkerId) {
-        if let Some(request) = self.worker(id).request.take() {
-            self.requests.get_mut(&request).expect("it was submitted").deaths += 1;
+        if let Some(part) = self.worker(id).part.take() {
+            let request = self.requests.get_mut(&part.request).expect("it was submitted");
+            request.parts[part.number as usize].deaths += 1;
         }
     }
 }

@@ -250,6 +250,7 @@ impl World {
             }
             Event::Submitted { .. }
             | Event::Withdrawn(_)
+            | Event::Blocked { .. }
             | Event::Observed { .. }
             | Event::ThreadsUsed { .. }
             | Event::ShutdownRequested => {}

@@ -38,8 +38,8 @@ fn a_newcomer_has_one_thread_at_once_and_more_as_they_are_given_back() {
     assert_eq!(used(&mut rig, 0, 3), [], "one is what the newcomer has already");
     assert_eq!(used(&mut rig, 0, 2), [budget(1, 2)]);
     assert_eq!(rig.core.next_deadline(), Some(Time(seconds(30))), "nobody is looked at any more");
-    assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [finish(1, Outcome::Answered), budget(0, 1), budget(1, 4)]);
-    assert_eq!(rig.feed(Event::Answered(worker(1, 1))), [finish(2, Outcome::Answered), budget(1, 1)]);
+    assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [budget(0, 1), finish(1, Outcome::Answered), budget(1, 4)]);
+    assert_eq!(rig.feed(Event::Answered(worker(1, 1))), [budget(1, 1), finish(2, Outcome::Answered)]);
     assert_eq!(rig.core.next_deadline(), None);
 }
 
@@ -113,7 +113,7 @@ fn models_share_the_cores_and_each_has_its_own_most() {
         core.handle(now, Event::TemplateReady(TemplateId { pool: id.pool, generation: 1 }));
         core.handle(now, Event::Forked(id));
         core.handle(now, Event::Ready(id));
-        core.handle(now, Event::Submitted { request: RequestId(id.pool.0 as u64), pool: id.pool, fingerprint: 1 });
+        core.handle(now, Event::Submitted { request: RequestId(id.pool.0 as u64), pool: id.pool, fingerprint: 1, work: Work::WHOLE });
     }
     let budgets: Vec<_> = std::iter::from_fn(|| core.poll_effect())
         .filter_map(

@@ -21,12 +21,13 @@ impl Rules {
 
     /// Whether it computes for a request, or for one that it has been asked to stop.
     fn computes(&self, worker: &Worker) -> bool {
-        worker.killed.is_none() && (worker.request.is_some() || worker.stops.is_some())
+        worker.killed.is_none() && (worker.part.is_some() || worker.stops.is_some())
     }
 
     /// Most threads that it can use for what it does.
     fn most(&self, id: WorkerId) -> u32 {
-        if self.workers[&id].stops.is_some() { 1 } else { self.pools[id.pool.0].limits.threads }
+        let part = self.workers[&id].part;
+        part.map_or(1, |part| self.pools[id.pool.0].limits.threads.min(self.requests[&part.request].work.threads))
     }
 
     pub(super) fn check_threads(&mut self, core: &Core) {
