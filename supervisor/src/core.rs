@@ -100,7 +100,9 @@ impl Core {
         self.context.now = now;
         let pool = match event {
             Event::Submitted { pool, .. } => Some(pool),
-            Event::Withdrawn(request) | Event::Blocked { request, .. } => self.context.requests.get(&request).map(|record| record.pool),
+            Event::Withdrawn(request) | Event::Blocked { request, .. } => {
+                self.context.requests.get(&request).map(|record| record.pool)
+            }
             Event::TemplateReady(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
             Event::Forked(id)
             | Event::ForkFailed(id)

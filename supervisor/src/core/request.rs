@@ -2,7 +2,7 @@
 //!
 //! Most requests have one part. A batch has many, which several workers may compute at once. Parts are begun in order and
 //! end in any; only so many are begun before the first of them is done, because what is done must wait for it.
-use super::event::{Part, PoolId, Time, WorkerId, Work};
+use super::event::{Part, PoolId, Time, Work, WorkerId};
 use ipc::RequestId;
 use std::collections::BTreeMap;
 

@@ -96,7 +96,8 @@ impl Pool {
 
     /// The requests that were begun and that no worker computes for.
     pub(super) fn stranded(&self, context: &Context) -> Vec<RequestId> {
-        let is_stranded = |id: &RequestId| context.requests.get(id).is_some_and(|record| record.holders().next().is_none());
+        let is_stranded =
+            |id: &RequestId| context.requests.get(id).is_some_and(|record| record.holders().next().is_none());
         context.begun(self.id).filter(is_stranded).collect()
     }
 
@@ -105,7 +106,11 @@ impl Pool {
         self.limits.workers.saturating_mul(2)
     }
 
-    pub(super) fn with_worker<T>(&mut self, id: WorkerId, act: impl FnOnce(&mut super::worker::Worker) -> T) -> Option<T> {
+    pub(super) fn with_worker<T>(
+        &mut self,
+        id: WorkerId,
+        act: impl FnOnce(&mut super::worker::Worker) -> T,
+    ) -> Option<T> {
         self.slot_mut(id).and_then(|slot| slot.worker_mut(id.life.generation)).map(act)
     }
 }

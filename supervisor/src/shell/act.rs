@@ -1,7 +1,7 @@
 //! The core's effects, done.
 use super::{Shell, request::Request, template::Template, worker::Worker};
-use crate::core::{Effect, Event, KillReason, Outcome, TemplateId, WorkerId};
-use ipc::{RequestId, Response, ToWorker, board::Word};
+use crate::core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
+use ipc::{RequestId, Response, board::Word};
 use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
@@ -18,7 +18,7 @@ impl Shell {
                 }
             }
             Effect::Fork { template, worker } => self.fork(template, worker),
-            Effect::Dispatch { to, part, attempt } => self.dispatch(to, part.request, attempt),
+            Effect::Dispatch { to, part, attempt } => self.dispatch(to, part, attempt),
             Effect::SetBudget { worker, threads } => {
                 if let Some(worker) = self.worker(worker) {
                     worker.board.word(Word::Budget).store(threads.into(), Relaxed);
@@ -96,20 +96,19 @@ impl Shell {
         self.events.push_back(Event::ForkFailed(id));
     }
 
-    fn dispatch(&mut self, to: WorkerId, id: RequestId, attempt: u32) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+    fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
+        let Some(request) = self.requests.get_mut(&part.request) else { return };
         let pool = &mut self.pools[to.pool.0];
         let (Some(info), Some(worker)) = (&pool.info, pool.workers.get_mut(&to.life)) else { return };
-        if attempt > 1 && request.has_begun() {
+        if attempt > 1 && request.has_begun(part.number) {
             pool.totals.resumed += 1;
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let cache = request.cache(attempt, info.cache);
-        let job = request.job(attempt, info.chunk, cache.is_some(), Instant::now());
+        let (job, cache) = request.job(part.number, attempt, info, Instant::now());
         worker.forget_speed();
-        worker.request = Some(id);
-        worker.send_with(&ToWorker::Run(Box::new(job)), cache);
+        worker.part = Some(part);
+        worker.send_with(&job, cache);
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
@@ -149,14 +148,34 @@ impl Shell {
         }
     }
 
+    /// Sends pieces to the request's client. No more of a batch is begun for one that takes them slowly; one that does not take them is
+    /// forgotten.
+    pub(super) fn deliver_all(&mut self, id: RequestId, pieces: &[Response]) {
+        for piece in pieces {
+            if !self.deliver(id, piece) {
+                if let Some(client) = self.requests.get(&id).map(|request| request.client) {
+                    self.forget(client);
+                }
+                return;
+            }
+        }
+        let Some(request) = self.requests.get(&id) else { return };
+        let outbox = self.clients.get(&request.client).map(|client| &client.outbox);
+        if let Some(outbox) = outbox.filter(|outbox| request.is_blocked_by(outbox.queued())) {
+            outbox.watch();
+            self.feed(Event::Blocked { request: id, is_blocked: true });
+        }
+    }
+
     /// Sends one piece to the request's client, unless it has too much that it has not taken. Says whether it could.
-    pub(super) fn deliver(&mut self, id: RequestId, piece: &Response) -> bool {
+    fn deliver(&self, id: RequestId, piece: &Response) -> bool {
         /// Most bytes that wait for all clients together.
         const ALL_CLIENTS: usize = 256 << 20;
         /// Bytes that may wait for any client.
         const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
-        let limit = self.pools[request.pool.0].outbox_limit();
+        let pool = &self.pools[request.pool.0];
+        let limit = request.outbox_limit(pool.info.as_ref(), pool.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
         // Who listens does not suffer for those who do not.

@@ -3,6 +3,7 @@ use super::{
     Shell,
     act::{describe, is_fault},
     machine::Memory,
+    request::Heard,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
@@ -10,12 +11,15 @@ use crate::{
     core::{Event, Isolation, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{Forked, FromTemplate, FromWorker, Go, ToWorker, status::Crash};
+use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToWorker, status::Crash};
 use std::{process, time::Instant};
 use worker::chain;
 
 /// Most tokens of a request, whatever a template says that its model can.
 const MOST_CONTEXT: u32 = 1 << 20;
+
+/// The longest vector that a model may make.
+const MOST_DIMENSIONS: u32 = 16_384;
 
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
@@ -32,6 +36,10 @@ impl Shell {
                     let message = format!(
                         "a request would need a cache of {cache}, and this machine has {memory} of memory; a smaller context needs less"
                     );
+                    return self.refuse_model(id, message);
+                }
+                if info.kind == ModelKind::Embed && !(1..=MOST_DIMENSIONS).contains(&info.dimensions) {
+                    let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
@@ -125,14 +133,13 @@ impl Shell {
     }
 
     pub(super) fn hear_worker(&mut self, id: WorkerId, said: WorkerSaid) {
-        let context = self.pools[id.pool.0].context();
         let Some(worker) = self.worker(id) else { return };
         match said {
             WorkerSaid::Exited(exit, stderr) => self.worker_exited(id, exit, stderr),
             // What it says after it was condemned does not count.
             WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
             WorkerSaid::Message(message) => {
-                if let Err(reason) = self.hear_message(id, message, context) {
+                if let Err(reason) = self.hear_message(id, message) {
                     self.misbehaved(id, reason);
                 }
             }
@@ -146,9 +153,10 @@ impl Shell {
     }
 
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
-    fn hear_message(&mut self, id: WorkerId, message: FromWorker, context: u32) -> Result<(), &'static str> {
+    fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let Some(worker) = self.worker(id) else { return Ok(()) };
+        let pool = &mut self.pools[id.pool.0];
+        let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
                 worker.sandbox = Some(sandbox.to_string());
@@ -164,49 +172,42 @@ impl Shell {
             | FromWorker::Embedded { request, .. }
             | FromWorker::Tokenized { request, .. } => *request,
         };
-        if worker.request != Some(about) {
+        let Some(part) = worker.part.filter(|part| part.request == about) else {
             return Err("it speaks of a request that it does not serve");
-        }
-        // A request that has ended, by its client's leaving, is not there any more; its worker does not know that yet.
-        let mut request = self.requests.get_mut(&about);
-        match message {
-            FromWorker::Hello { .. } => {}
-            FromWorker::Vectors { .. } | FromWorker::Embedded { .. } | FromWorker::Tokenized { .. } => return Err(LIE),
-            FromWorker::Prompt { ids, .. } => {
-                if let Some(request) = request {
-                    request.prompt(ids, context).map_err(|_| LIE)?;
+        };
+        let Some(request) = self.requests.get_mut(&about) else {
+            // It has ended, by its client's leaving; its worker may not know that yet.
+            match message {
+                FromWorker::Hello { .. }
+                | FromWorker::Prompt { .. }
+                | FromWorker::Token { .. }
+                | FromWorker::Vectors { .. } => {}
+                FromWorker::Done { .. } | FromWorker::Embedded { .. } | FromWorker::Tokenized { .. } => {
+                    self.ended(id, Event::Answered(id));
                 }
+                FromWorker::Failed { .. } => self.ended(id, Event::Rejected(id)),
             }
-            FromWorker::Token { index, id: token, text, .. } => {
-                if let Some(request) = request.take() {
-                    let piece = request.token(index, token, text, context, Instant::now()).map_err(|_| LIE)?;
-                    let client = request.client;
-                    self.feed(Event::Streamed(id));
-                    if !self.deliver(about, &piece) {
-                        self.forget(client);
-                    }
-                }
+            return Ok(());
+        };
+        match request.hear(part.number, message, info, Instant::now()).map_err(|_| LIE)? {
+            Heard::Nothing => {}
+            Heard::More(pieces) => {
+                self.feed(Event::Streamed(id));
+                self.deliver_all(about, &pieces);
             }
-            FromWorker::Done { text, finish, counts, .. } => {
-                if let Some(request) = request {
-                    request.done(text, finish, counts);
-                }
+            Heard::Done(pieces) => {
+                self.deliver_all(about, &pieces);
                 self.ended(id, Event::Answered(id));
             }
-            FromWorker::Failed { kind, message, .. } => {
-                if let Some(request) = request {
-                    request.failed(kind, message);
-                }
-                self.ended(id, Event::Rejected(id));
-            }
+            Heard::Refused => self.ended(id, Event::Rejected(id)),
         }
         Ok(())
     }
 
-    /// Notes that a worker is done with its request.
+    /// Notes that a worker is done with its part of a request.
     fn ended(&mut self, id: WorkerId, event: Event) {
         if let Some(worker) = self.worker(id) {
-            worker.request = None;
+            worker.part = None;
         }
         self.feed(event);
     }
@@ -216,7 +217,7 @@ impl Shell {
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
         let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;
-        let crashed = !chosen && (!exit.is_clean() || worker.request.is_some() || worker.killed.is_some());
+        let crashed = !chosen && (!exit.is_clean() || worker.part.is_some() || worker.killed.is_some());
         if crashed {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
@@ -229,7 +230,7 @@ impl Shell {
                 slot: Some(id.life.slot),
                 cause,
                 at: timestamp(),
-                request: worker.request.map(|request| request.to_string()),
+                request: worker.part.map(|part| part.request.to_string()),
                 stderr,
             });
         }

@@ -5,10 +5,10 @@ use crate::{
     core::PoolLimits,
 };
 use ipc::{
-    Life, ModelInfo, ModelSpec,
+    Life, ModelInfo, ModelKind, ModelSpec,
     status::{Crash, Totals},
 };
-use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc, time::Instant};
 
 /// One model.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Pool {
     pub(crate) config: ModelConfig,
     pub(crate) spec: ModelSpec,
     pub(crate) slots: u32,
+    /// What it does, by its path.
+    guess: ModelKind,
     pub(crate) template: Option<Template>,
     pub(crate) template_memory: Option<(Sample, Instant)>,
     pub(crate) template_memory_file: Option<Arc<File>>,
@@ -36,6 +38,8 @@ impl Pool {
             Auto::Fixed(workers) => workers,
             Auto::Auto => cores,
         };
+        // A model of one file generates; one that makes vectors has a folder.
+        let guess = if Path::new(&config.path).is_dir() { ModelKind::Embed } else { ModelKind::Generate };
         let threads = match config.threads {
             Auto::Fixed(threads) => threads.min(cores),
             Auto::Auto => cores,
@@ -52,6 +56,7 @@ impl Pool {
             config,
             spec,
             slots,
+            guess,
             template: None,
             template_memory: None,
             template_memory_file: None,
@@ -78,15 +83,9 @@ impl Pool {
         }
     }
 
-    /// Most tokens of one request; nothing is served before it is known.
-    pub(crate) fn context(&self) -> u32 {
-        self.info.as_ref().map_or(0, |info| info.context)
-    }
-
-    /// Most bytes that may wait for the client of one request: what its context can hold, in frames of generous size.
-    pub(crate) fn outbox_limit(&self) -> usize {
-        const FRAME: usize = 256;
-        (64 << 10) + self.context() as usize * FRAME
+    /// What it does, as its template says, or as its path suggests before that.
+    pub(crate) fn kind(&self) -> ModelKind {
+        self.info.as_ref().map_or(self.guess, |info| info.kind)
     }
 
     /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop.

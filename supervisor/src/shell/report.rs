@@ -2,7 +2,7 @@
 use super::{Shell, pool::Pool, worker::Worker as Process};
 use crate::core::{Isolation, PoolId, PoolView, TemplateState, Time, WorkerState, WorkerView};
 use ipc::{
-    Life,
+    Life, ModelKind,
     board::{Phase, Word},
     status::{Model, Queue, Status, Template, Worker},
 };
@@ -45,13 +45,17 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
         generation: template.id.generation,
     });
+    let kind = match pool.kind() {
+        ModelKind::Generate => "generate",
+        ModelKind::Embed => "embed",
+    };
     let isolation = match pool.config.isolation {
         Isolation::Request => "request",
         Isolation::Worker => "worker",
     };
     Model {
         name: pool.config.name.clone(),
-        kind: "generate".to_owned(),
+        kind: kind.to_owned(),
         state: state.to_owned(),
         error: pool.error.clone(),
         retry_in_s: retry_at.map(|at| seconds(at.since(core_now))),

@@ -1,10 +1,10 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
 use super::{Input, memory::Sample, tail::Tail};
 use crate::{
-    core::{KillReason, TemplateId, WorkerId},
+    core::{KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, RequestId, ToWorker, board::Word};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
@@ -84,7 +84,7 @@ pub(crate) struct Worker {
     /// To its socket; closing it asks the worker to exit.
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     pub(crate) forked_at: Instant,
-    pub(crate) request: Option<RequestId>,
+    pub(crate) part: Option<Part>,
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
     /// Whether it was asked to exit.
@@ -113,7 +113,7 @@ impl Worker {
             process: None,
             outgoing: None,
             forked_at: now,
-            request: None,
+            part: None,
             killed: None,
             terminated: false,
             memory_file: None,

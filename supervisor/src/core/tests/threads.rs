@@ -113,7 +113,10 @@ fn models_share_the_cores_and_each_has_its_own_most() {
         core.handle(now, Event::TemplateReady(TemplateId { pool: id.pool, generation: 1 }));
         core.handle(now, Event::Forked(id));
         core.handle(now, Event::Ready(id));
-        core.handle(now, Event::Submitted { request: RequestId(id.pool.0 as u64), pool: id.pool, fingerprint: 1, work: Work::WHOLE });
+        core.handle(
+            now,
+            Event::Submitted { request: RequestId(id.pool.0 as u64), pool: id.pool, fingerprint: 1, work: Work::WHOLE },
+        );
     }
     let budgets: Vec<_> = std::iter::from_fn(|| core.poll_effect())
         .filter_map(

@@ -1,5 +1,7 @@
 //! What the core may ask for, and when.
-use super::super::super::event::{Effect, Event, Isolation, KillReason, Outcome, Part, PoolId, TemplateId, Time, WorkerId};
+use super::super::super::event::{
+    Effect, Event, Isolation, KillReason, Outcome, Part, PoolId, TemplateId, Time, WorkerId,
+};
 use super::super::super::{Core, TemplateState};
 use super::{Progress, Rules, Template, Worker};
 use ipc::RequestId;
@@ -155,9 +157,7 @@ impl Rules {
         assert_eq!(worker.killed, None, "{id:?} is killed twice");
         let has_reason = match reason {
             KillReason::StartTimeout => worker.is_forked && !worker.is_ready && over(Some(worker.asked), limits.start),
-            KillReason::ProgressTimeout => {
-                worker.part.is_some() && over(Some(worker.progress), pool.progress_timeout)
-            }
+            KillReason::ProgressTimeout => worker.part.is_some() && over(Some(worker.progress), pool.progress_timeout),
             KillReason::RequestTimeout => worker.part.is_some(),
             KillReason::Cancelled => match pool.isolation {
                 Isolation::Request => worker.part.is_some(),

@@ -1,0 +1,52 @@
+//! What a client is told when its request has no complete answer.
+use crate::core::{Outcome, Time};
+use ipc::{Failure, FailureKind};
+use std::time::Duration;
+
+/// What a client is told about an outcome other than an answer.
+pub(super) fn of(outcome: Outcome, model: &str, now: Time) -> Failure {
+    let later = |until: Time| until.since(now);
+    let (kind, message, retry) = match outcome {
+        // What cannot be: the core says that a worker has ended it, and none has.
+        Outcome::Answered | Outcome::Rejected => {
+            (FailureKind::Engine, "the worker did not say how the request ended".to_owned(), None)
+        }
+        Outcome::Cancelled => (FailureKind::Cancelled, "the request was cancelled".to_owned(), None),
+        Outcome::QueueFull => (
+            FailureKind::Busy,
+            format!("all workers of {model} are busy and its queue is full; try again later"),
+            Some(Duration::from_secs(1)),
+        ),
+        Outcome::QueueTimeout => (
+            FailureKind::TimedOut,
+            format!("no worker of {model} became free within the queue's time limit"),
+            Some(Duration::from_secs(1)),
+        ),
+        Outcome::RequestTimeout => {
+            (FailureKind::TimedOut, "the answer took longer than a request may".to_owned(), None)
+        }
+        Outcome::WorkersDied { attempts } => (
+            FailureKind::WorkersDied,
+            match attempts {
+                1 => "the worker that served this request died, and no more than one may".to_owned(),
+                count => format!("{count} workers died while serving this request; it is not tried again"),
+            },
+            None,
+        ),
+        Outcome::Poisonous { until } => (
+            FailureKind::Poisonous,
+            "refused: workers died under this same request a short while ago".to_owned(),
+            Some(later(until)),
+        ),
+        Outcome::Unavailable { until } => (
+            FailureKind::Unavailable,
+            format!("the model {model} cannot be served now; `supervisor status` says why"),
+            Some(later(until)),
+        ),
+        Outcome::ShuttingDown => {
+            (FailureKind::ShuttingDown, "the supervisor is shutting down".to_owned(), Some(Duration::from_secs(5)))
+        }
+    };
+    let retry_after_ms = retry.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    Failure { kind, message, retry_after_ms }
+}
