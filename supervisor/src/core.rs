@@ -31,11 +31,12 @@
 //! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds
 //! two requests, and no part of one is with two workers; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
 //! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
-//! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; nothing is forked from a template that is not warm;
+//! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none is kept
+//! for longer than it may be idle; nothing is forked from a template that is not warm;
 //! nothing is asked of a process that has ended; budgets are at least 1, and together no more than the cores or, if those
 //! are more, the workers that compute; no thread is granted before it was given back; no core is left over that a worker
 //! could use; nobody has two threads more than another who could use them too, once all has been given back; handling a deadline leaves only later ones; when the world behaves
-//! again, every request ends, every slot becomes idle, and no deadline is left; after shutdown there is exactly one
+//! again, every request ends, every slot of a model that is wanted becomes idle, and no deadline is left; after shutdown there is exactly one
 //! [`Effect::Halt`], with nothing left.
 mod context;
 mod deadline;
@@ -45,6 +46,7 @@ mod pool;
 mod queue;
 mod request;
 mod requests;
+mod residence;
 mod restart;
 #[cfg(test)]
 mod simulation;
@@ -57,7 +59,8 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
+    WorkerId,
 };
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
@@ -86,7 +89,7 @@ enum Phase {
 }
 
 impl Core {
-    /// A core at the beginning of time, where every pool's template begins to load. The same seed gives the same
+    /// A core at the beginning of time, where the templates of eager pools begin to load. The same seed gives the same
     /// back-offs.
     pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Core {
         let mut context = Context::new(limits, seed);

@@ -258,6 +258,15 @@ pub enum Isolation {
     Worker,
 }
 
+/// When a model is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// At the start, and again when it is gone.
+    Eager,
+    /// When a request comes for it.
+    Lazy,
+}
+
 /// The limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -269,9 +278,13 @@ pub struct PoolLimits {
     pub isolation: Isolation,
     /// Most threads that one worker can use. At least 1.
     pub threads: u32,
+    /// When the model is loaded first.
+    pub load: Load,
+    /// How long it is kept with no request; always if `None`.
+    pub idle_unload: Option<Duration>,
     /// Workers that may die under one request, or under one part of it. At least 1.
     pub max_attempts: u32,
-    /// Longest wait in the queue.
+    /// Longest wait in the queue. It does not run while the model is being loaded and there is no worker.
     pub queue_timeout: Duration,
     /// Longest time without progress.
     pub progress_timeout: Duration,

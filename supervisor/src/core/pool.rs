@@ -2,10 +2,10 @@
 //!
 //! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from the state that the
 //! pool is in: dispatch, fork, load, end. So nothing that follows can be forgotten on one of many paths. What time
-//! brings is in `deadline.rs`, what is done with requests in `requests.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
+//! brings is in `deadline.rs`, what is done with requests in `requests.rs`, when the model is there in `residence.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
 //! `template.rs`.
 use super::context::{Aftermath, Context};
-use super::event::{Event, Outcome, Part, PoolId, PoolLimits, WorkerId};
+use super::event::{Event, Load, Outcome, Part, PoolId, PoolLimits, Time, WorkerId};
 use super::queue::Queue;
 use super::restart::{Restart, Verdict};
 use super::slot::Slot;
@@ -22,14 +22,32 @@ pub(super) struct Pool {
     pub(super) queue: Queue,
     /// Workers in a row that ended before they were ready.
     early_deaths: Restart,
+    /// Whether the model is loaded again when it is gone, also with no request.
+    pub(super) is_resident: bool,
+    /// Whether waiting in the queue costs no time, because the first worker is still to come.
+    pub(super) is_clock_stopped: bool,
+    /// Since when the model is warm and there is no request.
+    pub(super) idle_from: Option<Time>,
 }
 
 impl Pool {
-    /// A pool whose first template begins to load.
+    /// A pool whose first template begins to load, unless a request must come first.
     pub(super) fn new(id: PoolId, limits: PoolLimits, context: &mut Context) -> Pool {
-        let slots = (0..limits.workers).map(|number| Slot::new(id, number)).collect();
-        let template = Template::new(id, context);
-        Pool { id, limits, template, slots, queue: Queue::default(), early_deaths: Restart::default() }
+        let mut pool = Pool {
+            id,
+            limits,
+            template: Template::new(id),
+            slots: (0..limits.workers).map(|number| Slot::new(id, number)).collect(),
+            queue: Queue::default(),
+            early_deaths: Restart::default(),
+            is_resident: false,
+            is_clock_stopped: false,
+            idle_from: None,
+        };
+        if limits.load == Load::Eager {
+            pool.load(context);
+        }
+        pool
     }
 
     /// Takes in what has happened to this pool. What is said of a process that has ended already, or never was, changes
@@ -83,8 +101,8 @@ impl Pool {
         for (request, outcome) in std::mem::take(&mut context.doomed) {
             self.end(request, outcome, context);
         }
-        self.load_if_due(context);
-        if self.template.is_parked() {
+        self.keep_loaded(context);
+        if self.template.is_parked() || self.template.is_cold() {
             self.end_unneeded(context);
         }
         self.dispatch(context);
@@ -104,6 +122,7 @@ impl Pool {
                 }
             }
         }
+        self.note_idleness(context);
     }
 
     /// Ends every request and every process.
@@ -139,20 +158,21 @@ impl Pool {
         let stranded = self.stranded(context);
         let waiting = stranded.iter().copied().chain(self.queue.oldest_newcomer());
         let oldest = waiting.filter_map(|request| context.requests.get(&request)).map(|record| record.submitted).min();
+        let shows_absent = !context.closing && !self.template.is_cold();
         PoolView {
             template: self.template.id,
             state: self.template.view(),
             queued: self.queue.newcomers() + stranded.len(),
             oldest,
-            workers: self.slots.iter().flat_map(|slot| view_slot(slot, context.closing)).collect(),
+            workers: self.slots.iter().flat_map(|slot| view_slot(slot, shows_absent)).collect(),
         }
     }
 
-    fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.slots.iter().flat_map(Slot::workers)
     }
 
-    fn has_requests(&self) -> bool {
+    pub(super) fn has_requests(&self) -> bool {
         !self.queue.is_empty() || self.workers().any(|worker| worker.request().is_some())
     }
 
@@ -204,21 +224,15 @@ impl Pool {
         }
     }
 
-    pub(super) fn load_if_due(&mut self, context: &mut Context) {
-        if self.has_use(context) && self.template.load_at().is_some_and(|time| time <= context.now) {
-            self.template.load(context);
-        }
-    }
-
-    fn end_unneeded(&mut self, context: &mut Context) {
+    pub(super) fn end_unneeded(&mut self, context: &mut Context) {
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
             worker.unneeded(context);
         }
     }
 }
 
-fn view_slot(slot: &Slot, closing: bool) -> Vec<WorkerView> {
-    if slot.serving().is_none() && !closing {
+fn view_slot(slot: &Slot, shows_absent: bool) -> Vec<WorkerView> {
+    if slot.serving().is_none() && shows_absent {
         return vec![WorkerView {
             id: slot.next_life(),
             state: WorkerState::Waiting { until: slot.fork_at },

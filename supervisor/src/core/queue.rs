@@ -71,6 +71,11 @@ impl Queue {
         self.newcomers.len()
     }
 
+    /// Those that were never dispatched.
+    pub(super) fn all_newcomers(&self) -> impl Iterator<Item = RequestId> {
+        self.newcomers.iter().map(|(_, request)| *request)
+    }
+
     /// The one that has waited longest of those that were never dispatched. They all may wait equally long.
     pub(super) fn oldest_newcomer(&self) -> Option<RequestId> {
         self.newcomers.front().map(|(_, request)| *request)

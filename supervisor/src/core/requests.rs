@@ -8,11 +8,14 @@ use ipc::RequestId;
 
 impl Pool {
     pub(super) fn submitted(&mut self, request: RequestId, fingerprint: u64, work: Work, context: &mut Context) {
-        // A model that is about to be tried again is worth waiting for.
-        self.load_if_due(context);
+        let is_poisonous = context.poison.until(fingerprint, context.now);
+        if is_poisonous.is_none() && !context.closing {
+            // A model that may be loaded is worth waiting for, and wanted, even if there is no room in the queue.
+            self.load_if_due(context);
+        }
         let refusal = if context.closing {
             Some(Outcome::ShuttingDown)
-        } else if let Some(until) = context.poison.until(fingerprint, context.now) {
+        } else if let Some(until) = is_poisonous {
             Some(Outcome::Poisonous { until })
         } else if self.slots.iter_mut().any(|slot| slot.idle_mut().is_some()) {
             None

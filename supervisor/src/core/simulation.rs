@@ -11,7 +11,7 @@ mod rules;
 mod world;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use super::restart::Random;
 use super::{Core, TemplateState, WorkerState};
@@ -122,6 +122,9 @@ impl Simulation {
         self.come_to_rest();
         if self.shutdowns == 0 {
             self.check_rest();
+            // What could not be loaded is tried again by then.
+            self.time_passes(self.now.after(Duration::from_secs(120)));
+            self.come_to_rest();
             for pool in 0..self.rules.pools() {
                 let request = self.submit(PoolId(pool), u64::MAX);
                 self.come_to_rest();
@@ -199,10 +202,12 @@ impl Simulation {
     fn check_rest(&self) {
         for pool in 0..self.rules.pools() {
             let view = self.core.pool(PoolId(pool));
-            assert_eq!(view.state, TemplateState::Warm);
             assert_eq!(view.queued, 0);
-            assert_eq!(view.workers.len(), self.rules.slots(pool), "{view:?}");
-            assert!(view.workers.iter().all(|worker| worker.state == WorkerState::Idle), "{view:?}");
+            if view.state == TemplateState::Warm {
+                assert_eq!(view.workers.len(), self.rules.slots(pool), "{view:?}");
+                assert!(view.workers.iter().all(|worker| worker.state == WorkerState::Idle), "{view:?}");
+            }
+            self.rules.check_resting(PoolId(pool), view.state);
         }
         self.rules.check_all_ended();
         assert_eq!(self.core.next_deadline(), None);
@@ -371,6 +376,8 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         queue: (random.next() % 4) as usize,
         isolation,
         threads: 1 + (random.next() % 8) as u32,
+        load: if random.next().is_multiple_of(3) { Load::Lazy } else { Load::Eager },
+        idle_unload: random.next().is_multiple_of(3).then(|| milliseconds(1 + random.next() % 400)),
         max_attempts: 1 + (random.next() % 3) as u32,
         queue_timeout: milliseconds(200 + random.next() % 1_000),
         progress_timeout: milliseconds(150),

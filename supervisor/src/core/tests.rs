@@ -1,13 +1,15 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
 mod requests;
+mod residence;
 mod shutdown;
 mod templates;
 mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
+    WorkerId,
 };
 use super::{Core, PoolView, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
@@ -127,6 +129,8 @@ const REQUEST: PoolLimits = PoolLimits {
     queue: 2,
     isolation: Isolation::Request,
     threads: 8,
+    load: Load::Eager,
+    idle_unload: None,
     max_attempts: 3,
     queue_timeout: seconds(60),
     progress_timeout: seconds(30),

@@ -1,5 +1,10 @@
 //! The core's effects, done.
-use super::{Shell, request::Request, template::Template, worker::Worker};
+use super::{
+    Shell,
+    request::{Named, Request},
+    template::Template,
+    worker::Worker,
+};
 use crate::core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
 use ipc::{RequestId, Response, board::Word};
 use std::{
@@ -133,10 +138,12 @@ impl Shell {
             Outcome::Cancelled => &mut totals.cancelled,
             Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
         } += 1;
-        let (now, name) = (Instant::now(), pool.config.name.clone());
-        log(&request, outcome, &name, now);
+        let now = Instant::now();
         let core_now = self.now();
-        let response = request.last_message(outcome, &name, core_now, now);
+        let pool = &self.pools[request.pool.0];
+        log(&request, outcome, &pool.config.name, now);
+        let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
+        let response = request.last_message(outcome, &model, core_now, now);
         // A client whose request was withdrawn is told nothing more of it.
         let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
         if let Some(client) = client {

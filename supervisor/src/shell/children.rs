@@ -8,7 +8,7 @@ use super::{
     worker::WorkerSaid,
 };
 use crate::{
-    core::{Event, Isolation, TemplateId, WorkerId},
+    core::{Event, Isolation, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToWorker, status::Crash};
@@ -93,7 +93,7 @@ impl Shell {
         match worker.adopt(pid, &inputs) {
             Ok(()) => {
                 let pool = &self.pools[id.pool.0];
-                let single = pool.config.isolation == Isolation::Request;
+                let single = pool.isolation == Isolation::Request;
                 let memory = pool.config.memory_per_worker;
                 let go = Go { life: id.life, supervisor: process::id(), memory, single, threads: pool.spec.threads };
                 if let Some(worker) = self.worker(id) {
@@ -116,9 +116,10 @@ impl Shell {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        let closing = self.core.is_closing();
+        // That one which was let go ends is no crash.
+        let is_unwanted = self.core.is_closing() || self.core.pool(id.pool).state == TemplateState::Cold;
         let pool = &mut self.pools[id.pool.0];
-        let expected = pool.error.is_some() || closing;
+        let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             tracing::error!(model = pool.config.name, "the template has ended by {exit}");
             let pid = template.process.pid();

@@ -2,7 +2,7 @@
 use super::{memory::Sample, template::Template, worker::Worker};
 use crate::{
     config::{Auto, ModelConfig, SupervisorConfig},
-    core::PoolLimits,
+    core::{Isolation, Load, PoolLimits},
 };
 use ipc::{
     Life, ModelInfo, ModelKind, ModelSpec,
@@ -18,6 +18,7 @@ pub(crate) struct Pool {
     pub(crate) slots: u32,
     /// What it does, by its path.
     guess: ModelKind,
+    pub(crate) isolation: Isolation,
     pub(crate) template: Option<Template>,
     pub(crate) template_memory: Option<(Sample, Instant)>,
     pub(crate) template_memory_file: Option<Arc<File>>,
@@ -40,6 +41,12 @@ impl Pool {
         };
         // A model of one file generates; one that makes vectors has a folder.
         let guess = if Path::new(&config.path).is_dir() { ModelKind::Embed } else { ModelKind::Generate };
+        let isolation = match (config.isolation, guess) {
+            (Auto::Fixed(isolation), _) => isolation,
+            // What makes vectors keeps nothing of one request for the next.
+            (Auto::Auto, ModelKind::Embed) => Isolation::Worker,
+            (Auto::Auto, ModelKind::Generate) => Isolation::Request,
+        };
         let threads = match config.threads {
             Auto::Fixed(threads) => threads.min(cores),
             Auto::Auto => cores,
@@ -57,6 +64,7 @@ impl Pool {
             spec,
             slots,
             guess,
+            isolation,
             template: None,
             template_memory: None,
             template_memory_file: None,
@@ -74,8 +82,10 @@ impl Pool {
         PoolLimits {
             workers: self.slots,
             queue: supervisor.queue,
-            isolation: self.config.isolation,
+            isolation: self.isolation,
             threads: self.spec.threads,
+            load: self.config.load,
+            idle_unload: self.config.idle_unload,
             max_attempts: self.config.max_attempts,
             queue_timeout: supervisor.queue_timeout,
             progress_timeout: self.config.progress_timeout,
@@ -88,8 +98,12 @@ impl Pool {
         self.info.as_ref().map_or(self.guess, |info| info.kind)
     }
 
-    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop.
+    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop. One that is loaded when it
+    /// is asked for always may be.
     pub(crate) fn why_hopeless(&self, parked: bool) -> Option<String> {
+        if self.config.load == Load::Lazy {
+            return None;
+        }
         let crash = self.last_crash.as_ref().filter(|_| parked);
         let crash = crash.map(|crash| match crash.stderr.last() {
             Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),

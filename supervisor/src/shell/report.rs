@@ -36,7 +36,7 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         TemplateState::Warm => ("warm", None),
         TemplateState::Failed { retry_at } => ("failed", Some(retry_at)),
         TemplateState::Parked { retry_at } => ("parked", Some(retry_at)),
-        TemplateState::Stopped => ("cold", None),
+        TemplateState::Cold | TemplateState::Stopped => ("cold", None),
     };
     let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
     let template = pool.template.as_ref().map(|template| Template {
@@ -49,7 +49,7 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         ModelKind::Generate => "generate",
         ModelKind::Embed => "embed",
     };
-    let isolation = match pool.config.isolation {
+    let isolation = match pool.isolation {
         Isolation::Request => "request",
         Isolation::Worker => "worker",
     };
@@ -58,7 +58,8 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         kind: kind.to_owned(),
         state: state.to_owned(),
         error: pool.error.clone(),
-        retry_in_s: retry_at.map(|at| seconds(at.since(core_now))),
+        // One that is tried again when it is asked for may be late.
+        retry_in_s: retry_at.filter(|at| *at > core_now).map(|at| seconds(at.since(core_now))),
         path: pool.spec.path.clone(),
         architecture: pool.info.as_ref().map(|info| info.architecture.clone()),
         context: pool.info.as_ref().map(|info| info.context),

@@ -8,6 +8,7 @@ mod generation;
 mod tokenization;
 
 pub(crate) use asked::Asked;
+pub(crate) use failure::Named;
 
 use super::ConnectionId;
 use crate::core::{Outcome, PoolId, Time, Work};
@@ -170,7 +171,13 @@ impl Request {
     }
 
     /// The last message to the client.
-    pub(crate) fn last_message(&mut self, outcome: Outcome, model: &str, core_now: Time, now: Instant) -> Response {
+    pub(crate) fn last_message(
+        &mut self,
+        outcome: Outcome,
+        model: &Named<'_>,
+        core_now: Time,
+        now: Instant,
+    ) -> Response {
         let answer = match (outcome, self.refusal.take()) {
             (Outcome::Answered, _) => match &mut self.kind {
                 Kind::Generation(generation) => generation.answer(self.times, self.attempts, now),

@@ -5,10 +5,11 @@
 //! `invariants.rs` what must hold between two steps.
 mod effects;
 mod invariants;
+mod residence;
 mod threads;
 
 use super::super::event::{
-    Event, Isolation, KillReason, Limits, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
+    Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,14 @@ struct Pool {
     crashes: u32,
     is_parked: bool,
     must_park: bool,
+    /// Whether it is to be loaded with no request.
+    is_resident: bool,
+    /// Whether it was let go and not loaded since.
+    is_unloaded: bool,
+    /// When a request was there last, or the model became warm.
+    used: Time,
+    /// Whether it is being loaded and there was no worker then.
+    is_first_load: bool,
 }
 
 struct Template {
@@ -84,7 +93,8 @@ struct Request {
     pool: PoolId,
     fingerprint: u64,
     work: Work,
-    submitted: Time,
+    /// Since when its wait counts.
+    waits: Time,
     dispatched: Option<Time>,
     /// The parts that were begun: how many workers died under each, and whether it is done.
     parts: Vec<Progress>,
@@ -116,7 +126,7 @@ impl Request {
 
 impl Rules {
     pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>) -> Rules {
-        let pool = |limits| Pool {
+        let pool = |limits: PoolLimits| Pool {
             limits,
             template: None,
             loaded: 0,
@@ -125,6 +135,10 @@ impl Rules {
             crashes: 0,
             is_parked: false,
             must_park: false,
+            is_resident: limits.load == Load::Eager,
+            is_unloaded: false,
+            used: Time::default(),
+            is_first_load: false,
         };
         Rules {
             limits,
@@ -160,6 +174,7 @@ impl Rules {
     /// Records what the core is about to be told.
     pub(super) fn before(&mut self, now: Time, event: Event) {
         (self.now, self.event) = (now, Some(event));
+        self.note_use();
         match event {
             Event::Submitted { request, pool, fingerprint, work } => {
                 self.turns += 1;
@@ -167,7 +182,7 @@ impl Rules {
                     pool,
                     fingerprint,
                     work,
-                    submitted: now,
+                    waits: now,
                     dispatched: None,
                     parts: Vec::new(),
                     turn: self.turns,
@@ -188,8 +203,15 @@ impl Rules {
                     request.is_blocked = is_blocked;
                 }
             }
-            Event::TemplateReady(id) => self.template(id, |template| template.is_ready = true),
-            Event::LoadFailed(id) => self.template(id, |template| template.has_failed = !template.is_killed),
+            Event::TemplateReady(id) => {
+                self.template(id, |template| template.is_ready = true);
+                self.pools[id.pool.0].used = now;
+                self.load_ended(id.pool);
+            }
+            Event::LoadFailed(id) => {
+                self.template(id, |template| template.has_failed = !template.is_killed);
+                self.load_ended(id.pool);
+            }
             Event::TemplateExited(id) => self.template_exited(id),
             Event::Forked(id) => self.worker(id).is_forked = true,
             Event::Ready(id) => {
@@ -242,6 +264,7 @@ impl Rules {
 
     pub(super) fn before_timeout(&mut self, now: Time) {
         (self.now, self.event) = (now, None);
+        self.note_use();
     }
 
     fn template(&mut self, id: TemplateId, change: impl FnOnce(&mut Template)) {
@@ -254,6 +277,7 @@ impl Rules {
     }
 
     fn template_exited(&mut self, id: TemplateId) {
+        self.load_ended(id.pool);
         let limits = self.limits;
         let pool = &mut self.pools[id.pool.0];
         let template = pool.template.take().expect("it ends once");

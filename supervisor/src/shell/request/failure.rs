@@ -3,8 +3,24 @@ use crate::core::{Outcome, Time};
 use ipc::{Failure, FailureKind};
 use std::time::Duration;
 
+/// A model as messages speak of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Why it cannot be loaded, if it cannot.
+    pub(crate) error: Option<&'a str>,
+}
+
+/// As much of a template's words as a client is told.
+fn shorten(reason: &str) -> &str {
+    const MOST: usize = 500;
+    reason.char_indices().nth(MOST).map_or(reason, |(end, _)| &reason[..end])
+}
+
 /// What a client is told about an outcome other than an answer.
-pub(super) fn of(outcome: Outcome, model: &str, now: Time) -> Failure {
+pub(super) fn of(outcome: Outcome, model: &Named<'_>, now: Time) -> Failure {
+    let Named { name, error } = *model;
     let later = |until: Time| until.since(now);
     let (kind, message, retry) = match outcome {
         // What cannot be: the core says that a worker has ended it, and none has.
@@ -14,12 +30,12 @@ pub(super) fn of(outcome: Outcome, model: &str, now: Time) -> Failure {
         Outcome::Cancelled => (FailureKind::Cancelled, "the request was cancelled".to_owned(), None),
         Outcome::QueueFull => (
             FailureKind::Busy,
-            format!("all workers of {model} are busy and its queue is full; try again later"),
+            format!("all workers of {name} are busy and its queue is full; try again later"),
             Some(Duration::from_secs(1)),
         ),
         Outcome::QueueTimeout => (
             FailureKind::TimedOut,
-            format!("no worker of {model} became free within the queue's time limit"),
+            format!("no worker of {name} became free within the queue's time limit"),
             Some(Duration::from_secs(1)),
         ),
         Outcome::RequestTimeout => {
@@ -40,7 +56,10 @@ pub(super) fn of(outcome: Outcome, model: &str, now: Time) -> Failure {
         ),
         Outcome::Unavailable { until } => (
             FailureKind::Unavailable,
-            format!("the model {model} cannot be served now; `supervisor status` says why"),
+            match error {
+                Some(reason) => format!("the model {name} cannot be served now: {}", shorten(reason)),
+                None => format!("the model {name} cannot be served now; `supervisor status` says why"),
+            },
             Some(later(until)),
         ),
         Outcome::ShuttingDown => {

@@ -14,10 +14,13 @@ impl Rules {
         let now = self.now;
         match effect {
             Effect::Load(id) => {
+                self.check_wanted(id.pool);
                 let pool = &mut self.pools[id.pool.0];
                 assert!(pool.template.is_none(), "two templates");
                 assert_eq!(id.generation, pool.loaded + 1);
                 pool.loaded = id.generation;
+                (pool.is_resident, pool.is_unloaded) = (true, false);
+                pool.is_first_load = !self.workers.keys().any(|worker| worker.pool == id.pool);
                 pool.template = Some(Template {
                     id,
                     since: now,
@@ -50,7 +53,10 @@ impl Rules {
                 assert_eq!((worker.part, worker.stops), (None, None), "what works is not asked to exit");
                 worker.terminates = Some(now);
                 let is_parked = matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
-                assert!(is_parked || self.closing > 0, "no reason to end {id:?}");
+                assert!(
+                    is_parked || self.closing > 0 || self.pools[id.pool.0].is_unloaded || self.is_idle(id.pool),
+                    "no reason to end {id:?}"
+                );
             }
             Effect::Kill { worker, reason } => self.killed(worker, reason),
             Effect::Finish { request, outcome } => self.finished(request, outcome, core),
@@ -68,13 +74,23 @@ impl Rules {
         let is_stuck = self.workers.iter().any(|(worker, state)| worker.pool == id.pool && is_late(state));
         let parks = self.pools[id.pool.0].must_park || matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
         let is_done = self.closing > 0 && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
+        let is_idle = self.is_idle(id.pool);
         self.template(id, |template| {
             assert!(!template.is_killed, "a template is killed once");
             template.is_killed = true;
             let is_slow = !template.is_ready && template.since.after(limits.load) <= now;
-            template.is_expected_to_exit = parks || is_done;
-            assert!(is_stuck || is_slow || template.has_failed || parks || is_done, "no reason to kill {id:?}");
+            let lets_go = is_idle && template.is_ready;
+            template.is_expected_to_exit = parks || is_done || lets_go;
+            assert!(
+                is_stuck || is_slow || template.has_failed || parks || is_done || lets_go,
+                "no reason to kill {id:?}"
+            );
         });
+        self.load_ended(id.pool);
+        let pool = &mut self.pools[id.pool.0];
+        if is_idle && pool.template.as_ref().is_some_and(|template| template.is_ready) && !parks && !is_done {
+            (pool.is_resident, pool.is_unloaded) = (false, true);
+        }
     }
 
     fn forks(&mut self, template: TemplateId, id: WorkerId, core: &Core) {
@@ -198,7 +214,7 @@ impl Rules {
             Outcome::Rejected => is_answer && matches!(self.event, Some(Event::Rejected(_))),
             Outcome::Cancelled => record.is_withdrawn,
             Outcome::QueueFull => is_new && view.queued >= pool.queue,
-            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.submitted), pool.queue_timeout),
+            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), pool.queue_timeout),
             Outcome::RequestTimeout => is_due(record.dispatched, pool.request_timeout),
             Outcome::WorkersDied { attempts } => {
                 self.poison.insert(record.fingerprint, now.after(self.limits.poison));
@@ -214,7 +230,10 @@ impl Rules {
                     }
                     // With its last request, the pool's reason to be has ended too.
                     TemplateState::Stopped => self.closing > 0,
-                    TemplateState::Loading | TemplateState::Warm | TemplateState::Waiting { .. } => false,
+                    TemplateState::Cold
+                    | TemplateState::Loading
+                    | TemplateState::Warm
+                    | TemplateState::Waiting { .. } => false,
                 };
                 is_away && until >= now
             }

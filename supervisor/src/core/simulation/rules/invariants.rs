@@ -1,5 +1,5 @@
 //! What must hold between two steps, and in the end.
-use super::super::super::event::{Event, Isolation, Outcome, PoolId, Time, WorkerId};
+use super::super::super::event::{Event, Isolation, Load, Outcome, PoolId, Time, WorkerId};
 use super::super::super::{Core, TemplateState, WorkerState};
 use super::{Rules, Worker};
 use ipc::RequestId;
@@ -11,7 +11,12 @@ impl Rules {
     }
 
     pub(in super::super) fn check_answered(&self, request: RequestId) {
-        assert_eq!(self.requests[&request].outcome, Some(Outcome::Answered));
+        let record = &self.requests[&request];
+        let limits = &self.pools[record.pool.0].limits;
+        // Without a queue, nobody can wait for a model that is loaded when it is asked for.
+        let is_in_vain = limits.queue == 0 && (limits.load == Load::Lazy || limits.idle_unload.is_some());
+        let is_answered = record.outcome == Some(Outcome::Answered);
+        assert!(is_answered || is_in_vain && record.outcome == Some(Outcome::QueueFull), "{:?}", record.outcome);
     }
 
     pub(in super::super) fn check_halted(&self) {
@@ -54,6 +59,7 @@ impl Rules {
         for pool in 0..self.pools.len() {
             self.check_pool(PoolId(pool), core);
             self.check_forked(PoolId(pool), core);
+            self.check_idleness(PoolId(pool));
         }
         self.check_threads(core);
         self.check_given_up();
@@ -74,7 +80,8 @@ impl Rules {
             let record = &self.requests[request];
             let pool = &self.pools[record.pool.0].limits;
             let end = match record.dispatched {
-                None => record.submitted.after(pool.queue_timeout),
+                None if self.pools[record.pool.0].is_first_load => continue,
+                None => record.waits.after(pool.queue_timeout),
                 Some(first) => first.after(pool.request_timeout),
             };
             assert!(end > now, "{request:?} is overdue");
@@ -95,9 +102,11 @@ impl Rules {
     /// That the core shows what is there, keeps its bounds, and leaves no request beside an idle worker.
     fn check_pool(&mut self, id: PoolId, core: &Core) {
         let view = core.pool(id);
+        self.check_residence(id, core);
         let pool = &mut self.pools[id.0];
         let is_parked = matches!(view.state, TemplateState::Parked { .. });
-        let is_given_up = matches!(view.state, TemplateState::Failed { .. } | TemplateState::Stopped);
+        let is_given_up =
+            matches!(view.state, TemplateState::Failed { .. } | TemplateState::Stopped | TemplateState::Cold);
         assert!(!pool.must_park || is_parked || is_given_up, "a crash loop goes on");
         assert!(pool.must_park || pool.is_parked || !is_parked, "parked without a reason");
         (pool.is_parked, pool.must_park) = (is_parked, false);
