@@ -109,6 +109,7 @@ impl Core {
             Event::TemplateReady(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
             Event::Forked(id)
             | Event::ForkFailed(id)
+            | Event::NoRoom(id)
             | Event::Ready(id)
             | Event::Streamed(id)
             | Event::Observed { worker: id, .. }

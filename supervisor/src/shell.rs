@@ -10,6 +10,7 @@
 //! ```
 
 mod act;
+mod admission;
 mod children;
 mod clients;
 mod connection;

@@ -102,6 +102,8 @@ pub enum Event {
     Forked(WorkerId),
     /// The template could not fork the worker.
     ForkFailed(WorkerId),
+    /// There is no memory for the worker now, so the template has not been asked for it.
+    NoRoom(WorkerId),
     /// The worker is confined and may be given work.
     Ready(WorkerId),
     /// The worker has sent a token or a vector, which went to the request's record.
@@ -299,6 +301,8 @@ pub struct Limits {
     pub cores: u32,
     /// Longest time from asking for a worker to its being ready.
     pub start: Duration,
+    /// How long nothing is forked for a slot that there was no memory for.
+    pub room: Duration,
     /// Longest time for a template to load its model.
     pub load: Duration,
     /// Longest time for a worker to exit after its answer or after it was asked to.
@@ -324,6 +328,7 @@ impl Default for Limits {
         Limits {
             cores: 1,
             start: Duration::from_secs(10),
+            room: Duration::from_secs(1),
             load: Duration::from_secs(600),
             grace: Duration::from_secs(2),
             cancel: Duration::from_millis(40),

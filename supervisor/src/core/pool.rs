@@ -70,6 +70,7 @@ impl Pool {
             Event::TemplateReady(_) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
             Event::Forked(id) => _ = self.with_worker(id, Worker::forked),
             Event::ForkFailed(id) => self.fork_failed(id, context),
+            Event::NoRoom(id) => self.has_no_room(id, context),
             Event::Ready(id) => self.ready(id),
             Event::Streamed(id) => {
                 let deadline = context.now.after(limits.progress_timeout);
@@ -203,6 +204,15 @@ impl Pool {
     fn fork_failed(&mut self, id: WorkerId, context: &mut Context) {
         if self.with_worker(id, |worker| worker.is_asked()) == Some(true) {
             self.exited(id, context);
+        }
+    }
+
+    /// It was never asked for; that is nobody's fault.
+    fn has_no_room(&mut self, id: WorkerId, context: &Context) {
+        let Some(slot) = self.slot_mut(id) else { return };
+        if slot.worker_mut(id.life.generation).is_some_and(|worker| worker.is_asked()) {
+            slot.remove(id.life.generation);
+            slot.fork_at = context.now.after(context.limits.room);
         }
     }
 

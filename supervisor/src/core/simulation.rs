@@ -281,6 +281,7 @@ impl Simulation {
             1 => Event::LoadFailed(template),
             2 => Event::TemplateExited(template),
             3 => Event::Forked(worker),
+            4 if self.below(2) == 0 => Event::NoRoom(worker),
             4 => Event::ForkFailed(worker),
             5 => Event::Ready(worker),
             6 => Event::Answered(worker),
@@ -361,6 +362,7 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
     let limits = Limits {
         cores: 1 + (random.next() % 8) as u32,
         start: milliseconds(300),
+        room: milliseconds(1 + random.next() % 50),
         load: milliseconds(500),
         grace: milliseconds(100),
         cancel: milliseconds(40),

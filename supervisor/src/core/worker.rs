@@ -16,7 +16,7 @@
 //! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating
 //! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to its part of the request,
 //! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
-//! ignored otherwise. When the template has exited, the workers that it had not forked are dropped: they never were.
+//! ignored otherwise; so is `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had not forked are dropped: they never were.
 use super::context::{Aftermath, Context};
 use super::event::{Effect, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
 use ipc::RequestId;

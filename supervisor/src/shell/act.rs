@@ -1,6 +1,7 @@
 //! The core's effects, done.
 use super::{
     Shell,
+    machine::Memory,
     request::{Named, Request},
     template::Template,
     worker::Worker,
@@ -79,6 +80,17 @@ impl Shell {
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
+        let pool = &mut self.pools[id.pool.0];
+        let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
+        if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, Memory::now())) {
+            if pool.shortage.is_none() {
+                tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
+            }
+            pool.shortage = Some(format!("no room for another worker now: {reason}"));
+            self.events.push_back(Event::NoRoom(id));
+            return;
+        }
+        pool.shortage = None;
         let forked = Worker::prepare(id, template, Instant::now()).map(|(worker, seat)| {
             self.pools[id.pool.0].workers.insert(id.life, worker);
             seat

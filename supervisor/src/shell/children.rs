@@ -2,13 +2,14 @@
 use super::{
     Shell,
     act::{describe, is_fault},
+    admission::Need,
     machine::Memory,
     request::Heard,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
 use crate::{
-    core::{Event, Isolation, TemplateId, TemplateState, WorkerId},
+    core::{Event, Isolation, PoolId, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToWorker, status::Crash};
@@ -30,18 +31,16 @@ impl Shell {
         match said {
             TemplateSaid::Message(FromTemplate::Ready(mut info)) => {
                 info.context = info.context.min(MOST_CONTEXT);
-                let memory = Memory::now().total;
-                if info.cache > memory {
-                    let (cache, memory) = (size(info.cache), size(memory));
-                    let message = format!(
-                        "a request would need a cache of {cache}, and this machine has {memory} of memory; a smaller context needs less"
-                    );
-                    return self.refuse_model(id, message);
-                }
                 if info.kind == ModelKind::Embed && !(1..=MOST_DIMENSIONS).contains(&info.dimensions) {
                     let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
+                let need = Need::of(&pool.config, &info, pool.slots);
+                if let Err(message) = need.admit_model(self.needed_by_others(id.pool), Memory::now()) {
+                    return self.refuse_model(id, message);
+                }
+                let pool = &mut self.pools[id.pool.0];
+                pool.need = Some(need);
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(info);
@@ -64,6 +63,12 @@ impl Shell {
             }
             TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
         }
+    }
+
+    /// What the other models that are loaded may take of the memory.
+    fn needed_by_others(&self, id: PoolId) -> u64 {
+        let others = self.pools.iter().enumerate().filter(|(at, pool)| PoolId(*at) != id && pool.template.is_some());
+        others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {
@@ -128,6 +133,8 @@ impl Shell {
         }
         pool.template_memory = None;
         pool.template_memory_file = None;
+        pool.need = None;
+        pool.shortage = None;
         // Workers that have not been heard of end with it: their sockets are closed.
         pool.workers.retain(|_, worker| worker.process.is_some());
         self.feed(Event::TemplateExited(id));
@@ -237,11 +244,6 @@ impl Shell {
         }
         self.feed(Event::Exited { worker: id, clean: exit.is_clean() });
     }
-}
-
-/// Bytes, for people.
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
 
 /// This instant, in RFC 3339, to the millisecond.

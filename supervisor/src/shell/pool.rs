@@ -1,5 +1,5 @@
 //! One model, as the shell holds it: its template, its workers, its counts.
-use super::{memory::Sample, template::Template, worker::Worker};
+use super::{admission::Need, memory::Sample, template::Template, worker::Worker};
 use crate::{
     config::{Auto, ModelConfig, SupervisorConfig},
     core::{Isolation, Load, PoolLimits},
@@ -24,6 +24,10 @@ pub(crate) struct Pool {
     pub(crate) template_memory_file: Option<Arc<File>>,
     /// What the template found out, once there has been one that could load the model.
     pub(crate) info: Option<ModelInfo>,
+    /// What it may take of the machine's memory, while it is loaded.
+    pub(crate) need: Option<Need>,
+    /// Why a worker is missing that there is no memory for.
+    pub(crate) shortage: Option<String>,
     /// Why the last template could not load the model.
     pub(crate) error: Option<String>,
     pub(crate) workers: HashMap<Life, Worker>,
@@ -69,6 +73,8 @@ impl Pool {
             template_memory: None,
             template_memory_file: None,
             info: None,
+            need: None,
+            shortage: None,
             error: None,
             workers: HashMap::new(),
             totals: Totals::default(),

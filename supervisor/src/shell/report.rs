@@ -57,13 +57,14 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         name: pool.config.name.clone(),
         kind: kind.to_owned(),
         state: state.to_owned(),
-        error: pool.error.clone(),
+        error: pool.error.clone().or_else(|| pool.shortage.clone()),
         // One that is tried again when it is asked for may be late.
         retry_in_s: retry_at.filter(|at| *at > core_now).map(|at| seconds(at.since(core_now))),
         path: pool.spec.path.clone(),
         architecture: pool.info.as_ref().map(|info| info.architecture.clone()),
         context: pool.info.as_ref().map(|info| info.context),
         isolation: isolation.to_owned(),
+        weights_bytes: pool.info.as_ref().map(|info| info.weights),
         template,
         queue: Queue {
             length: view.queued,

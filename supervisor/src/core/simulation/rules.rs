@@ -50,6 +50,8 @@ struct Pool {
     is_resident: bool,
     /// Whether it was let go and not loaded since.
     is_unloaded: bool,
+    /// Until when there is no room for another worker of a slot.
+    no_room: BTreeMap<u32, Time>,
     /// When a request was there last, or the model became warm.
     used: Time,
     /// Whether it is being loaded and there was no worker then.
@@ -137,6 +139,7 @@ impl Rules {
             must_park: false,
             is_resident: limits.load == Load::Eager,
             is_unloaded: false,
+            no_room: BTreeMap::new(),
             used: Time::default(),
             is_first_load: false,
         };
@@ -258,6 +261,11 @@ impl Rules {
                 }
             }
             Event::ForkFailed(id) | Event::Exited { worker: id, .. } => self.worker_ended(id),
+            Event::NoRoom(id) => {
+                self.workers.remove(&id);
+                let until = now.after(self.limits.room);
+                self.pools[id.pool.0].no_room.insert(id.life.slot, until);
+            }
             Event::ShutdownRequested => self.closing += 1,
         }
     }

@@ -87,6 +87,9 @@ impl World {
                     template.die();
                 }
             }
+            Effect::Fork { worker, .. } if self.badness > 0 && worker.life.generation % 8 == 3 => {
+                self.readings.push(Event::NoRoom(worker));
+            }
             Effect::Fork { template, worker } => {
                 if let Some(template) = self.templates.get_mut(&template.pool) {
                     template.forks.push_back(worker);
@@ -253,6 +256,7 @@ impl World {
             | Event::Blocked { .. }
             | Event::Observed { .. }
             | Event::ThreadsUsed { .. }
+            | Event::NoRoom(_)
             | Event::ShutdownRequested => {}
         }
     }

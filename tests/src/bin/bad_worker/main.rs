@@ -114,7 +114,7 @@ fn load(spec: &ModelSpec) -> Result<(Bad, ModelInfo), String> {
         chunk: CHUNK,
         kind: script.kind(),
         cache: script.cache,
-        weights: 0,
+        weights: script.weights,
         dimensions: script.dimensions,
     };
     let folder = spec.path.split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();

@@ -5,7 +5,8 @@
 //! exclamation mark at the beginning of a prompt, for that request. `ok` does nothing wrong.
 //!
 //! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
-//! names the file where two scripts would otherwise count as one. `cache=N` claims that a request needs a cache of N bytes;
+//! names the file where two scripts would otherwise count as one. `cache=N` and `weights=N` claim that a request needs a cache and
+//! the model has files of N bytes;
 //! `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
 //! `context`) goes to the echo engine.
 use ipc::ModelKind;
@@ -58,6 +59,8 @@ pub(crate) struct Script {
     limit: Option<(Range<u64>, PathBuf)>,
     /// The size of the cache that the template claims a request to need.
     pub(crate) cache: u64,
+    /// The size of the files that the template claims to have loaded.
+    pub(crate) weights: u64,
     /// The length of its vectors; 0 if it generates text.
     pub(crate) dimensions: u32,
     /// How long a vector takes.
@@ -83,7 +86,7 @@ impl Script {
         let (what, query) = text.split_once('?').unwrap_or((text, ""));
         let (action, moment) = what.split_once('@').unwrap_or((what, "start"));
         let moment: Moment = moment.parse()?;
-        let (mut after, mut times, mut cache, mut dimensions, mut text_us) = (None, None, 0, 0, 0);
+        let (mut after, mut times, mut cache, mut weights, mut dimensions, mut text_us) = (None, None, 0, 0, 0, 0);
         let mut counter = format!("{action}@{moment:?}");
         let mut engine = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
@@ -92,6 +95,7 @@ impl Script {
                 Some(("times", text)) => times = Some(number(text)?),
                 Some(("after", text)) => after = Some(number(text)?),
                 Some(("cache", text)) => cache = number(text)?,
+                Some(("weights", text)) => weights = number(text)?,
                 Some(("embed", text)) => dimensions = text.parse().map_err(|_| format!("no number: {option:?}"))?,
                 Some(("text_us", text)) => text_us = number(text)?,
                 Some(("as", name)) => counter = name.to_owned(),
@@ -102,7 +106,16 @@ impl Script {
         let range = first..times.map_or(u64::MAX, |times: u64| first.saturating_add(times));
         let limit = (after.is_some() || times.is_some()).then(|| (range, folder.join(format!("count-{counter}"))));
         let text_time = Duration::from_micros(text_us);
-        Ok(Script { action: action.to_owned(), moment, limit, cache, dimensions, text_time, engine: engine.join("&") })
+        Ok(Script {
+            action: action.to_owned(),
+            moment,
+            limit,
+            cache,
+            weights,
+            dimensions,
+            text_time,
+            engine: engine.join("&"),
+        })
     }
 
     pub(crate) fn kind(&self) -> ModelKind {

@@ -98,6 +98,8 @@ impl Rules {
         let warm = pool.template.as_ref().filter(|known| known.id == template && known.is_ready && !known.is_killed);
         assert!(warm.is_some_and(|known| !known.has_failed), "forked from a template that is not warm");
         assert!(id.life.slot < pool.limits.workers);
+        let no_room = pool.no_room.get(&id.life.slot).copied().unwrap_or_default();
+        assert!(no_room <= self.now, "forked where there was no room a moment ago");
         assert!(core.pools[id.pool.0].slots[id.life.slot as usize].fork_at <= self.now, "forked in a back-off");
         let newest = pool.newest.entry(id.life.slot).or_default();
         assert_eq!(id.life.generation, *newest + 1, "lives are numbered without a gap");
