@@ -25,7 +25,7 @@ pub struct Model {
     pub kind: String,
     /// `cold`, `loading`, `warm`, `failed` or `parked`.
     pub state: String,
-    /// Why it is `failed`.
+    /// Why it is `failed`, or has fewer workers than it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Seconds until a `failed` or `parked` model is tried again.
@@ -39,6 +39,9 @@ pub struct Model {
     pub context: Option<u32>,
     /// `request` or `worker`.
     pub isolation: String,
+    /// Bytes of the model's files, once loaded: what a template and its workers share should not take much more.
+    #[serde(default)]
+    pub weights_bytes: Option<u64>,
     /// The template, while there is one.
     pub template: Option<Template>,
     /// Requests that wait.

@@ -11,7 +11,7 @@ mod tests;
 
 pub(crate) use error::{ConfigError, Place};
 
-use crate::core::Isolation;
+use crate::core::{Isolation, Load};
 use entry::{Entry, Value};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -57,10 +57,14 @@ pub(crate) struct ModelConfig {
     pub(crate) workers: Auto<u32>,
     /// Most threads that one worker may use.
     pub(crate) threads: Auto<u32>,
-    /// A fresh process for each request, or one for many.
-    pub(crate) isolation: Isolation,
+    /// A fresh process for each request, or one for many; `auto` depends on what the model does.
+    pub(crate) isolation: Auto<Isolation>,
     /// Most tokens of prompt and answer together; the model's own limit if `None`.
     pub(crate) context: Option<u32>,
+    /// When the model is loaded.
+    pub(crate) load: Load,
+    /// How long the model is kept with no request; always if `None`.
+    pub(crate) idle_unload: Option<Duration>,
     /// Bytes of memory that a worker may have for itself.
     pub(crate) memory_per_worker: u64,
     /// Longest time without progress.
@@ -188,8 +192,10 @@ impl ModelConfig {
             path,
             workers: Auto::Auto,
             threads: Auto::Auto,
-            isolation: Isolation::Request,
+            isolation: Auto::Auto,
             context: None,
+            load: Load::Eager,
+            idle_unload: None,
             memory_per_worker: 512 << 20,
             progress_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(600),

@@ -10,6 +10,7 @@
 //! clock         ----now---->           |-----> Template: Load, KillTemplate
 //!                                      '-----> Slot --> Worker: Fork, Dispatch, StopRequest, Terminate, Kill
 //!                            Context: limits, requests, poison, random: Finish
+//!                                    '---> Threads: SetBudget, ReadThreads
 //! ```
 //!
 //! The states of a worker and what each event does to them are the table in `worker.rs`; those of a template the one in
@@ -28,11 +29,14 @@
 //! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
 //!
 //! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds
-//! two requests; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
+//! two requests, and no part of one is with two workers; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
 //! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
-//! request waits beside an idle worker; the queue keeps its bound; nothing is forked from a template that is not warm;
-//! nothing is asked of a process that has ended; handling a deadline leaves only later ones; when the world behaves
-//! again, every request ends, every slot becomes idle, and no deadline is left; after shutdown there is exactly one
+//! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none is kept
+//! for longer than it may be idle; nothing is forked from a template that is not warm;
+//! nothing is asked of a process that has ended; budgets are at least 1, and together no more than the cores or, if those
+//! are more, the workers that compute; no thread is granted before it was given back; no core is left over that a worker
+//! could use; nobody has two threads more than another who could use them too, once all has been given back; handling a deadline leaves only later ones; when the world behaves
+//! again, every request ends, every slot of a model that is wanted becomes idle, and no deadline is left; after shutdown there is exactly one
 //! [`Effect::Halt`], with nothing left.
 mod context;
 mod deadline;
@@ -40,6 +44,9 @@ mod event;
 mod poison;
 mod pool;
 mod queue;
+mod request;
+mod requests;
+mod residence;
 mod restart;
 #[cfg(test)]
 mod simulation;
@@ -47,11 +54,13 @@ mod slot;
 mod template;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
+    WorkerId,
 };
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
@@ -80,7 +89,7 @@ enum Phase {
 }
 
 impl Core {
-    /// A core at the beginning of time, where every pool's template begins to load. The same seed gives the same
+    /// A core at the beginning of time, where the templates of eager pools begin to load. The same seed gives the same
     /// back-offs.
     pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Core {
         let mut context = Context::new(limits, seed);
@@ -94,10 +103,13 @@ impl Core {
         self.context.now = now;
         let pool = match event {
             Event::Submitted { pool, .. } => Some(pool),
-            Event::Withdrawn(request) => self.context.requests.get(&request).map(|record| record.pool),
+            Event::Withdrawn(request) | Event::Blocked { request, .. } => {
+                self.context.requests.get(&request).map(|record| record.pool)
+            }
             Event::TemplateReady(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
             Event::Forked(id)
             | Event::ForkFailed(id)
+            | Event::NoRoom(id)
             | Event::Ready(id)
             | Event::Streamed(id)
             | Event::Observed { worker: id, .. }
@@ -105,6 +117,10 @@ impl Core {
             | Event::Rejected(id)
             | Event::Misbehaved(id)
             | Event::Exited { worker: id, .. } => Some(id.pool),
+            Event::ThreadsUsed { worker, threads } => {
+                self.context.threads.used(worker, threads);
+                None
+            }
             Event::ShutdownRequested => {
                 self.shutdown();
                 None
@@ -117,7 +133,7 @@ impl Core {
             // A model that is not there gets its client an answer, too.
             self.context.finish(request, Outcome::Unavailable { until: now });
         }
-        self.halt_if_over();
+        self.settle();
     }
 
     /// Does what has come due. Calling it too early or too often changes nothing.
@@ -131,7 +147,8 @@ impl Core {
             pool.expire(&mut self.context);
             pool.settle(&mut self.context);
         }
-        self.halt_if_over();
+        self.context.expire_threads();
+        self.settle();
     }
 
     /// When [`Core::handle_timeout`] must be called, unless an event changes it before.
@@ -140,7 +157,12 @@ impl Core {
             Phase::Draining { deadline } => Some(deadline),
             Phase::Serving | Phase::Stopping | Phase::Halted => None,
         };
-        self.pools.iter().filter_map(|pool| pool.next_deadline(&self.context)).chain(drain).min()
+        self.pools
+            .iter()
+            .filter_map(|pool| pool.next_deadline(&self.context))
+            .chain(drain)
+            .chain(self.context.threads.next_deadline())
+            .min()
     }
 
     /// The next thing to do. To be called until there is none, after each of the calls above and after `new`.
@@ -181,6 +203,12 @@ impl Core {
         for pool in &mut self.pools {
             pool.stop_at_once(&mut self.context);
         }
+    }
+
+    /// Does what follows for all pools together.
+    fn settle(&mut self) {
+        self.context.settle_threads();
+        self.halt_if_over();
     }
 
     fn halt_if_over(&mut self) {

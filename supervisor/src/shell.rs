@@ -10,11 +10,13 @@
 //! ```
 
 mod act;
+mod admission;
 mod children;
 mod clients;
 mod connection;
 mod housekeeping;
 mod listener;
+mod machine;
 mod memory;
 mod pool;
 mod report;
@@ -209,7 +211,7 @@ impl Shell {
             Auto::Fixed(cores) => cores,
             Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
         };
-        let limits = Limits { drain: config.supervisor.shutdown_timeout, ..Limits::default() };
+        let limits = Limits { cores, drain: config.supervisor.shutdown_timeout, ..Limits::default() };
         let pools: Vec<Pool> = config.models.into_iter().map(|model| Pool::new(model, cores)).collect();
         let pool_limits = pools.iter().map(|pool| pool.limits(&config.supervisor)).collect();
         Shell {

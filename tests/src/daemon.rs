@@ -138,14 +138,14 @@ impl Daemon {
         only(self.until(what, |status| status.models.first().is_some_and(&mut condition)))
     }
 
-    /// Waits until every model is served or has failed, and every slot of those that are served is idle.
+    /// Waits until every model is served, is not wanted or has failed, and every slot of those that are served is idle.
     #[track_caller]
     pub fn settle(&self) -> Status {
         let is_idle = |worker: &Worker| matches!(worker.state.as_str(), "idle" | "spare");
-        self.until("every model is served and idle, or has failed", |status| {
+        self.until("every model is served and idle, or cold, or has failed", |status| {
             status.models.iter().all(|model| match model.state.as_str() {
                 "warm" => model.workers.iter().all(is_idle),
-                "failed" | "parked" => true,
+                "cold" | "failed" | "parked" => true,
                 _ => false,
             })
         })

@@ -8,6 +8,7 @@ mod command;
 mod daemon;
 mod executables;
 pub mod process;
+mod vectors;
 mod wait;
 mod wire;
 
@@ -16,6 +17,7 @@ pub use command::{Call, Called, Ended};
 pub use daemon::Daemon;
 pub use executables::{bad_worker, supervisor};
 pub use nix::sys::signal::Signal;
+pub use vectors::vector_of;
 pub use wait::{LIMIT, until};
 pub use wire::Wire;
 

@@ -36,6 +36,16 @@ pub const CANNOT_CONFINE: i32 = 102;
 /// Most descriptors that come with one packet.
 const MOST_DESCRIPTORS: usize = 4;
 
+/// Makes memory that can be handed over: full size, zeroed, sealed against resizing, so that nobody who has it can make another's
+/// access fail. It takes no memory before it is written to. `name` is what `/proc` calls it.
+pub fn sealed_memory(name: &str, size: u64) -> io::Result<OwnedFd> {
+    let size = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    ftruncate(&memory, size)?;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
+    Ok(memory)
+}
+
 /// A board, mapped: see [`ipc::board`]. Both sides read and write it through atomics only.
 #[derive(Debug)]
 pub struct Board {
@@ -43,12 +53,9 @@ pub struct Board {
 }
 
 impl Board {
-    /// Makes a board's memory: full size, zeroed, sealed against resizing, so that nobody who has it can make another's access fail.
+    /// Makes a board's memory.
     pub fn create() -> io::Result<OwnedFd> {
-        let memory = memfd_create("board", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        ftruncate(&memory, board::SIZE as i64)?;
-        fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
-        Ok(memory)
+        sealed_memory("board", board::SIZE as u64)
     }
 
     /// Maps a board that [`Board::create`] made.

@@ -68,6 +68,9 @@ impl Page {
         if let Some(template) = &model.template {
             self.labelled("template", &template_words(template));
         }
+        if let Some(words) = memory_words(model) {
+            self.labelled("memory", &words);
+        }
         let mut queue = format!("{}/{}", model.queue.length, model.queue.limit);
         if model.queue.length > 0 {
             queue.push_str(&format!(", the oldest for {}", duration(model.queue.oldest_s)));
@@ -183,6 +186,22 @@ fn template_words(template: &Template) -> String {
         words.push(format!("generation {}", template.generation));
     }
     words.join(", ")
+}
+
+/// What a model's processes take, against its files; nothing before both are known.
+fn memory_words(model: &Model) -> Option<String> {
+    let files = model.weights_bytes.filter(|bytes| *bytes > 0)?;
+    let template = model.template.as_ref()?.pss_bytes?;
+    let sum = |of: fn(&Worker) -> Option<u64>| model.workers.iter().filter_map(of).fold(0, u64::saturating_add);
+    let all = template.saturating_add(sum(|worker| worker.pss_bytes));
+    let times = all as f64 / files as f64;
+    let own = sum(|worker| worker.private_bytes);
+    Some(format!(
+        "{} of files, {} in all processes ({times:.2} times that), {} of workers alone",
+        size(files),
+        size(all),
+        size(own)
+    ))
 }
 
 fn request_words(totals: &Totals) -> String {

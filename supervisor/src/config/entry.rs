@@ -1,7 +1,7 @@
 //! The check of one value: its type, its range, and the sentence if it is wrong.
 //!
 //! It is the same for a file and for the command line. Which keys there are is not known here.
-use super::{Auto, ConfigError, Isolation, Place};
+use super::{Auto, ConfigError, Isolation, Load, Place};
 use bytesize::ByteSize;
 use nix::unistd::User;
 use std::ops::RangeInclusive;
@@ -95,29 +95,28 @@ impl<'a> Entry<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn isolation(&self) -> Result<Isolation, ConfigError> {
+    pub(super) fn isolation(&self) -> Result<Auto<Isolation>, ConfigError> {
         match self.text() {
-            Some("request") => Ok(Isolation::Request),
-            Some("worker") => Ok(Isolation::Worker),
-            _ => Err(self.refused("must be \"request\" or \"worker\"")),
+            Some("auto") => Ok(Auto::Auto),
+            Some("request") => Ok(Auto::Fixed(Isolation::Request)),
+            Some("worker") => Ok(Auto::Fixed(Isolation::Worker)),
+            _ => Err(self.refused("must be \"auto\", \"request\" or \"worker\"")),
         }
     }
 
-    pub(super) fn load(&self) -> Result<(), ConfigError> {
+    pub(super) fn load(&self) -> Result<Load, ConfigError> {
         match self.text() {
-            Some("eager") => Ok(()),
-            Some("lazy") => Err(self.refused("this version loads every model at its start; set it to \"eager\"")),
-            _ => Err(self.refused("must be \"eager\"")),
+            Some("eager") => Ok(Load::Eager),
+            Some("lazy") => Ok(Load::Lazy),
+            _ => Err(self.refused("must be \"eager\" or \"lazy\"")),
         }
     }
 
-    pub(super) fn idle_unload(&self) -> Result<(), ConfigError> {
+    pub(super) fn idle_unload(&self) -> Result<Option<Duration>, ConfigError> {
         match self.text() {
-            Some("never") => Ok(()),
-            Some(text) if humantime::parse_duration(text).is_ok() => {
-                Err(self.refused("this version never unloads a model; set it to \"never\""))
-            }
-            _ => Err(self.refused("must be \"never\"")),
+            Some("never") => Ok(None),
+            Some(text) if humantime::parse_duration(text).is_ok() => self.duration().map(Some),
+            _ => Err(self.refused("must be \"never\" or a duration like \"5m\"")),
         }
     }
 

@@ -65,6 +65,8 @@ fn every_key_is_read() {
         workers = 256
         threads = 0x10
         isolation = "worker"
+        load = "lazy"
+        idle_unload = "5m"
         context = 1
         memory_per_worker = "1 MiB"
         progress_timeout = "1ms"
@@ -90,7 +92,9 @@ fn every_key_is_read() {
     let model = ModelConfig {
         workers: Auto::Fixed(256),
         threads: Auto::Fixed(16),
-        isolation: Isolation::Worker,
+        isolation: Auto::Fixed(Isolation::Worker),
+        load: Load::Lazy,
+        idle_unload: Some(Duration::from_secs(300)),
         context: Some(1),
         memory_per_worker: 1_048_576,
         progress_timeout: Duration::from_millis(1),
@@ -241,17 +245,10 @@ fn a_models_values_are_checked() {
     let digits = "64 hexadecimal digits, or \"\" for any file";
     let size = "must be a size like \"512MiB\" or \"2GiB\"";
     for (line, sentence) in [
-        ("isolation = \"none\"", "isolation is \"none\", but must be \"request\" or \"worker\"".to_string()),
-        (
-            "load = \"lazy\"",
-            "load is \"lazy\", but this version loads every model at its start; set it to \"eager\"".into(),
-        ),
-        ("load = \"now\"", "load is \"now\", but must be \"eager\"".into()),
-        (
-            "idle_unload = \"5m\"",
-            "idle_unload is \"5m\", but this version never unloads a model; set it to \"never\"".into(),
-        ),
-        ("idle_unload = 5", "idle_unload is 5, but must be \"never\"".into()),
+        ("isolation = \"none\"", "isolation is \"none\", but must be \"auto\", \"request\" or \"worker\"".to_string()),
+        ("load = \"now\"", "load is \"now\", but must be \"eager\" or \"lazy\"".into()),
+        ("idle_unload = \"0s\"", "idle_unload is \"0s\", but must be longer than 0 and at most 30 days".into()),
+        ("idle_unload = 5", "idle_unload is 5, but must be \"never\" or a duration like \"5m\"".into()),
         (
             "memory_per_worker = \"1023KiB\"",
             "memory_per_worker is \"1023KiB\", but must be from \"1MiB\" to \"16TiB\"".into(),

@@ -10,7 +10,7 @@ use super::slot::Slot;
 impl Pool {
     /// When something comes due if nothing happens before.
     pub(super) fn next_deadline(&self, context: &Context) -> Option<Time> {
-        let load = self.template.load_at().filter(|_| self.has_use(context));
+        let load = self.template.load_at().filter(|_| self.wants_model(context));
         let may_fork = self.may_fork(context);
         let slots = self.slots.iter().filter_map(|slot| {
             let fork = (may_fork && slot.lacks_worker(self.limits.isolation)).then_some(slot.fork_at);
@@ -20,30 +20,29 @@ impl Pool {
             });
             fork.into_iter().chain(workers).min()
         });
-        let held = self.slots.iter().flat_map(Slot::workers).filter_map(|worker| worker.request());
-        let waiting = self.queue.oldest_newcomer().into_iter().chain(self.queue.replays());
-        let requests = held.chain(waiting).filter_map(|request| context.requests.get(&request));
+        let newcomer = self.queue.oldest_newcomer().filter(|_| !self.is_clock_stopped);
+        let requests = context.begun(self.id).chain(newcomer);
+        let requests = requests.filter_map(|request| context.requests.get(&request));
         let requests = requests.map(|request| request.deadline);
-        self.template.deadline().into_iter().chain(load).chain(slots).chain(requests).min()
+        let unload = self.unload_at();
+        self.template.deadline().into_iter().chain(load).chain(unload).chain(slots).chain(requests).min()
     }
 
     /// Ends what has come due. What is to begin now begins when the pool settles.
     pub(super) fn expire(&mut self, context: &mut Context) {
         self.template.expire(context);
+        self.unload_if_idle(context);
         while let Some(request) = self.queue.oldest_newcomer().filter(|request| context.is_overdue(*request)) {
-            self.queue.remove(request);
-            context.finish(request, Outcome::QueueTimeout);
+            if self.is_clock_stopped {
+                break;
+            }
+            self.end(request, Outcome::QueueTimeout, context);
         }
-        let overdue: Vec<_> = self.queue.replays().filter(|request| context.is_overdue(*request)).collect();
+        let overdue: Vec<_> = context.begun(self.id).filter(|request| context.is_overdue(*request)).collect();
         for request in overdue {
-            self.queue.remove(request);
-            context.finish(request, Outcome::RequestTimeout);
+            self.end(request, Outcome::RequestTimeout, context);
         }
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
-            if let Some(request) = worker.request().filter(|request| context.is_overdue(*request)) {
-                worker.overdue(context);
-                context.finish(request, Outcome::RequestTimeout);
-            }
             worker.expire(&self.limits, context);
             // A template that has been asked for a worker and neither forks nor refuses is stuck.
             let is_stuck = worker.fork_deadline().is_some_and(|deadline| deadline <= context.now);

@@ -41,6 +41,34 @@ pub struct TemplateId {
     pub generation: u64,
 }
 
+/// How a request is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Parts that it is computed in, each by whichever worker is idle. At least 1.
+    pub parts: u32,
+    /// Most threads that a worker can use for it. At least 1.
+    pub threads: u32,
+}
+
+impl Work {
+    /// In one piece, with as many threads as the model may have.
+    pub const WHOLE: Work = Work { parts: 1, threads: u32::MAX };
+
+    /// In so many parts, on one thread each.
+    pub const fn parts(parts: u32) -> Work {
+        Work { parts, threads: 1 }
+    }
+}
+
+/// One part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part {
+    /// The request.
+    pub request: RequestId,
+    /// Which part, from 0.
+    pub number: u32,
+}
+
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -52,9 +80,18 @@ pub enum Event {
         pool: PoolId,
         /// A keyed hash of model, input and parameters.
         fingerprint: u64,
+        /// How it is computed.
+        work: Work,
     },
     /// The client has gone, or has taken nothing for too long.
     Withdrawn(RequestId),
+    /// The client takes less than it is sent, so that no further part shall be begun; or it has caught up.
+    Blocked {
+        /// The request.
+        request: RequestId,
+        /// Whether nothing shall be begun.
+        is_blocked: bool,
+    },
     /// The template has loaded and warmed its model.
     TemplateReady(TemplateId),
     /// The template said that the model cannot be loaded, with a reason that the shell keeps.
@@ -65,9 +102,11 @@ pub enum Event {
     Forked(WorkerId),
     /// The template could not fork the worker.
     ForkFailed(WorkerId),
+    /// There is no memory for the worker now, so the template has not been asked for it.
+    NoRoom(WorkerId),
     /// The worker is confined and may be given work.
     Ready(WorkerId),
-    /// The worker has sent a token, which went to the request's record.
+    /// The worker has sent a token or a vector, which went to the request's record.
     Streamed(WorkerId),
     /// The shell has looked at the worker's board and found this tick count there.
     Observed {
@@ -76,9 +115,16 @@ pub enum Event {
         /// Its count of progress; only a change means anything.
         ticks: u64,
     },
-    /// The worker has sent the end of its answer.
+    /// The shell has looked how many threads the worker says that it computes with.
+    ThreadsUsed {
+        /// The worker.
+        worker: WorkerId,
+        /// How many.
+        threads: u32,
+    },
+    /// The worker has sent the end of its part of an answer.
     Answered(WorkerId),
-    /// The worker has said that its request cannot be served. The worker is well.
+    /// The worker has said that its part of a request cannot be served, and so the request cannot. The worker is well.
     Rejected(WorkerId),
     /// The worker has sent what is no message, or takes more memory than it may.
     Misbehaved(WorkerId),
@@ -107,15 +153,24 @@ pub enum Effect {
         /// The worker to make.
         worker: WorkerId,
     },
-    /// Give the worker the request, from its beginning or from where a dead worker left it.
+    /// Give the worker a part of a request, from its beginning or from where a dead worker left it.
     Dispatch {
         /// The worker, which is idle.
         to: WorkerId,
-        /// The request.
-        request: RequestId,
+        /// The part.
+        part: Part,
         /// 1 for the first attempt.
         attempt: u32,
     },
+    /// Tell the worker, through its board, how many threads it may compute with. The board of one that was not told says 1.
+    SetBudget {
+        /// The worker.
+        worker: WorkerId,
+        /// How many.
+        threads: u32,
+    },
+    /// Look at once how many threads the worker says that it computes with.
+    ReadThreads(WorkerId),
     /// Ask the worker, through its board, to stop computing this request.
     StopRequest {
         /// The worker.
@@ -152,7 +207,7 @@ pub enum KillReason {
     ProgressTimeout,
     /// Its request took longer than it may.
     RequestTimeout,
-    /// Its request's client has gone.
+    /// Its request has ended otherwise: its client has gone, or another part of it has failed.
     Cancelled,
     /// It sent what is no message, or took too much memory.
     Misbehaved,
@@ -177,7 +232,7 @@ pub enum Outcome {
     QueueTimeout,
     /// It ran for longer than it may.
     RequestTimeout,
-    /// As many workers died under it as may.
+    /// As many workers died under it, or under one of its parts, as may.
     WorkersDied {
         /// How many died.
         attempts: u32,
@@ -205,6 +260,15 @@ pub enum Isolation {
     Worker,
 }
 
+/// When a model is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// At the start, and again when it is gone.
+    Eager,
+    /// When a request comes for it.
+    Lazy,
+}
+
 /// The limits of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -214,9 +278,15 @@ pub struct PoolLimits {
     pub queue: usize,
     /// One process for each request, or not.
     pub isolation: Isolation,
-    /// Workers that may die under one request. At least 1.
+    /// Most threads that one worker can use. At least 1.
+    pub threads: u32,
+    /// When the model is loaded first.
+    pub load: Load,
+    /// How long it is kept with no request; always if `None`.
+    pub idle_unload: Option<Duration>,
+    /// Workers that may die under one request, or under one part of it. At least 1.
     pub max_attempts: u32,
-    /// Longest wait in the queue.
+    /// Longest wait in the queue. It does not run while the model is being loaded and there is no worker.
     pub queue_timeout: Duration,
     /// Longest time without progress.
     pub progress_timeout: Duration,
@@ -227,8 +297,12 @@ pub struct PoolLimits {
 /// The limits of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Threads for all workers that compute.
+    pub cores: u32,
     /// Longest time from asking for a worker to its being ready.
     pub start: Duration,
+    /// How long nothing is forked for a slot that there was no memory for.
+    pub room: Duration,
     /// Longest time for a template to load its model.
     pub load: Duration,
     /// Longest time for a worker to exit after its answer or after it was asked to.
@@ -252,7 +326,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            cores: 1,
             start: Duration::from_secs(10),
+            room: Duration::from_secs(1),
             load: Duration::from_secs(600),
             grace: Duration::from_secs(2),
             cancel: Duration::from_millis(40),

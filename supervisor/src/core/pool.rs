@@ -2,17 +2,16 @@
 //!
 //! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from the state that the
 //! pool is in: dispatch, fork, load, end. So nothing that follows can be forgotten on one of many paths. What time
-//! brings is in `deadline.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
+//! brings is in `deadline.rs`, what is done with requests in `requests.rs`, when the model is there in `residence.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
 //! `template.rs`.
-use super::context::{Aftermath, Context, Place, Request};
-use super::event::{Effect, Event, Outcome, PoolId, PoolLimits, WorkerId};
+use super::context::{Aftermath, Context};
+use super::event::{Event, Load, Outcome, Part, PoolId, PoolLimits, Time, WorkerId};
 use super::queue::Queue;
 use super::restart::{Restart, Verdict};
 use super::slot::Slot;
 use super::template::Template;
 use super::view::{PoolView, WorkerState, WorkerView};
 use super::worker::{State, Worker};
-use ipc::RequestId;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -23,14 +22,32 @@ pub(super) struct Pool {
     pub(super) queue: Queue,
     /// Workers in a row that ended before they were ready.
     early_deaths: Restart,
+    /// Whether the model is loaded again when it is gone, also with no request.
+    pub(super) is_resident: bool,
+    /// Whether waiting in the queue costs no time, because the first worker is still to come.
+    pub(super) is_clock_stopped: bool,
+    /// Since when the model is warm and there is no request.
+    pub(super) idle_from: Option<Time>,
 }
 
 impl Pool {
-    /// A pool whose first template begins to load.
+    /// A pool whose first template begins to load, unless a request must come first.
     pub(super) fn new(id: PoolId, limits: PoolLimits, context: &mut Context) -> Pool {
-        let slots = (0..limits.workers).map(|number| Slot::new(id, number)).collect();
-        let template = Template::new(id, context);
-        Pool { id, limits, template, slots, queue: Queue::default(), early_deaths: Restart::default() }
+        let mut pool = Pool {
+            id,
+            limits,
+            template: Template::new(id),
+            slots: (0..limits.workers).map(|number| Slot::new(id, number)).collect(),
+            queue: Queue::default(),
+            early_deaths: Restart::default(),
+            is_resident: false,
+            is_clock_stopped: false,
+            idle_from: None,
+        };
+        if limits.load == Load::Eager {
+            pool.load(context);
+        }
+        pool
     }
 
     /// Takes in what has happened to this pool. What is said of a process that has ended already, or never was, changes
@@ -38,14 +55,22 @@ impl Pool {
     pub(super) fn handle(&mut self, event: Event, context: &mut Context) {
         let limits = self.limits;
         match event {
-            Event::Submitted { request, pool: _, fingerprint } => self.submitted(request, fingerprint, context),
-            Event::Withdrawn(request) => self.withdrawn(request, context),
+            Event::Submitted { request, pool: _, fingerprint, work } => {
+                self.submitted(request, fingerprint, work, context);
+            }
+            Event::Withdrawn(request) => self.end(request, Outcome::Cancelled, context),
+            Event::Blocked { request, is_blocked } => {
+                if let Some(record) = context.requests.get_mut(&request) {
+                    record.is_blocked = is_blocked;
+                }
+            }
             Event::TemplateReady(id) if id == self.template.id => self.template.ready(),
             Event::LoadFailed(id) if id == self.template.id => self.template.load_failed(context),
             Event::TemplateExited(id) if id == self.template.id => self.template_exited(context),
             Event::TemplateReady(_) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
-            Event::Forked(id) => self.with_worker(id, Worker::forked),
+            Event::Forked(id) => _ = self.with_worker(id, Worker::forked),
             Event::ForkFailed(id) => self.fork_failed(id, context),
+            Event::NoRoom(id) => self.has_no_room(id, context),
             Event::Ready(id) => self.ready(id),
             Event::Streamed(id) => {
                 let deadline = context.now.after(limits.progress_timeout);
@@ -56,27 +81,34 @@ impl Pool {
                 self.with_worker(id, |worker| worker.observed(ticks, deadline));
             }
             Event::Answered(id) => {
-                self.with_worker(id, |worker| worker.answered(Outcome::Answered, limits.isolation, context));
+                if let Some(part) = self.answered(id, context) {
+                    self.part_answered(part, context);
+                }
             }
             Event::Rejected(id) => {
-                self.with_worker(id, |worker| worker.answered(Outcome::Rejected, limits.isolation, context));
+                if let Some(part) = self.answered(id, context) {
+                    self.part_rejected(part, context);
+                }
             }
-            Event::Misbehaved(id) => self.with_worker(id, |worker| worker.misbehaved(&limits, context)),
+            Event::Misbehaved(id) => _ = self.with_worker(id, |worker| worker.misbehaved(&limits, context)),
             Event::Exited { worker, clean: _ } => self.exited(worker, context),
-            // It concerns all pools: see `stop_at_once` and `settle`.
-            Event::ShutdownRequested => {}
+            // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
+            Event::ShutdownRequested | Event::ThreadsUsed { .. } => {}
         }
     }
 
     /// Does what follows from the state that the pool is in.
     pub(super) fn settle(&mut self, context: &mut Context) {
-        self.load_if_due(context);
-        if self.template.is_parked() {
+        for (request, outcome) in std::mem::take(&mut context.doomed) {
+            self.end(request, outcome, context);
+        }
+        self.keep_loaded(context);
+        if self.template.is_parked() || self.template.is_cold() {
             self.end_unneeded(context);
         }
         self.dispatch(context);
         if let Some(until) = self.template.unavailable_until(context.now) {
-            self.finish_queue(Outcome::Unavailable { until }, context);
+            self.finish_stranded(Outcome::Unavailable { until }, context);
         }
         if !self.has_use(context) {
             self.end_unneeded(context);
@@ -91,13 +123,15 @@ impl Pool {
                 }
             }
         }
+        self.note_idleness(context);
     }
 
     /// Ends every request and every process.
     pub(super) fn stop_at_once(&mut self, context: &mut Context) {
-        self.finish_queue(Outcome::ShuttingDown, context);
+        self.finish_stranded(Outcome::ShuttingDown, context);
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
-            if let Some(request) = worker.request() {
+            if let Some(request) = worker.request().filter(|request| context.requests.contains_key(request)) {
+                self.queue.remove(request);
                 context.finish(request, Outcome::ShuttingDown);
             }
             worker.stop_at_once(context);
@@ -122,73 +156,35 @@ impl Pool {
     }
 
     pub(super) fn view(&self, context: &Context) -> PoolView {
-        let oldest = self.queue.front().and_then(|request| context.requests.get(&request));
+        let stranded = self.stranded(context);
+        let waiting = stranded.iter().copied().chain(self.queue.oldest_newcomer());
+        let oldest = waiting.filter_map(|request| context.requests.get(&request)).map(|record| record.submitted).min();
+        let shows_absent = !context.closing && !self.template.is_cold();
         PoolView {
             template: self.template.id,
             state: self.template.view(),
-            queued: self.queue.len(),
-            oldest: oldest.map(|request| request.submitted),
-            workers: self.slots.iter().flat_map(|slot| view_slot(slot, context.closing)).collect(),
+            queued: self.queue.newcomers() + stranded.len(),
+            oldest,
+            workers: self.slots.iter().flat_map(|slot| view_slot(slot, shows_absent)).collect(),
         }
     }
 
-    fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.slots.iter().flat_map(Slot::workers)
     }
 
-    fn has_requests(&self) -> bool {
+    pub(super) fn has_requests(&self) -> bool {
         !self.queue.is_empty() || self.workers().any(|worker| worker.request().is_some())
     }
 
-    fn slot_mut(&mut self, id: WorkerId) -> Option<&mut Slot> {
+    pub(super) fn slot_mut(&mut self, id: WorkerId) -> Option<&mut Slot> {
         usize::try_from(id.life.slot).ok().and_then(|number| self.slots.get_mut(number))
     }
 
-    fn with_worker(&mut self, id: WorkerId, act: impl FnOnce(&mut Worker)) {
-        if let Some(worker) = self.slot_mut(id).and_then(|slot| slot.worker_mut(id.life.generation)) {
-            act(worker);
-        }
-    }
-
-    fn submitted(&mut self, request: RequestId, fingerprint: u64, context: &mut Context) {
-        // A model that is about to be tried again is worth waiting for.
-        self.load_if_due(context);
-        let refusal = if context.closing {
-            Some(Outcome::ShuttingDown)
-        } else if let Some(until) = context.poison.until(fingerprint, context.now) {
-            Some(Outcome::Poisonous { until })
-        } else if self.slots.iter_mut().any(|slot| slot.idle_mut().is_some()) {
-            None
-        } else if let Some(until) = self.template.unavailable_until(context.now) {
-            Some(Outcome::Unavailable { until })
-        } else {
-            (self.queue.newcomers() >= self.limits.queue).then_some(Outcome::QueueFull)
-        };
-        if let Some(outcome) = refusal {
-            return context.finish(request, outcome);
-        }
-        let record = Request {
-            pool: self.id,
-            fingerprint,
-            submitted: context.now,
-            deadline: context.now.after(self.limits.queue_timeout),
-            deaths: 0,
-            place: Place::Queued,
-        };
-        context.requests.insert(request, record);
-        self.queue.push(request);
-    }
-
-    fn withdrawn(&mut self, request: RequestId, context: &mut Context) {
-        let Some(place) = context.requests.get(&request).map(|record| record.place) else { return };
-        match place {
-            Place::Queued => self.queue.remove(request),
-            Place::With(id) => {
-                let isolation = self.limits.isolation;
-                self.with_worker(id, |worker| worker.withdrawn(isolation, context));
-            }
-        }
-        context.finish(request, Outcome::Cancelled);
+    /// A worker is done: the part that it was busy with.
+    fn answered(&mut self, id: WorkerId, context: &mut Context) -> Option<Part> {
+        let isolation = self.limits.isolation;
+        self.with_worker(id, |worker| worker.answered(isolation, context)).flatten()
     }
 
     fn template_exited(&mut self, context: &mut Context) {
@@ -199,19 +195,24 @@ impl Pool {
     }
 
     fn ready(&mut self, id: WorkerId) {
-        let mut is_ready = false;
-        self.with_worker(id, |worker| is_ready = worker.ready());
-        if is_ready {
+        if self.with_worker(id, Worker::ready) == Some(true) {
             self.early_deaths.succeeded();
             self.template.proved();
         }
     }
 
     fn fork_failed(&mut self, id: WorkerId, context: &mut Context) {
-        let mut is_asked = false;
-        self.with_worker(id, |worker| is_asked = worker.is_asked());
-        if is_asked {
+        if self.with_worker(id, |worker| worker.is_asked()) == Some(true) {
             self.exited(id, context);
+        }
+    }
+
+    /// It was never asked for; that is nobody's fault.
+    fn has_no_room(&mut self, id: WorkerId, context: &Context) {
+        let Some(slot) = self.slot_mut(id) else { return };
+        if slot.worker_mut(id.life.generation).is_some_and(|worker| worker.is_asked()) {
+            slot.remove(id.life.generation);
+            slot.fork_at = context.now.after(context.limits.room);
         }
     }
 
@@ -229,51 +230,19 @@ impl Pool {
                     Verdict::Park => self.template.park(context),
                 }
             }
-            Aftermath::Replay(request) => {
-                if let Some(record) = context.requests.get_mut(&request) {
-                    record.place = Place::Queued;
-                    self.queue.push_front(request);
-                }
-            }
+            Aftermath::Replay(part) => self.replay(part, context),
         }
     }
 
-    fn load_if_due(&mut self, context: &mut Context) {
-        if self.has_use(context) && self.template.load_at().is_some_and(|time| time <= context.now) {
-            self.template.load(context);
-        }
-    }
-
-    /// Gives waiting requests to idle workers.
-    fn dispatch(&mut self, context: &mut Context) {
-        for worker in self.slots.iter_mut().filter_map(Slot::idle_mut) {
-            let Some(request) = self.queue.pop() else { return };
-            let Some(record) = context.requests.get_mut(&request) else { continue };
-            if record.deaths == 0 {
-                record.deadline = context.now.after(self.limits.request_timeout);
-            }
-            record.place = Place::With(worker.id);
-            let attempt = record.deaths + 1;
-            worker.dispatch(request, context.now.after(self.limits.progress_timeout));
-            context.emit(Effect::Dispatch { to: worker.id, request, attempt });
-        }
-    }
-
-    fn finish_queue(&mut self, outcome: Outcome, context: &mut Context) {
-        while let Some(request) = self.queue.pop() {
-            context.finish(request, outcome);
-        }
-    }
-
-    fn end_unneeded(&mut self, context: &mut Context) {
+    pub(super) fn end_unneeded(&mut self, context: &mut Context) {
         for worker in self.slots.iter_mut().flat_map(Slot::workers_mut) {
             worker.unneeded(context);
         }
     }
 }
 
-fn view_slot(slot: &Slot, closing: bool) -> Vec<WorkerView> {
-    if slot.serving().is_none() && !closing {
+fn view_slot(slot: &Slot, shows_absent: bool) -> Vec<WorkerView> {
+    if slot.serving().is_none() && shows_absent {
         return vec![WorkerView {
             id: slot.next_life(),
             state: WorkerState::Waiting { until: slot.fork_at },

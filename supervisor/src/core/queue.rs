@@ -1,48 +1,69 @@
-//! The requests of one pool that wait for a worker, first come first served; those whose worker has died go first.
+//! The requests of one pool that wait for a worker. Parts whose worker has died go first; then each request in its turn.
 //!
-//! The queue has no bound of its own: the pool asks for the number of waiters that the bound is about before it lets
-//! one in.
+//! A turn is one part. A request that has more parts goes to the end of the line, so that a large batch does not keep others
+//! waiting; requests of one part are served first come, first served. The queue has no bound of its own: the pool
+//! asks for the number of waiters that the bound is about before it lets one in.
+use super::event::Part;
+use super::request::Request;
 use ipc::RequestId;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Never more than the pool has slots, because a newcomer is dispatched only when none of these waits.
-    replays: VecDeque<RequestId>,
-    newcomers: VecDeque<RequestId>,
+    /// Never more than the pool has slots, because nothing else is dispatched while one of these waits.
+    replays: VecDeque<Part>,
+    /// Those that were never dispatched, each with its place in the line.
+    newcomers: VecDeque<(u64, RequestId)>,
+    /// Those of which more parts are to be begun, each with its place in the line.
+    batches: VecDeque<(u64, RequestId)>,
+    /// The last place that was taken.
+    last: u64,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, request: RequestId) {
-        self.newcomers.push_back(request);
+        self.last += 1;
+        self.newcomers.push_back((self.last, request));
     }
 
-    /// Puts a request whose worker has died in front of all others.
-    pub(super) fn push_front(&mut self, request: RequestId) {
-        self.replays.push_front(request);
+    /// Puts a part whose worker has died in front of all others.
+    pub(super) fn push_front(&mut self, part: Part) {
+        self.replays.push_front(part);
     }
 
-    pub(super) fn pop(&mut self) -> Option<RequestId> {
-        self.replays.pop_front().or_else(|| self.newcomers.pop_front())
-    }
-
-    pub(super) fn front(&self) -> Option<RequestId> {
-        self.replays.front().or(self.newcomers.front()).copied()
+    /// Takes the part that goes next, of those that may.
+    pub(super) fn pop(&mut self, requests: &BTreeMap<RequestId, Request>, window: u32) -> Option<Part> {
+        if let Some(part) = self.replays.pop_front() {
+            return Some(part);
+        }
+        let newcomer = self.newcomers.front().copied().filter(|(_, id)| may_begin(requests, *id, window));
+        let batch = self.batches.iter().copied().find(|(_, id)| may_begin(requests, *id, window));
+        let (_, id) = newcomer.into_iter().chain(batch).min()?;
+        if newcomer.is_some_and(|(_, newcomer)| newcomer == id) {
+            self.newcomers.pop_front();
+        } else {
+            self.batches.retain(|(_, other)| *other != id);
+        }
+        let request = requests.get(&id)?;
+        let part = request.next_part();
+        if part.number + 1 < request.work.parts {
+            self.last += 1;
+            self.batches.push_back((self.last, id));
+        }
+        Some(part)
     }
 
     pub(super) fn remove(&mut self, request: RequestId) {
-        self.replays.retain(|waiting| *waiting != request);
-        if let Some(position) = self.newcomers.iter().position(|waiting| *waiting == request) {
+        self.replays.retain(|part| part.request != request);
+        self.batches.retain(|(_, waiting)| *waiting != request);
+        if let Some(position) = self.newcomers.iter().position(|(_, waiting)| *waiting == request) {
             self.newcomers.remove(position);
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.replays.len() + self.newcomers.len()
-    }
-
+    /// Whether nothing waits, now or once other parts are done.
     pub(super) fn is_empty(&self) -> bool {
-        self.replays.is_empty() && self.newcomers.is_empty()
+        self.replays.is_empty() && self.newcomers.is_empty() && self.batches.is_empty()
     }
 
     /// How many wait that were never dispatched: those that the pool's bound is about.
@@ -50,12 +71,17 @@ impl Queue {
         self.newcomers.len()
     }
 
-    /// The one that has waited longest of those that were never dispatched. They all may wait equally long.
-    pub(super) fn oldest_newcomer(&self) -> Option<RequestId> {
-        self.newcomers.front().copied()
+    /// Those that were never dispatched.
+    pub(super) fn all_newcomers(&self) -> impl Iterator<Item = RequestId> {
+        self.newcomers.iter().map(|(_, request)| *request)
     }
 
-    pub(super) fn replays(&self) -> impl Iterator<Item = RequestId> {
-        self.replays.iter().copied()
+    /// The one that has waited longest of those that were never dispatched. They all may wait equally long.
+    pub(super) fn oldest_newcomer(&self) -> Option<RequestId> {
+        self.newcomers.front().map(|(_, request)| *request)
     }
+}
+
+fn may_begin(requests: &BTreeMap<RequestId, Request>, id: RequestId, window: u32) -> bool {
+    requests.get(&id).is_some_and(|request| request.may_begin(window))
 }

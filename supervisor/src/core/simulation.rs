@@ -11,7 +11,7 @@ mod rules;
 mod world;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use super::restart::Random;
 use super::{Core, TemplateState, WorkerState};
@@ -37,7 +37,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
         Simulation::new(seed, false).run(&mut seen);
     }
     // A world in which something never happens says nothing about it.
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (9, 10, 7));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (11, 10, 7));
 }
 
 /// Which effects, outcomes and reasons to kill there were.
@@ -116,9 +116,15 @@ impl Simulation {
             }
         }
         self.world.behave();
+        for request in self.rules.blocked() {
+            self.feed(Event::Blocked { request, is_blocked: false });
+        }
         self.come_to_rest();
         if self.shutdowns == 0 {
             self.check_rest();
+            // What could not be loaded is tried again by then.
+            self.time_passes(self.now.after(Duration::from_secs(120)));
+            self.come_to_rest();
             for pool in 0..self.rules.pools() {
                 let request = self.submit(PoolId(pool), u64::MAX);
                 self.come_to_rest();
@@ -163,6 +169,10 @@ impl Simulation {
                     self.feed(event);
                 }
             }
+            27 if self.below(2) == 0 => {
+                let (request, is_blocked) = (RequestId(self.below(self.next_request + 1)), self.below(2) == 0);
+                self.feed(Event::Blocked { request, is_blocked });
+            }
             27 => self.tell_stale(),
             28 => self.world.strike(&mut self.random),
             29 => self.now = self.now.after(Duration::from_millis(self.below(60))),
@@ -192,10 +202,12 @@ impl Simulation {
     fn check_rest(&self) {
         for pool in 0..self.rules.pools() {
             let view = self.core.pool(PoolId(pool));
-            assert_eq!(view.state, TemplateState::Warm);
             assert_eq!(view.queued, 0);
-            assert_eq!(view.workers.len(), self.rules.slots(pool), "{view:?}");
-            assert!(view.workers.iter().all(|worker| worker.state == WorkerState::Idle), "{view:?}");
+            if view.state == TemplateState::Warm {
+                assert_eq!(view.workers.len(), self.rules.slots(pool), "{view:?}");
+                assert!(view.workers.iter().all(|worker| worker.state == WorkerState::Idle), "{view:?}");
+            }
+            self.rules.check_resting(PoolId(pool), view.state);
         }
         self.rules.check_all_ended();
         assert_eq!(self.core.next_deadline(), None);
@@ -204,7 +216,12 @@ impl Simulation {
     fn submit(&mut self, pool: PoolId, fingerprint: u64) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.feed(Event::Submitted { request, pool, fingerprint });
+        let parts = match self.below(4) {
+            0 => 2 + self.below(9) as u32,
+            _ => 1,
+        };
+        let work = if self.below(2) == 0 { Work::parts(parts) } else { Work { parts, ..Work::WHOLE } };
+        self.feed(Event::Submitted { request, pool, fingerprint, work });
         request
     }
 
@@ -232,8 +249,9 @@ impl Simulation {
         }
         self.rules.before(self.now, event);
         self.core.handle(self.now, event);
-        self.apply_effects();
+        self.take_effects();
         self.rules.after_event(event, &self.core);
+        self.look();
     }
 
     /// Tells again what a process said that has ended since, or tells of one that never was. Nothing may change.
@@ -263,10 +281,13 @@ impl Simulation {
             1 => Event::LoadFailed(template),
             2 => Event::TemplateExited(template),
             3 => Event::Forked(worker),
+            4 if self.below(2) == 0 => Event::NoRoom(worker),
             4 => Event::ForkFailed(worker),
             5 => Event::Ready(worker),
             6 => Event::Answered(worker),
+            7 if self.below(2) == 0 => Event::ThreadsUsed { worker, threads: 3 },
             7 => Event::Misbehaved(worker),
+            8 if self.below(2) == 0 => Event::Blocked { request: RequestId(1_000_000), is_blocked: true },
             8 => Event::Withdrawn(RequestId(1_000_000)),
             _ => Event::Exited { worker, clean: false },
         }
@@ -286,15 +307,21 @@ impl Simulation {
         }
         self.rules.before_timeout(self.now);
         self.core.handle_timeout(self.now);
-        self.apply_effects();
+        self.take_effects();
         assert!(
             self.core.next_deadline().is_none_or(|deadline| deadline > self.now),
             "a deadline that changes nothing"
         );
         self.rules.after_timeout(&self.core);
+        self.look();
     }
 
     fn apply_effects(&mut self) {
+        self.take_effects();
+        self.look();
+    }
+
+    fn take_effects(&mut self) {
         while let Some(effect) = self.core.poll_effect() {
             if self.prints {
                 println!("{:?} -> {effect:?}", self.now.0);
@@ -302,6 +329,13 @@ impl Simulation {
             self.history.push(effect);
             self.rules.effect(effect, &self.core);
             self.world.apply(effect);
+        }
+    }
+
+    /// Tells what the core wanted to know at once.
+    fn look(&mut self) {
+        for event in self.world.take_readings() {
+            self.feed(event);
         }
     }
 
@@ -326,7 +360,9 @@ impl Drop for Simulation {
 fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
     let milliseconds = Duration::from_millis;
     let limits = Limits {
+        cores: 1 + (random.next() % 8) as u32,
         start: milliseconds(300),
+        room: milliseconds(1 + random.next() % 50),
         load: milliseconds(500),
         grace: milliseconds(100),
         cancel: milliseconds(40),
@@ -341,6 +377,9 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         workers: 1 + (random.next() % 3) as u32,
         queue: (random.next() % 4) as usize,
         isolation,
+        threads: 1 + (random.next() % 8) as u32,
+        load: if random.next().is_multiple_of(3) { Load::Lazy } else { Load::Eager },
+        idle_unload: random.next().is_multiple_of(3).then(|| milliseconds(1 + random.next() % 400)),
         max_attempts: 1 + (random.next() % 3) as u32,
         queue_timeout: milliseconds(200 + random.next() % 1_000),
         progress_timeout: milliseconds(150),

@@ -8,10 +8,12 @@
 //! | Waiting | . | . | . | Load | . | Parked | Stopped |
 //! | Failed | - | - | gone | leaving: KillTemplate; gone: Load | . | - | KillTemplate if needed: Stopping or Stopped |
 //! | Parked | - | - | gone | gone: Load | . | - | Stopping or Stopped |
+//! | Cold | . | . | . | Load, if a request came | . | - | Stopped |
+//! | Unloading | - | - | Cold | . | . | - | Stopping |
 //! | Stopping | - | - | Stopped | . | . | - | - |
 //! | Stopped | . | . | . | . | . | - | - |
 //!
-//! A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
+//! A pool without requests for so long leads from Warm to Unloading, with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
 use super::context::Context;
 use super::event::{Effect, PoolId, TemplateId, Time};
 use super::restart::{Restart, Verdict, load_retry};
@@ -52,6 +54,10 @@ enum State {
         retry_at: Time,
         is_gone: bool,
     },
+    /// There is none before a request comes.
+    Cold,
+    /// Has been killed because no request came for so long.
+    Unloading,
     /// Has been killed for good.
     Stopping,
     Stopped,
@@ -69,12 +75,19 @@ enum Process {
 }
 
 impl Template {
-    /// The first template of a pool, which begins to load.
-    pub(super) fn new(pool: PoolId, context: &mut Context) -> Template {
+    /// What a pool has before its first template.
+    pub(super) fn new(pool: PoolId) -> Template {
         let id = TemplateId { pool, generation: 0 };
-        let mut template = Template { id, state: State::Stopped, crashes: Restart::default(), load_failures: 0 };
-        template.load(context);
-        template
+        Template { id, state: State::Cold, crashes: Restart::default(), load_failures: 0 }
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self.state, State::Loading { .. })
+    }
+
+    /// Whether there is none, or soon will be none, before a request comes.
+    pub(super) fn is_cold(&self) -> bool {
+        matches!(self.state, State::Cold | State::Unloading)
     }
 
     pub(super) fn is_warm(&self) -> bool {
@@ -97,6 +110,8 @@ impl Template {
             | State::Warm
             | State::Killed { .. }
             | State::Waiting { .. }
+            | State::Cold
+            | State::Unloading
             | State::Stopping
             | State::Stopped => None,
         }
@@ -113,6 +128,8 @@ impl Template {
             | State::Waiting { .. }
             | State::Failed { .. }
             | State::Parked { .. }
+            | State::Cold
+            | State::Unloading
             | State::Stopping
             | State::Stopped => {}
         }
@@ -132,6 +149,8 @@ impl Template {
             | State::Waiting { .. }
             | State::Failed { .. }
             | State::Parked { .. }
+            | State::Cold
+            | State::Unloading
             | State::Stopping
             | State::Stopped => {}
         }
@@ -148,8 +167,9 @@ impl Template {
             }
             State::Failed { retry_at, .. } => self.state = State::Failed { retry_at, process: Process::Gone },
             State::Parked { retry_at, .. } => self.state = State::Parked { retry_at, is_gone: true },
+            State::Unloading => self.state = State::Cold,
             State::Stopping => self.state = State::Stopped,
-            State::Waiting { .. } | State::Stopped => {}
+            State::Waiting { .. } | State::Cold | State::Stopped => {}
         }
     }
 
@@ -173,9 +193,22 @@ impl Template {
             }
             State::Killed { .. } => false,
             State::Waiting { .. } => true,
-            State::Failed { .. } | State::Parked { .. } | State::Stopping | State::Stopped => return,
+            State::Failed { .. }
+            | State::Parked { .. }
+            | State::Cold
+            | State::Unloading
+            | State::Stopping
+            | State::Stopped => return,
         };
         self.state = State::Parked { retry_at: context.now.after(context.limits.park), is_gone };
+    }
+
+    /// Ends it until a request comes.
+    pub(super) fn unload(&mut self, context: &mut Context) {
+        if self.state == State::Warm {
+            context.emit(Effect::KillTemplate(self.id));
+            self.state = State::Unloading;
+        }
     }
 
     /// Ends it for good.
@@ -185,8 +218,8 @@ impl Template {
                 context.emit(Effect::KillTemplate(self.id));
                 State::Stopping
             }
-            State::Killed { .. } => State::Stopping,
-            State::Waiting { .. } => State::Stopped,
+            State::Killed { .. } | State::Unloading => State::Stopping,
+            State::Waiting { .. } | State::Cold => State::Stopped,
             State::Failed { process: Process::Leaving { .. }, .. } => {
                 context.emit(Effect::KillTemplate(self.id));
                 State::Stopping
@@ -209,6 +242,8 @@ impl Template {
             | State::Waiting { .. }
             | State::Failed { process: Process::Killed | Process::Gone, .. }
             | State::Parked { .. }
+            | State::Cold
+            | State::Unloading
             | State::Stopping
             | State::Stopped => None,
         }
@@ -228,22 +263,26 @@ impl Template {
             | State::Killed { .. }
             | State::Waiting { .. }
             | State::Parked { .. }
+            | State::Cold
+            | State::Unloading
             | State::Stopping
             | State::Stopped => {}
         }
     }
 
-    /// When the next one may be loaded; none while there is one or there will be none.
+    /// When the next one may be loaded, if it is wanted; none while there is one or there will be none.
     pub(super) fn load_at(&self) -> Option<Time> {
         match self.state {
             State::Waiting { until: time }
             | State::Failed { retry_at: time, process: Process::Gone }
             | State::Parked { retry_at: time, is_gone: true } => Some(time),
+            State::Cold => Some(Time::default()),
             State::Loading { .. }
             | State::Warm
             | State::Killed { .. }
             | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
             | State::Parked { is_gone: false, .. }
+            | State::Unloading
             | State::Stopping
             | State::Stopped => None,
         }
@@ -263,6 +302,7 @@ impl Template {
             State::Waiting { until } => TemplateState::Waiting { until },
             State::Failed { retry_at, .. } => TemplateState::Failed { retry_at },
             State::Parked { retry_at, .. } => TemplateState::Parked { retry_at },
+            State::Cold | State::Unloading => TemplateState::Cold,
             State::Stopping | State::Stopped => TemplateState::Stopped,
         }
     }

@@ -1,11 +1,15 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
+mod batches;
 mod requests;
+mod residence;
 mod shutdown;
 mod templates;
+mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
+    WorkerId,
 };
 use super::{Core, PoolView, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
@@ -68,7 +72,14 @@ impl Rig {
     }
 
     fn submit_like(&mut self, request: u64, fingerprint: u64) -> Vec<Effect> {
-        self.feed(Event::Submitted { request: RequestId(request), pool: PoolId(0), fingerprint })
+        let (request, pool) = (RequestId(request), PoolId(0));
+        self.feed(Event::Submitted { request, pool, fingerprint, work: Work::WHOLE })
+    }
+
+    /// Submits a batch that is like no other.
+    fn submit_batch(&mut self, request: u64, parts: u32) -> Vec<Effect> {
+        let work = Work::parts(parts);
+        self.feed(Event::Submitted { request: RequestId(request), pool: PoolId(0), fingerprint: request, work })
     }
 
     fn start(&mut self, id: WorkerId) -> Vec<Effect> {
@@ -117,6 +128,9 @@ const REQUEST: PoolLimits = PoolLimits {
     workers: 1,
     queue: 2,
     isolation: Isolation::Request,
+    threads: 8,
+    load: Load::Eager,
+    idle_unload: None,
     max_attempts: 3,
     queue_timeout: seconds(60),
     progress_timeout: seconds(30),
@@ -146,7 +160,11 @@ fn fork(generation: u64, worker: WorkerId) -> Effect {
 }
 
 fn dispatch(to: WorkerId, request: u64, attempt: u32) -> Effect {
-    Effect::Dispatch { to, request: RequestId(request), attempt }
+    dispatch_part(to, request, 0, attempt)
+}
+
+fn dispatch_part(to: WorkerId, request: u64, number: u32, attempt: u32) -> Effect {
+    Effect::Dispatch { to, part: Part { request: RequestId(request), number }, attempt }
 }
 
 fn kill(worker: WorkerId, reason: KillReason) -> Effect {

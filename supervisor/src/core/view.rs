@@ -20,6 +20,8 @@ pub struct PoolView {
 /// What a template does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateState {
+    /// There is none before a request comes.
+    Cold,
     /// It loads the model.
     Loading,
     /// It forks workers.

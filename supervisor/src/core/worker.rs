@@ -7,18 +7,18 @@
 //! |---|---|---|---|---|---|---|---|---|---|---|
 //! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill |
 //! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill |
-//! | Busy | - | new deadline | Finish; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill |
+//! | Busy | - | new deadline | part done; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill |
 //! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill |
 //! | Retiring | - | - | - | Kill | - | . | . | Kill | - | Kill |
 //! | Terminating | - | - | - | Kill | - | . | . | Kill | - | Kill |
 //! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | forget the aftermath |
 //!
 //! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating
-//! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to the request,
+//! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to its part of the request,
 //! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
-//! ignored otherwise. When the template has exited, the workers that it had not forked are dropped: they never were.
+//! ignored otherwise; so is `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had not forked are dropped: they never were.
 use super::context::{Aftermath, Context};
-use super::event::{Effect, Isolation, KillReason, Outcome, PoolLimits, Time, WorkerId};
+use super::event::{Effect, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
 use ipc::RequestId;
 
 #[derive(Debug)]
@@ -48,9 +48,9 @@ enum Stage {
 pub(super) enum State {
     Starting,
     Idle,
-    /// Serves the request, and must make progress before the deadline.
+    /// Computes a part of a request, and must make progress before the deadline.
     Busy {
-        request: RequestId,
+        part: Part,
         deadline: Time,
     },
     /// Was asked to stop a request that has ended, and goes on with others if it does.
@@ -98,20 +98,20 @@ impl Worker {
     /// The open request that it computes, or that awaits its exit.
     pub(super) fn request(&self) -> Option<RequestId> {
         match self.state {
-            State::Busy { request, .. } => Some(request),
+            State::Busy { part, .. } => Some(part.request),
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
             | State::Retiring { .. }
             | State::Terminating { .. } => None,
-            State::Dying { .. } => self.replay(),
+            State::Dying { .. } => self.replay().map(|part| part.request),
         }
     }
 
-    /// The open request that awaits its exit to be replayed.
-    pub(super) fn replay(&self) -> Option<RequestId> {
-        let State::Dying { aftermath: Aftermath::Replay(request) } = self.state else { return None };
-        Some(request)
+    /// What awaits its exit to be replayed.
+    pub(super) fn replay(&self) -> Option<Part> {
+        let State::Dying { aftermath: Aftermath::Replay(part) } = self.state else { return None };
+        Some(part)
     }
 
     pub(super) fn forked(&mut self) {
@@ -137,9 +137,9 @@ impl Worker {
         }
     }
 
-    /// Gives an idle worker a request.
-    pub(super) fn dispatch(&mut self, request: RequestId, deadline: Time) {
-        self.state = State::Busy { request, deadline };
+    /// Gives an idle worker a part of a request.
+    pub(super) fn dispatch(&mut self, part: Part, deadline: Time) {
+        self.state = State::Busy { part, deadline };
     }
 
     pub(super) fn observed(&mut self, ticks: u64, deadline: Time) {
@@ -161,28 +161,33 @@ impl Worker {
         }
     }
 
-    pub(super) fn answered(&mut self, outcome: Outcome, isolation: Isolation, context: &mut Context) {
+    /// It has said that it is done: with what, if somebody still waits for it.
+    pub(super) fn answered(&mut self, isolation: Isolation, context: &mut Context) -> Option<Part> {
         match self.state {
-            State::Busy { request, .. } => {
-                context.finish(request, outcome);
+            State::Busy { part, .. } => {
                 self.state = match isolation {
-                    Isolation::Request => State::Retiring { deadline: context.now.after(context.limits.grace) },
-                    Isolation::Worker => State::Idle,
+                    Isolation::Request => {
+                        context.threads.end(self.id);
+                        State::Retiring { deadline: context.now.after(context.limits.grace) }
+                    }
+                    Isolation::Worker => self.rests(context),
                 };
+                return Some(part);
             }
-            State::Cancelling { .. } => self.state = State::Idle,
+            State::Cancelling { .. } => self.state = self.rests(context),
             State::Starting
             | State::Idle
             | State::Retiring { .. }
             | State::Terminating { .. }
             | State::Dying { .. } => {}
         }
+        None
     }
 
     pub(super) fn misbehaved(&mut self, limits: &PoolLimits, context: &mut Context) {
         match self.state {
             State::Starting => self.kill(KillReason::Misbehaved, Aftermath::EarlyDeath, context),
-            State::Busy { request, .. } => self.kill_and_count(KillReason::Misbehaved, request, limits, context),
+            State::Busy { part, .. } => self.kill_and_count(KillReason::Misbehaved, part, limits, context),
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
                 self.kill(KillReason::Misbehaved, Aftermath::Nothing, context);
             }
@@ -192,9 +197,10 @@ impl Worker {
 
     /// The process has ended: what is left to do.
     pub(super) fn ended(self, limits: &PoolLimits, context: &mut Context) -> Aftermath {
+        context.threads.end(self.id);
         match self.state {
             State::Starting => Aftermath::EarlyDeath,
-            State::Busy { request, .. } => context.count_death(request, limits.max_attempts),
+            State::Busy { part, .. } => context.count_death(part, limits.max_attempts),
             State::Dying { aftermath } => aftermath,
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
                 Aftermath::Nothing
@@ -202,13 +208,14 @@ impl Worker {
         }
     }
 
-    /// The client of its request has gone.
+    /// Its request has ended, not by what it does.
     pub(super) fn withdrawn(&mut self, isolation: Isolation, context: &mut Context) {
         match self.state {
-            State::Busy { request, .. } => match isolation {
+            State::Busy { part, .. } => match isolation {
                 Isolation::Request => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
                 Isolation::Worker => {
-                    context.emit(Effect::StopRequest { worker: self.id, request });
+                    context.emit(Effect::StopRequest { worker: self.id, request: part.request });
+                    context.threads.stopping(self.id);
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
@@ -258,7 +265,7 @@ impl Worker {
         }
         match self.state {
             State::Starting => self.kill(KillReason::StartTimeout, Aftermath::EarlyDeath, context),
-            State::Busy { request, .. } => self.kill_and_count(KillReason::ProgressTimeout, request, limits, context),
+            State::Busy { part, .. } => self.kill_and_count(KillReason::ProgressTimeout, part, limits, context),
             State::Cancelling { .. } => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
             State::Retiring { .. } => self.kill(KillReason::Lingered, Aftermath::Nothing, context),
             State::Terminating { .. } => {
@@ -296,13 +303,19 @@ impl Worker {
         }
     }
 
-    fn kill_and_count(&mut self, reason: KillReason, request: RequestId, limits: &PoolLimits, context: &mut Context) {
+    fn rests(&self, context: &mut Context) -> State {
+        context.rests(self.id);
+        State::Idle
+    }
+
+    fn kill_and_count(&mut self, reason: KillReason, part: Part, limits: &PoolLimits, context: &mut Context) {
         self.kill(reason, Aftermath::Nothing, context);
-        self.state = State::Dying { aftermath: context.count_death(request, limits.max_attempts) };
+        self.state = State::Dying { aftermath: context.count_death(part, limits.max_attempts) };
     }
 
     fn kill(&mut self, reason: KillReason, aftermath: Aftermath, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
+        context.threads.end(self.id);
         self.state = State::Dying { aftermath };
     }
 }

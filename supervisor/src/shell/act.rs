@@ -1,8 +1,17 @@
 //! The core's effects, done.
-use super::{Shell, request::Request, template::Template, worker::Worker};
-use crate::core::{Effect, Event, KillReason, Outcome, TemplateId, WorkerId};
-use ipc::{RequestId, Response, ToWorker, board::Word};
-use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+use super::{
+    Shell,
+    machine::Memory,
+    request::{Named, Request},
+    template::Template,
+    worker::Worker,
+};
+use crate::core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
+use ipc::{RequestId, Response, board::Word};
+use std::{
+    sync::atomic::Ordering::{Acquire, Relaxed},
+    time::Instant,
+};
 
 impl Shell {
     /// Does one effect. What happens because of it is queued as an event.
@@ -15,7 +24,18 @@ impl Shell {
                 }
             }
             Effect::Fork { template, worker } => self.fork(template, worker),
-            Effect::Dispatch { to, request, attempt } => self.dispatch(to, request, attempt),
+            Effect::Dispatch { to, part, attempt } => self.dispatch(to, part, attempt),
+            Effect::SetBudget { worker, threads } => {
+                if let Some(worker) = self.worker(worker) {
+                    worker.board.word(Word::Budget).store(threads.into(), Relaxed);
+                }
+            }
+            Effect::ReadThreads(id) => {
+                if let Some(worker) = self.worker(id) {
+                    let threads = worker.board.word(Word::Threads).load(Acquire).try_into().unwrap_or(u32::MAX);
+                    self.events.push_back(Event::ThreadsUsed { worker: id, threads });
+                }
+            }
             Effect::StopRequest { worker, request } => {
                 if let Some(worker) = self.worker(worker) {
                     worker.board.word(Word::Stop).store(request.0.saturating_add(1), Relaxed);
@@ -60,6 +80,17 @@ impl Shell {
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
+        let pool = &mut self.pools[id.pool.0];
+        let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
+        if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, Memory::now())) {
+            if pool.shortage.is_none() {
+                tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
+            }
+            pool.shortage = Some(format!("no room for another worker now: {reason}"));
+            self.events.push_back(Event::NoRoom(id));
+            return;
+        }
+        pool.shortage = None;
         let forked = Worker::prepare(id, template, Instant::now()).map(|(worker, seat)| {
             self.pools[id.pool.0].workers.insert(id.life, worker);
             seat
@@ -82,19 +113,19 @@ impl Shell {
         self.events.push_back(Event::ForkFailed(id));
     }
 
-    fn dispatch(&mut self, to: WorkerId, id: RequestId, attempt: u32) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
+    fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
+        let Some(request) = self.requests.get_mut(&part.request) else { return };
         let pool = &mut self.pools[to.pool.0];
         let (Some(info), Some(worker)) = (&pool.info, pool.workers.get_mut(&to.life)) else { return };
-        if attempt > 1 && request.has_begun() {
+        if attempt > 1 && request.has_begun(part.number) {
             pool.totals.resumed += 1;
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let job = request.job(attempt, info.chunk, Instant::now());
+        let (job, cache) = request.job(part.number, attempt, info, Instant::now());
         worker.forget_speed();
-        worker.request = Some(id);
-        worker.send(&ToWorker::Run(Box::new(job)));
+        worker.part = Some(part);
+        worker.send_with(&job, cache);
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
@@ -119,10 +150,12 @@ impl Shell {
             Outcome::Cancelled => &mut totals.cancelled,
             Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
         } += 1;
-        let (now, name) = (Instant::now(), pool.config.name.clone());
-        log(&request, outcome, &name, now);
+        let now = Instant::now();
         let core_now = self.now();
-        let response = request.last_message(outcome, &name, core_now, now);
+        let pool = &self.pools[request.pool.0];
+        log(&request, outcome, &pool.config.name, now);
+        let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
+        let response = request.last_message(outcome, &model, core_now, now);
         // A client whose request was withdrawn is told nothing more of it.
         let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
         if let Some(client) = client {
@@ -134,14 +167,34 @@ impl Shell {
         }
     }
 
+    /// Sends pieces to the request's client. No more of a batch is begun for one that takes them slowly; one that does not take them is
+    /// forgotten.
+    pub(super) fn deliver_all(&mut self, id: RequestId, pieces: &[Response]) {
+        for piece in pieces {
+            if !self.deliver(id, piece) {
+                if let Some(client) = self.requests.get(&id).map(|request| request.client) {
+                    self.forget(client);
+                }
+                return;
+            }
+        }
+        let Some(request) = self.requests.get(&id) else { return };
+        let outbox = self.clients.get(&request.client).map(|client| &client.outbox);
+        if let Some(outbox) = outbox.filter(|outbox| request.is_blocked_by(outbox.queued())) {
+            outbox.watch();
+            self.feed(Event::Blocked { request: id, is_blocked: true });
+        }
+    }
+
     /// Sends one piece to the request's client, unless it has too much that it has not taken. Says whether it could.
-    pub(super) fn deliver(&mut self, id: RequestId, piece: &Response) -> bool {
+    fn deliver(&self, id: RequestId, piece: &Response) -> bool {
         /// Most bytes that wait for all clients together.
         const ALL_CLIENTS: usize = 256 << 20;
         /// Bytes that may wait for any client.
         const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
-        let limit = self.pools[request.pool.0].outbox_limit();
+        let pool = &self.pools[request.pool.0];
+        let limit = request.outbox_limit(pool.info.as_ref(), pool.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
         // Who listens does not suffer for those who do not.
@@ -178,7 +231,7 @@ pub(super) fn describe(reason: KillReason) -> &'static str {
         KillReason::StartTimeout => "it did not become ready in time",
         KillReason::ProgressTimeout => "it made no progress",
         KillReason::RequestTimeout => "its request took too long",
-        KillReason::Cancelled => "its client has gone",
+        KillReason::Cancelled => "its request has ended",
         KillReason::Misbehaved => "it broke the protocol or took too much memory",
         KillReason::Lingered => "it did not exit",
         KillReason::Shutdown => "the supervisor is stopping",

@@ -2,19 +2,25 @@
 use super::{
     Shell,
     act::{describe, is_fault},
+    admission::Need,
+    machine::Memory,
+    request::Heard,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
 use crate::{
-    core::{Event, Isolation, TemplateId, WorkerId},
+    core::{Event, Isolation, PoolId, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{Forked, FromTemplate, FromWorker, Go, ToWorker, status::Crash};
+use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToWorker, status::Crash};
 use std::{process, time::Instant};
 use worker::chain;
 
 /// Most tokens of a request, whatever a template says that its model can.
 const MOST_CONTEXT: u32 = 1 << 20;
+
+/// The longest vector that a model may make.
+const MOST_DIMENSIONS: u32 = 16_384;
 
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
@@ -25,17 +31,23 @@ impl Shell {
         match said {
             TemplateSaid::Message(FromTemplate::Ready(mut info)) => {
                 info.context = info.context.min(MOST_CONTEXT);
+                if info.kind == ModelKind::Embed && !(1..=MOST_DIMENSIONS).contains(&info.dimensions) {
+                    let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
+                    return self.refuse_model(id, message);
+                }
+                let need = Need::of(&pool.config, &info, pool.slots);
+                if let Err(message) = need.admit_model(self.needed_by_others(id.pool), Memory::now()) {
+                    return self.refuse_model(id, message);
+                }
+                let pool = &mut self.pools[id.pool.0];
+                pool.need = Some(need);
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(info);
                 self.sample_template(id);
                 self.feed(Event::TemplateReady(id));
             }
-            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => {
-                tracing::error!(model = pool.config.name, "{message}");
-                pool.error = Some(message);
-                self.feed(Event::LoadFailed(id));
-            }
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
                 FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
             ) if pool.template.as_ref().and_then(Template::asked_for) != Some(life) => {
@@ -53,6 +65,27 @@ impl Shell {
         }
     }
 
+    /// What the other models that are loaded may take of the memory.
+    fn needed_by_others(&self, id: PoolId) -> u64 {
+        let others = self.pools.iter().enumerate().filter(|(at, pool)| PoolId(*at) != id && pool.template.is_some());
+        others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
+    }
+
+    fn load_failed(&mut self, id: TemplateId, message: String) {
+        let pool = &mut self.pools[id.pool.0];
+        tracing::error!(model = pool.config.name, "{message}");
+        pool.error = Some(message);
+        self.feed(Event::LoadFailed(id));
+    }
+
+    /// Does without a model that its template has loaded.
+    fn refuse_model(&mut self, id: TemplateId, message: String) {
+        if let Some(template) = self.template(id) {
+            template.process.kill();
+        }
+        self.load_failed(id, message);
+    }
+
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.inputs.clone();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
@@ -65,7 +98,7 @@ impl Shell {
         match worker.adopt(pid, &inputs) {
             Ok(()) => {
                 let pool = &self.pools[id.pool.0];
-                let single = pool.config.isolation == Isolation::Request;
+                let single = pool.isolation == Isolation::Request;
                 let memory = pool.config.memory_per_worker;
                 let go = Go { life: id.life, supervisor: process::id(), memory, single, threads: pool.spec.threads };
                 if let Some(worker) = self.worker(id) {
@@ -88,9 +121,10 @@ impl Shell {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        let closing = self.core.is_closing();
+        // That one which was let go ends is no crash.
+        let is_unwanted = self.core.is_closing() || self.core.pool(id.pool).state == TemplateState::Cold;
         let pool = &mut self.pools[id.pool.0];
-        let expected = pool.error.is_some() || closing;
+        let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             tracing::error!(model = pool.config.name, "the template has ended by {exit}");
             let pid = template.process.pid();
@@ -99,20 +133,21 @@ impl Shell {
         }
         pool.template_memory = None;
         pool.template_memory_file = None;
+        pool.need = None;
+        pool.shortage = None;
         // Workers that have not been heard of end with it: their sockets are closed.
         pool.workers.retain(|_, worker| worker.process.is_some());
         self.feed(Event::TemplateExited(id));
     }
 
     pub(super) fn hear_worker(&mut self, id: WorkerId, said: WorkerSaid) {
-        let context = self.pools[id.pool.0].context();
         let Some(worker) = self.worker(id) else { return };
         match said {
             WorkerSaid::Exited(exit, stderr) => self.worker_exited(id, exit, stderr),
             // What it says after it was condemned does not count.
             WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
             WorkerSaid::Message(message) => {
-                if let Err(reason) = self.hear_message(id, message, context) {
+                if let Err(reason) = self.hear_message(id, message) {
                     self.misbehaved(id, reason);
                 }
             }
@@ -126,9 +161,10 @@ impl Shell {
     }
 
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
-    fn hear_message(&mut self, id: WorkerId, message: FromWorker, context: u32) -> Result<(), &'static str> {
+    fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let Some(worker) = self.worker(id) else { return Ok(()) };
+        let pool = &mut self.pools[id.pool.0];
+        let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
                 worker.sandbox = Some(sandbox.to_string());
@@ -144,49 +180,42 @@ impl Shell {
             | FromWorker::Embedded { request, .. }
             | FromWorker::Tokenized { request, .. } => *request,
         };
-        if worker.request != Some(about) {
+        let Some(part) = worker.part.filter(|part| part.request == about) else {
             return Err("it speaks of a request that it does not serve");
-        }
-        // A request that has ended, by its client's leaving, is not there any more; its worker does not know that yet.
-        let mut request = self.requests.get_mut(&about);
-        match message {
-            FromWorker::Hello { .. } => {}
-            FromWorker::Vectors { .. } | FromWorker::Embedded { .. } | FromWorker::Tokenized { .. } => return Err(LIE),
-            FromWorker::Prompt { ids, .. } => {
-                if let Some(request) = request {
-                    request.prompt(ids, context).map_err(|_| LIE)?;
+        };
+        let Some(request) = self.requests.get_mut(&about) else {
+            // It has ended, by its client's leaving; its worker may not know that yet.
+            match message {
+                FromWorker::Hello { .. }
+                | FromWorker::Prompt { .. }
+                | FromWorker::Token { .. }
+                | FromWorker::Vectors { .. } => {}
+                FromWorker::Done { .. } | FromWorker::Embedded { .. } | FromWorker::Tokenized { .. } => {
+                    self.ended(id, Event::Answered(id));
                 }
+                FromWorker::Failed { .. } => self.ended(id, Event::Rejected(id)),
             }
-            FromWorker::Token { index, id: token, text, .. } => {
-                if let Some(request) = request.take() {
-                    let piece = request.token(index, token, text, context, Instant::now()).map_err(|_| LIE)?;
-                    let client = request.client;
-                    self.feed(Event::Streamed(id));
-                    if !self.deliver(about, &piece) {
-                        self.forget(client);
-                    }
-                }
+            return Ok(());
+        };
+        match request.hear(part.number, message, info, Instant::now()).map_err(|_| LIE)? {
+            Heard::Nothing => {}
+            Heard::More(pieces) => {
+                self.feed(Event::Streamed(id));
+                self.deliver_all(about, &pieces);
             }
-            FromWorker::Done { text, finish, counts, .. } => {
-                if let Some(request) = request {
-                    request.done(text, finish, counts);
-                }
+            Heard::Done(pieces) => {
+                self.deliver_all(about, &pieces);
                 self.ended(id, Event::Answered(id));
             }
-            FromWorker::Failed { kind, message, .. } => {
-                if let Some(request) = request {
-                    request.failed(kind, message);
-                }
-                self.ended(id, Event::Rejected(id));
-            }
+            Heard::Refused => self.ended(id, Event::Rejected(id)),
         }
         Ok(())
     }
 
-    /// Notes that a worker is done with its request.
+    /// Notes that a worker is done with its part of a request.
     fn ended(&mut self, id: WorkerId, event: Event) {
         if let Some(worker) = self.worker(id) {
-            worker.request = None;
+            worker.part = None;
         }
         self.feed(event);
     }
@@ -196,7 +225,7 @@ impl Shell {
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
         let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;
-        let crashed = !chosen && (!exit.is_clean() || worker.request.is_some() || worker.killed.is_some());
+        let crashed = !chosen && (!exit.is_clean() || worker.part.is_some() || worker.killed.is_some());
         if crashed {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
@@ -209,7 +238,7 @@ impl Shell {
                 slot: Some(id.life.slot),
                 cause,
                 at: timestamp(),
-                request: worker.request.map(|request| request.to_string()),
+                request: worker.part.map(|part| part.request.to_string()),
                 stderr,
             });
         }

@@ -2,11 +2,12 @@
 use super::{
     CONNECTIONS, Client, ConnectionId, Shell,
     connection::{FromClient, Outbox, to_frame},
-    request::{self, Request},
+    pool::Pool,
+    request::{Asked, Request},
 };
 use crate::core::{Event, PoolId};
 use interprocess::local_socket::tokio::Stream;
-use ipc::{Failure, FailureKind, GenerateRequest, RequestId, Response};
+use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
 use std::{
     io,
     sync::Arc,
@@ -56,7 +57,7 @@ impl Shell {
         /// Most bytes that may wait for a client which asks for more.
         const UNHEARD: usize = 1 << 20;
         let Some(client) = self.clients.get_mut(&id) else { return };
-        if client.outbox.queued() > UNHEARD && !matches!(said, FromClient::Finished) {
+        if client.outbox.queued() > UNHEARD && matches!(said, FromClient::Request(_) | FromClient::Undecodable(_)) {
             // It asks and asks and never listens, or has gone.
             return self.forget(id);
         }
@@ -65,11 +66,9 @@ impl Shell {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
-            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, *asked),
-            FromClient::Request(ipc::Request::Embed(_) | ipc::Request::Tokenize(_)) => {
-                let failure = Failure::new(FailureKind::BadRequest, "no model here can do that");
-                client.outbox.send(&Response::Failed(failure));
-            }
+            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, Asked::Generate(asked)),
+            FromClient::Request(ipc::Request::Embed(asked)) => self.submit(id, Asked::Embed(asked)),
+            FromClient::Request(ipc::Request::Tokenize(asked)) => self.submit(id, Asked::Tokenize(asked)),
             FromClient::Request(ipc::Request::Status) => {
                 let response = Response::Status(self.report());
                 self.reply(id, &response);
@@ -78,6 +77,11 @@ impl Shell {
                 client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
+            FromClient::CaughtUp => {
+                if let Some(request) = client.active {
+                    self.feed(Event::Blocked { request, is_blocked: false });
+                }
+            }
             FromClient::Finished if client.active.is_some() => client.finished = true,
             FromClient::Finished => client.outbox.close(),
             FromClient::Gone => self.forget(id),
@@ -112,9 +116,9 @@ impl Shell {
         }
     }
 
-    fn submit(&mut self, connection: ConnectionId, asked: GenerateRequest) {
+    fn submit(&mut self, connection: ConnectionId, asked: Asked) {
         let found = match asked.validate() {
-            Ok(()) => self.find_model(asked.model.as_deref()),
+            Ok(()) => self.find_model(asked.model(), asked.kind()),
             Err(invalid) => Err(Failure::new(FailureKind::BadRequest, invalid.to_string())),
         };
         let pool = match found {
@@ -126,10 +130,11 @@ impl Shell {
         let id = RequestId(self.submitted);
         client.active = Some(id);
         client.outbox.patience = self.pools[pool.0].config.client_timeout;
-        let fingerprint = request::fingerprint(&self.fingerprints, pool, &asked);
-        let request = Request::new(id, pool, connection, asked, request::draw_seed(), Instant::now());
+        let fingerprint = asked.fingerprint(&self.fingerprints, pool);
+        let request = Request::new(id, pool, connection, asked, self.pools[pool.0].slots, Instant::now());
+        let work = request.work();
         self.requests.insert(id, request);
-        self.feed(Event::Submitted { request: id, pool, fingerprint });
+        self.feed(Event::Submitted { request: id, pool, fingerprint, work });
         if self.requests.contains_key(&id) {
             let pool = &mut self.pools[pool.0];
             pool.totals.accepted += 1;
@@ -140,17 +145,38 @@ impl Shell {
         }
     }
 
-    fn find_model(&self, name: Option<&str>) -> Result<PoolId, Failure> {
-        let names = || self.pools.iter().map(|pool| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
-        let (at, text) = match name {
-            Some(name) => (
-                self.pools.iter().position(|pool| pool.config.name == name),
-                format!("there is no model {:?}; there is: {}", shorten(name), names()),
-            ),
-            None if self.pools.len() == 1 => (Some(0), String::new()),
-            None => (None, format!("name one of the models: {}", names())),
+    /// The model that a request means, which must be of this kind: the one that it names, or the only one.
+    fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
+        let fits = |pool: &Pool| kind.is_none_or(|kind| pool.kind() == kind);
+        let fitting = || self.pools.iter().enumerate().filter(|(_, pool)| fits(pool));
+        let names = fitting().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+        let refused = |kind, text| Err(Failure::new(kind, text));
+        let does = match kind {
+            Some(ModelKind::Generate) => "generates text",
+            Some(ModelKind::Embed) => "makes vectors",
+            None => "is served",
         };
-        at.map(PoolId).ok_or_else(|| Failure::new(FailureKind::UnknownModel, text))
+        let Some(name) = name else {
+            let mut only = fitting();
+            return match (only.next(), only.next()) {
+                (Some((at, _)), None) => Ok(PoolId(at)),
+                (None, _) => refused(FailureKind::UnknownModel, format!("no model here {does}")),
+                (Some(_), Some(_)) => refused(FailureKind::UnknownModel, format!("name one of the models: {names}")),
+            };
+        };
+        match self.pools.iter().position(|pool| pool.config.name == name) {
+            Some(at) if fits(&self.pools[at]) => Ok(PoolId(at)),
+            Some(_) if names.is_empty() => {
+                refused(FailureKind::BadRequest, format!("the model {name} cannot do that, and no other here {does}"))
+            }
+            Some(_) => {
+                refused(FailureKind::BadRequest, format!("the model {name} cannot do that; what {does} is: {names}"))
+            }
+            None => {
+                let all = self.pools.iter().map(|pool| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+                refused(FailureKind::UnknownModel, format!("there is no model {:?}; there is: {all}", shorten(name)))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -25,6 +25,9 @@ use tokio::{
     time::timeout,
 };
 
+/// A client that has not taken fewer bytes than this has caught up.
+const LITTLE: usize = 1 << 20;
+
 /// What a client has said.
 #[derive(Debug)]
 pub(crate) enum FromClient {
@@ -36,6 +39,8 @@ pub(crate) enum FromClient {
     Broken(EndError),
     /// The client has shut its sending side down; it may still wait for an answer.
     Finished,
+    /// The client has taken most of what it had not.
+    CaughtUp,
     /// The client has gone, or takes nothing.
     Gone,
 }
@@ -47,6 +52,8 @@ pub(crate) struct Outbox {
     frames: Option<mpsc::UnboundedSender<Outgoing>>,
     queued: Arc<AtomicUsize>,
     total: Arc<AtomicUsize>,
+    /// Whether it is to be told when the client has caught up.
+    watched: Arc<AtomicBool>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
     /// How long the client may take nothing of what is sent from now on.
@@ -80,9 +87,11 @@ impl Outbox {
     ) -> Outbox {
         let (read, write) = stream.into_split();
         let (frames, outgoing) = mpsc::unbounded_channel();
-        let writer = tokio::spawn(send_all(write, outgoing, id, inputs.clone()));
+        let (queued, watched) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let watch = (Arc::clone(&queued), Arc::clone(&watched));
+        let writer = tokio::spawn(send_all(write, outgoing, watch, id, inputs.clone()));
         let reader = tokio::spawn(receive_all(read, id, inputs));
-        Outbox { frames: Some(frames), queued: Arc::default(), total, reader, writer, patience }
+        Outbox { frames: Some(frames), queued, total, watched, reader, writer, patience }
     }
 
     /// Queues one message.
@@ -98,6 +107,11 @@ impl Outbox {
     /// Bytes that the client has not taken yet.
     pub(crate) fn queued(&self) -> usize {
         self.queued.load(Relaxed)
+    }
+
+    /// Has [`FromClient::CaughtUp`] said when little is left that the client has not taken.
+    pub(crate) fn watch(&self) {
+        self.watched.store(true, Relaxed);
     }
 
     /// Reads no more, sends what is queued, and then says [`FromClient::Gone`].
@@ -153,12 +167,20 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
 async fn send_all(
     mut write: OwnedWriteHalf,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    (queued, watched): (Arc<AtomicUsize>, Arc<AtomicBool>),
     id: ConnectionId,
     inputs: mpsc::Sender<Input>,
 ) {
     while let Some(outgoing) = outgoing.recv().await {
         if !send_one(&mut write, &outgoing.frame, outgoing.patience).await {
             break;
+        }
+        drop(outgoing);
+        if queued.load(Relaxed) < LITTLE
+            && watched.swap(false, Relaxed)
+            && inputs.send(Input::Client(id, FromClient::CaughtUp)).await.is_err()
+        {
+            return;
         }
     }
     let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;

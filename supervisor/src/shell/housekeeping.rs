@@ -37,7 +37,7 @@ impl Shell {
         let now = Instant::now();
         let mut seen = Vec::new();
         for worker in self.pools.iter_mut().flat_map(|pool| pool.workers.values_mut()) {
-            if worker.request.is_some() && worker.killed.is_none() {
+            if worker.part.is_some() && worker.killed.is_none() {
                 worker.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
             }

@@ -1,14 +1,14 @@
 //! One model, as the shell holds it: its template, its workers, its counts.
-use super::{memory::Sample, template::Template, worker::Worker};
+use super::{admission::Need, memory::Sample, template::Template, worker::Worker};
 use crate::{
     config::{Auto, ModelConfig, SupervisorConfig},
-    core::PoolLimits,
+    core::{Isolation, Load, PoolLimits},
 };
 use ipc::{
-    Life, ModelInfo, ModelSpec,
+    Life, ModelInfo, ModelKind, ModelSpec,
     status::{Crash, Totals},
 };
-use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc, time::Instant};
 
 /// One model.
 #[derive(Debug)]
@@ -16,11 +16,18 @@ pub(crate) struct Pool {
     pub(crate) config: ModelConfig,
     pub(crate) spec: ModelSpec,
     pub(crate) slots: u32,
+    /// What it does, by its path.
+    guess: ModelKind,
+    pub(crate) isolation: Isolation,
     pub(crate) template: Option<Template>,
     pub(crate) template_memory: Option<(Sample, Instant)>,
     pub(crate) template_memory_file: Option<Arc<File>>,
     /// What the template found out, once there has been one that could load the model.
     pub(crate) info: Option<ModelInfo>,
+    /// What it may take of the machine's memory, while it is loaded.
+    pub(crate) need: Option<Need>,
+    /// Why a worker is missing that there is no memory for.
+    pub(crate) shortage: Option<String>,
     /// Why the last template could not load the model.
     pub(crate) error: Option<String>,
     pub(crate) workers: HashMap<Life, Worker>,
@@ -36,22 +43,38 @@ impl Pool {
             Auto::Fixed(workers) => workers,
             Auto::Auto => cores,
         };
+        // A model of one file generates; one that makes vectors has a folder.
+        let guess = if Path::new(&config.path).is_dir() { ModelKind::Embed } else { ModelKind::Generate };
+        let isolation = match (config.isolation, guess) {
+            (Auto::Fixed(isolation), _) => isolation,
+            // What makes vectors keeps nothing of one request for the next.
+            (Auto::Auto, ModelKind::Embed) => Isolation::Worker,
+            (Auto::Auto, ModelKind::Generate) => Isolation::Request,
+        };
+        let threads = match config.threads {
+            Auto::Fixed(threads) => threads.min(cores),
+            Auto::Auto => cores,
+        };
         let spec = ModelSpec {
             name: config.name.clone(),
             path: config.path.clone(),
             context: config.context,
             sha256: config.sha256.clone(),
-            threads: cores,
+            threads,
             precision: ipc::Precision::F32,
         };
         Pool {
             config,
             spec,
             slots,
+            guess,
+            isolation,
             template: None,
             template_memory: None,
             template_memory_file: None,
             info: None,
+            need: None,
+            shortage: None,
             error: None,
             workers: HashMap::new(),
             totals: Totals::default(),
@@ -65,7 +88,10 @@ impl Pool {
         PoolLimits {
             workers: self.slots,
             queue: supervisor.queue,
-            isolation: self.config.isolation,
+            isolation: self.isolation,
+            threads: self.spec.threads,
+            load: self.config.load,
+            idle_unload: self.config.idle_unload,
             max_attempts: self.config.max_attempts,
             queue_timeout: supervisor.queue_timeout,
             progress_timeout: self.config.progress_timeout,
@@ -73,19 +99,17 @@ impl Pool {
         }
     }
 
-    /// Most tokens of one request; nothing is served before it is known.
-    pub(crate) fn context(&self) -> u32 {
-        self.info.as_ref().map_or(0, |info| info.context)
+    /// What it does, as its template says, or as its path suggests before that.
+    pub(crate) fn kind(&self) -> ModelKind {
+        self.info.as_ref().map_or(self.guess, |info| info.kind)
     }
 
-    /// Most bytes that may wait for the client of one request: what its context can hold, in frames of generous size.
-    pub(crate) fn outbox_limit(&self) -> usize {
-        const FRAME: usize = 256;
-        (64 << 10) + self.context() as usize * FRAME
-    }
-
-    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop.
+    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop. One that is loaded when it
+    /// is asked for always may be.
     pub(crate) fn why_hopeless(&self, parked: bool) -> Option<String> {
+        if self.config.load == Load::Lazy {
+            return None;
+        }
         let crash = self.last_crash.as_ref().filter(|_| parked);
         let crash = crash.map(|crash| match crash.stderr.last() {
             Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),

@@ -2,7 +2,7 @@
 use super::{Shell, pool::Pool, worker::Worker as Process};
 use crate::core::{Isolation, PoolId, PoolView, TemplateState, Time, WorkerState, WorkerView};
 use ipc::{
-    Life,
+    Life, ModelKind,
     board::{Phase, Word},
     status::{Model, Queue, Status, Template, Worker},
 };
@@ -36,7 +36,7 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         TemplateState::Warm => ("warm", None),
         TemplateState::Failed { retry_at } => ("failed", Some(retry_at)),
         TemplateState::Parked { retry_at } => ("parked", Some(retry_at)),
-        TemplateState::Stopped => ("cold", None),
+        TemplateState::Cold | TemplateState::Stopped => ("cold", None),
     };
     let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
     let template = pool.template.as_ref().map(|template| Template {
@@ -45,20 +45,26 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
         generation: template.id.generation,
     });
-    let isolation = match pool.config.isolation {
+    let kind = match pool.kind() {
+        ModelKind::Generate => "generate",
+        ModelKind::Embed => "embed",
+    };
+    let isolation = match pool.isolation {
         Isolation::Request => "request",
         Isolation::Worker => "worker",
     };
     Model {
         name: pool.config.name.clone(),
-        kind: "generate".to_owned(),
+        kind: kind.to_owned(),
         state: state.to_owned(),
-        error: pool.error.clone(),
-        retry_in_s: retry_at.map(|at| seconds(at.since(core_now))),
+        error: pool.error.clone().or_else(|| pool.shortage.clone()),
+        // One that is tried again when it is asked for may be late.
+        retry_in_s: retry_at.filter(|at| *at > core_now).map(|at| seconds(at.since(core_now))),
         path: pool.spec.path.clone(),
         architecture: pool.info.as_ref().map(|info| info.architecture.clone()),
         context: pool.info.as_ref().map(|info| info.context),
         isolation: isolation.to_owned(),
+        weights_bytes: pool.info.as_ref().map(|info| info.weights),
         template,
         queue: Queue {
             length: view.queued,

@@ -1,14 +1,28 @@
 //! A request, as the shell remembers it until its one outcome: all that another worker needs to go on with it.
+//!
+//! What is kept of each kind of request, and what its workers may say of it, is in `request/`.
+mod asked;
+mod embedding;
+mod failure;
+mod generation;
+mod tokenization;
+
+pub(crate) use asked::Asked;
+pub(crate) use failure::Named;
+
 use super::ConnectionId;
-use crate::core::{Outcome, PoolId, Time};
-use ipc::{
-    Done, Failure, FailureKind, FinishReason, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts,
-};
+use crate::core::{Outcome, PoolId, Time, Work};
+use embedding::Embedding;
+use generation::Generation;
+use ipc::{Failure, FromWorker, ModelInfo, RequestId, Response, ToWorker};
 use std::{
-    hash::{BuildHasher, Hash},
+    hash::BuildHasher,
     mem,
+    os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokenization::Tokenization;
 
 /// A request that has not ended.
 #[derive(Debug)]
@@ -16,217 +30,176 @@ pub(crate) struct Request {
     pub(crate) id: RequestId,
     pub(crate) pool: PoolId,
     pub(crate) client: ConnectionId,
-    asked: GenerateRequest,
-    seed: u64,
-    /// Fixed by the first worker that read the prompt.
-    prompt_ids: Option<Vec<u32>>,
-    generated: Vec<u32>,
-    delivered: u64,
+    kind: Kind,
+    times: Times,
+    /// Workers that were given it or a part of it.
     attempts: u32,
-    submitted: Instant,
-    dispatched: Option<Instant>,
-    first_piece: Option<Instant>,
-    end: Option<End>,
+    /// Why a worker said that it cannot be served.
+    refusal: Option<Failure>,
 }
 
-/// How its worker ended it.
+/// What is wanted.
 #[derive(Debug)]
-enum End {
-    Done { text: String, finish: FinishReason, counts: TokenCounts },
-    Failed { kind: FailureKind, message: String },
+enum Kind {
+    Generation(Box<Generation>),
+    Embedding(Embedding),
+    Tokenization(Tokenization),
+}
+
+/// When what happened.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    submitted: Instant,
+    dispatched: Option<Instant>,
 }
 
 /// Why what a worker sent cannot be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lie;
 
+/// What follows from a worker's message.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The worker goes on.
+    Nothing,
+    /// The worker goes on, and this goes to the client.
+    More(Vec<Response>),
+    /// The worker is done with its part; this goes to the client before the request's end.
+    Done(Vec<Response>),
+    /// The worker cannot serve it.
+    Refused,
+}
+
 impl Request {
+    /// A request for a model that runs so many at once.
     pub(crate) fn new(
         id: RequestId,
         pool: PoolId,
         client: ConnectionId,
-        asked: GenerateRequest,
-        seed: u64,
+        asked: Asked,
+        workers: u32,
         now: Instant,
     ) -> Request {
-        Request {
-            id,
-            pool,
-            client,
-            seed: asked.sampling.seed.unwrap_or(seed),
-            asked,
-            prompt_ids: None,
-            generated: Vec::new(),
-            delivered: 0,
-            attempts: 0,
-            submitted: now,
-            dispatched: None,
-            first_piece: None,
-            end: None,
-        }
-    }
-
-    /// What the next worker gets. A fresh job takes the prompt along; it is kept until a worker has fixed its ids.
-    pub(crate) fn job(&mut self, attempt: u32, chunk: u32, now: Instant) -> Job {
-        self.attempts = attempt;
-        self.dispatched.get_or_insert(now);
-        let prompt = match &self.prompt_ids {
-            Some(ids) => JobPrompt::Ids(ids.clone()),
-            None => JobPrompt::Fresh(self.asked.prompt.clone()),
+        let kind = match asked {
+            Asked::Generate(asked) => Kind::Generation(Box::new(Generation::new(*asked, draw_seed()))),
+            Asked::Embed(asked) => Kind::Embedding(Embedding::new(*asked, workers)),
+            Asked::Tokenize(asked) => Kind::Tokenization(Tokenization::new(*asked)),
         };
-        Job {
-            request: self.id,
-            prompt,
-            generated: self.generated.clone(),
-            delivered: self.delivered,
-            chunk,
-            max_tokens: self.asked.max_tokens,
-            sampling: self.asked.sampling,
-            seed: self.seed,
-            stop: self.asked.stop.clone(),
-            ignore_end: self.asked.ignore_end,
-            cache: false,
+        let times = Times { submitted: now, dispatched: None };
+        Request { id, pool, client, kind, times, attempts: 0, refusal: None }
+    }
+
+    /// How the core is to have it computed.
+    pub(crate) fn work(&self) -> Work {
+        match &self.kind {
+            Kind::Generation(_) => Work::WHOLE,
+            Kind::Embedding(embedding) => Work::parts(embedding.parts()),
+            Kind::Tokenization(_) => Work::parts(1),
         }
     }
 
-    /// Whether anything has been generated.
-    pub(crate) fn has_begun(&self) -> bool {
-        !self.generated.is_empty()
-    }
-
-    /// Notes the prompt's ids; at most `context` of them.
-    pub(crate) fn prompt(&mut self, ids: Vec<u32>, context: u32) -> Result<(), Lie> {
-        if self.prompt_ids.is_some() || ids.len() > context as usize {
-            return Err(Lie);
-        }
-        self.prompt_ids = Some(ids);
-        // The text has served.
-        self.asked.prompt = Prompt::Raw(String::new());
-        Ok(())
-    }
-
-    /// Notes one token and returns what the client gets.
-    pub(crate) fn token(
+    /// What the next worker gets for this part, and the descriptor that goes with it.
+    pub(crate) fn job(
         &mut self,
-        index: u32,
-        id: u32,
-        text: String,
-        context: u32,
+        part: u32,
+        attempt: u32,
+        info: &ModelInfo,
         now: Instant,
-    ) -> Result<Response, Lie> {
-        let room = context as usize > self.generated.len() + self.prompt_ids.as_ref().map_or(0, Vec::len);
-        if index as usize != self.generated.len() || !room || self.end.is_some() {
-            return Err(Lie);
+    ) -> (ToWorker, Option<Arc<OwnedFd>>) {
+        self.attempts += 1;
+        self.times.dispatched.get_or_insert(now);
+        match &mut self.kind {
+            Kind::Generation(generation) => {
+                let cache = generation.cache(self.id, attempt, info.cache);
+                (ToWorker::Run(Box::new(generation.job(self.id, info.chunk, cache.is_some()))), cache)
+            }
+            Kind::Embedding(embedding) => (ToWorker::Embed(Box::new(embedding.job(self.id, part))), None),
+            Kind::Tokenization(tokenization) => (ToWorker::Tokenize(Box::new(tokenization.job(self.id))), None),
         }
-        self.first_piece.get_or_insert(now);
-        self.generated.push(id);
-        self.delivered += text.len() as u64;
-        Ok(Response::Piece { text, token: id })
     }
 
-    /// Notes that the answer is complete.
-    pub(crate) fn done(&mut self, text: String, finish: FinishReason, counts: TokenCounts) {
-        self.end.get_or_insert(End::Done { text, finish, counts });
+    /// Whether a worker has got anywhere with this part.
+    pub(crate) fn has_begun(&self, part: u32) -> bool {
+        match &self.kind {
+            Kind::Generation(generation) => generation.has_begun(),
+            Kind::Embedding(embedding) => embedding.has_begun(part),
+            Kind::Tokenization(_) => false,
+        }
     }
 
-    /// Notes that the worker cannot serve it.
-    pub(crate) fn failed(&mut self, kind: FailureKind, message: String) {
-        self.end.get_or_insert(End::Failed { kind, message });
+    /// Takes in what the worker says that computes this part.
+    pub(crate) fn hear(
+        &mut self,
+        part: u32,
+        message: FromWorker,
+        info: &ModelInfo,
+        now: Instant,
+    ) -> Result<Heard, Lie> {
+        if let FromWorker::Failed { kind, message, .. } = message {
+            self.refusal.get_or_insert(Failure::new(kind, message));
+            return Ok(Heard::Refused);
+        }
+        match &mut self.kind {
+            Kind::Generation(generation) => generation.hear(message, info.context, now),
+            Kind::Embedding(embedding) => embedding.hear(part, message, info.dimensions),
+            Kind::Tokenization(tokenization) => tokenization.hear(message),
+        }
+    }
+
+    /// Most bytes that may wait for the client, beyond which it is taken for one that does not listen.
+    pub(crate) fn outbox_limit(&self, info: Option<&ModelInfo>, workers: u32) -> usize {
+        const LITTLE: usize = 64 << 10;
+        /// A token's frame, of generous size.
+        const FRAME: usize = 256;
+        let context = info.map_or(0, |info| info.context as usize);
+        match &self.kind {
+            Kind::Generation(_) => LITTLE + context * FRAME,
+            // Of a batch, what was begun when it became blocked comes on top.
+            Kind::Embedding(_) => BLOCKED + embedding::most_bytes(info) * (2 * workers as usize + 1),
+            Kind::Tokenization(tokenization) => LITTLE + tokenization.most_bytes(),
+        }
+    }
+
+    /// Whether nothing more of it shall be begun while so many bytes wait for its client.
+    pub(crate) fn is_blocked_by(&self, queued: usize) -> bool {
+        matches!(self.kind, Kind::Embedding(_)) && queued > BLOCKED
     }
 
     /// How long it has been there.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.duration_since(self.submitted)
+        now.duration_since(self.times.submitted)
     }
 
     /// The last message to the client.
-    pub(crate) fn last_message(&mut self, outcome: Outcome, model: &str, core_now: Time, now: Instant) -> Response {
-        let after = |instant: Option<Instant>| micros(instant.unwrap_or(now).duration_since(self.submitted));
-        match (outcome, self.end.take()) {
-            (Outcome::Answered, Some(End::Done { text, finish, counts })) => Response::Done(Done {
-                text,
-                finish,
-                prompt_tokens: counts.prompt,
-                completion_tokens: counts.completion,
-                attempts: self.attempts,
-                seed: self.seed,
-                wait_us: after(self.dispatched),
-                first_piece_us: after(self.first_piece),
-                total_us: after(None),
-            }),
-            (Outcome::Rejected, Some(End::Failed { kind, message })) => Response::Failed(Failure::new(kind, message)),
-            (outcome, _) => Response::Failed(failure(outcome, model, core_now)),
-        }
-    }
-}
-
-/// A hash that is equal for the same model, input and parameters; a seed that the supervisor drew is not among them.
-pub(crate) fn fingerprint(hasher: &impl BuildHasher, pool: PoolId, asked: &GenerateRequest) -> u64 {
-    let mut state = hasher.build_hasher();
-    let sampling = &asked.sampling;
-    (pool, &asked.prompt, asked.max_tokens, &asked.stop, asked.ignore_end).hash(&mut state);
-    (sampling.top_k, sampling.seed).hash(&mut state);
-    for number in [
-        sampling.temperature,
-        sampling.top_p,
-        sampling.repeat_penalty,
-        sampling.frequency_penalty,
-        sampling.presence_penalty,
-    ] {
-        number.to_bits().hash(&mut state);
-    }
-    std::hash::Hasher::finish(&state)
-}
-
-/// What a client is told about an outcome other than an answer.
-fn failure(outcome: Outcome, model: &str, now: Time) -> Failure {
-    let later = |until: Time| until.since(now);
-    let (kind, message, retry) = match outcome {
-        Outcome::Answered | Outcome::Rejected => {
-            (FailureKind::Engine, "the worker did not say how the request ended".to_owned(), None)
-        }
-        Outcome::Cancelled => (FailureKind::Cancelled, "the request was cancelled".to_owned(), None),
-        Outcome::QueueFull => (
-            FailureKind::Busy,
-            format!("all workers of {model} are busy and its queue is full; try again later"),
-            Some(Duration::from_secs(1)),
-        ),
-        Outcome::QueueTimeout => (
-            FailureKind::TimedOut,
-            format!("no worker of {model} became free within the queue's time limit"),
-            Some(Duration::from_secs(1)),
-        ),
-        Outcome::RequestTimeout => {
-            (FailureKind::TimedOut, "the answer took longer than a request may".to_owned(), None)
-        }
-        Outcome::WorkersDied { attempts } => (
-            FailureKind::WorkersDied,
-            match attempts {
-                1 => "the worker that served this request died, and no more than one may".to_owned(),
-                count => format!("{count} workers died while serving this request; it is not tried again"),
+    pub(crate) fn last_message(
+        &mut self,
+        outcome: Outcome,
+        model: &Named<'_>,
+        core_now: Time,
+        now: Instant,
+    ) -> Response {
+        let answer = match (outcome, self.refusal.take()) {
+            (Outcome::Answered, _) => match &mut self.kind {
+                Kind::Generation(generation) => generation.answer(self.times, self.attempts, now),
+                Kind::Embedding(embedding) => Some(embedding.answer(self.times, self.attempts, now)),
+                Kind::Tokenization(tokenization) => tokenization.answer(),
             },
-            None,
-        ),
-        Outcome::Poisonous { until } => (
-            FailureKind::Poisonous,
-            "refused: workers died under this same request a short while ago".to_owned(),
-            Some(later(until)),
-        ),
-        Outcome::Unavailable { until } => (
-            FailureKind::Unavailable,
-            format!("the model {model} cannot be served now; `supervisor status` says why"),
-            Some(later(until)),
-        ),
-        Outcome::ShuttingDown => {
-            (FailureKind::ShuttingDown, "the supervisor is shutting down".to_owned(), Some(Duration::from_secs(5)))
-        }
-    };
-    let retry_after_ms = retry.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    Failure { kind, message, retry_after_ms }
+            (Outcome::Rejected, Some(refusal)) => Some(Response::Failed(refusal)),
+            _ => None,
+        };
+        answer.unwrap_or_else(|| Response::Failed(failure::of(outcome, model, core_now)))
+    }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// Bytes that wait for the client of a batch, beyond which no more parts are begun.
+const BLOCKED: usize = 4 << 20;
+
+impl Times {
+    /// Microseconds from the submission to then, or to now.
+    fn after(&self, then: Option<Instant>, now: Instant) -> u64 {
+        let duration = then.unwrap_or(now).duration_since(self.submitted);
+        u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 /// A seed that nobody can guess: hash keys come from the system's random numbers.

@@ -1,28 +1,31 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
 use super::{Input, memory::Sample, tail::Tail};
 use crate::{
-    core::{KillReason, TemplateId, WorkerId},
+    core::{KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, RequestId, ToWorker, board::Word};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
-    sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
+    sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
     unistd::pipe2,
 };
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    io,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    io::{self, IoSlice},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncWriteExt, Interest},
     net::{
         UnixStream,
-        unix::{OwnedReadHalf, pipe},
+        unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
     },
     sync::mpsc,
 };
@@ -61,6 +64,13 @@ struct Ends {
     stderr: OwnedFd,
 }
 
+/// A frame on its way, and the descriptor that goes with its first byte.
+#[derive(Debug)]
+struct Outgoing {
+    frame: Vec<u8>,
+    descriptor: Option<Arc<OwnedFd>>,
+}
+
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -72,9 +82,9 @@ pub(crate) struct Worker {
     /// Once the template has said that it lives.
     pub(crate) process: Option<Process>,
     /// To its socket; closing it asks the worker to exit.
-    outgoing: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     pub(crate) forked_at: Instant,
-    pub(crate) request: Option<RequestId>,
+    pub(crate) part: Option<Part>,
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
     /// Whether it was asked to exit.
@@ -103,7 +113,7 @@ impl Worker {
             process: None,
             outgoing: None,
             forked_at: now,
-            request: None,
+            part: None,
             killed: None,
             terminated: false,
             memory_file: None,
@@ -123,11 +133,11 @@ impl Worker {
         self.memory_file = File::open(format!("/proc/{pid}/smaps_rollup")).ok().map(Arc::new);
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
-        let (outgoing, mut frames) = mpsc::unbounded_channel::<Vec<u8>>();
+        let (outgoing, mut frames) = mpsc::unbounded_channel::<Outgoing>();
         tokio::spawn(async move {
-            while let Some(frame) = frames.recv().await {
+            while let Some(outgoing) = frames.recv().await {
                 // A worker that cannot be written to has ended or will be found stuck.
-                if write.write_all(&frame).await.is_err() {
+                if write_one(&mut write, outgoing).await.is_err() {
                     break;
                 }
             }
@@ -143,11 +153,16 @@ impl Worker {
 
     /// Sends one message; it never waits.
     pub(crate) fn send(&self, message: &ToWorker) {
+        self.send_with(message, None);
+    }
+
+    /// Sends one message and a descriptor with its first byte; it never waits.
+    pub(crate) fn send_with(&self, message: &ToWorker, descriptor: Option<Arc<OwnedFd>>) {
         let framed = ipc::encode(message).ok().and_then(|payload| ipc::frame(&payload, MAX_FRAME).ok());
         match (framed, &self.outgoing) {
             (Some(frame), Some(outgoing)) => {
                 // If the writing task has ended, so has the worker, which is seen elsewhere.
-                let _ended = outgoing.send(frame);
+                let _ended = outgoing.send(Outgoing { frame, descriptor });
             }
             (None, _) => tracing::error!("a message to a worker does not fit into a frame"),
             (_, None) => {}
@@ -202,6 +217,21 @@ impl Worker {
         let tokens = last.1.saturating_sub(first.1) as f64;
         (seconds > 0.0).then(|| tokens / seconds)
     }
+}
+
+/// Writes one frame. Its descriptor goes with the first byte that the kernel takes, and so it goes once.
+async fn write_one(write: &mut OwnedWriteHalf, Outgoing { frame, descriptor }: Outgoing) -> io::Result<()> {
+    let Some(descriptor) = descriptor else { return write.write_all(&frame).await };
+    let rights = [descriptor.as_raw_fd()];
+    let socket: &UnixStream = write.as_ref();
+    let first = || {
+        let control = [ControlMessage::ScmRights(&rights)];
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame)], &control, flags, None)?)
+    };
+    let sent = socket.async_io(Interest::WRITABLE, first).await?;
+    drop(descriptor);
+    write.write_all(frame.get(sent..).unwrap_or_default()).await
 }
 
 /// Hears a worker until it has ended and nothing that it said is left.

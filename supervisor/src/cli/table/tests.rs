@@ -17,6 +17,7 @@ fn idle_model() -> Model {
         architecture: Some("llama".to_string()),
         context: Some(512),
         isolation: "request".to_string(),
+        weights_bytes: None,
         template: Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(5_200_000), generation: 1 }),
         queue: Queue { length: 0, limit: 64, oldest_s: 0.0 },
         workers: vec![worker(0, 1, 21), worker(1, 1, 22)],
@@ -325,6 +326,28 @@ fn a_column_is_spared_only_when_it_must_be() {
 }
 
 #[test]
+fn what_processes_take_is_shown_against_the_files() {
+    let line = |model: Model| {
+        let page = render(&status(vec![model]), None);
+        page.lines().find(|line| line.contains("  memory")).map(str::to_string)
+    };
+    let shares = |private, pss| Worker { private_bytes: private, pss_bytes: pss, ..worker(0, 1, 21) };
+    let workers = vec![
+        shares(Some(8_000_000), Some(300_000_000)),
+        shares(Some(9_000_000), Some(301_000_000)),
+        shares(None, None),
+    ];
+    let template = Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1 });
+    let model = Model { weights_bytes: Some(600_000_000), template, workers, ..idle_model() };
+    let words = "  memory     600.0 MB of files, 900.0 MB in all processes (1.50 times that), 17.0 MB of workers alone";
+    assert_eq!(line(model.clone()).as_deref(), Some(words));
+    for unknown in [Model { weights_bytes: None, ..model.clone() }, Model { weights_bytes: Some(0), ..model.clone() }] {
+        assert_eq!(line(unknown), None);
+    }
+    assert_eq!(line(Model { template: None, ..model }), None, "what is not there takes nothing");
+}
+
+#[test]
 fn no_models() {
     let status = Status { cores: 1, uptime_s: 0.0, ..status(Vec::new()) };
     assert_page(&status, Some(80), "supervisor 0.1.0, pid 7, up 0.0 s, 1 core\n");
@@ -344,6 +367,7 @@ fn hostile_text() {
         path: text(),
         architecture: Some(text()),
         isolation: text(),
+        weights_bytes: None,
         workers: vec![Worker {
             state: text(),
             request: Some(text()),

@@ -5,9 +5,11 @@
 //! `invariants.rs` what must hold between two steps.
 mod effects;
 mod invariants;
+mod residence;
+mod threads;
 
 use super::super::event::{
-    Event, Isolation, KillReason, Limits, Outcome, PoolId, PoolLimits, TemplateId, Time, WorkerId,
+    Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
 };
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,11 @@ pub(super) struct Rules {
     event: Option<Event>,
     /// The request of which the end is being handled.
     answering: Option<RequestId>,
+    /// Requests of which a part is not computed any more, although it could be: they must end in the same step.
+    given_up: Vec<RequestId>,
+    turns: u64,
+    /// Whether more than the one thread of a newcomer was granted in this step.
+    has_granted: bool,
     closing: u32,
     halts: u32,
 }
@@ -39,6 +46,16 @@ struct Pool {
     crashes: u32,
     is_parked: bool,
     must_park: bool,
+    /// Whether it is to be loaded with no request.
+    is_resident: bool,
+    /// Whether it was let go and not loaded since.
+    is_unloaded: bool,
+    /// Until when there is no room for another worker of a slot.
+    no_room: BTreeMap<u32, Time>,
+    /// When a request was there last, or the model became warm.
+    used: Time,
+    /// Whether it is being loaded and there was no worker then.
+    is_first_load: bool,
 }
 
 struct Template {
@@ -57,10 +74,10 @@ struct Worker {
     asked: Time,
     is_forked: bool,
     is_ready: bool,
-    /// The open request that it computes.
-    request: Option<RequestId>,
-    /// The last one that it was given.
-    last: Option<RequestId>,
+    /// What it computes of an open request.
+    part: Option<Part>,
+    /// What it was given last.
+    last: Option<Part>,
     progress: Time,
     ticks: u64,
     has_misbehaved: bool,
@@ -69,21 +86,49 @@ struct Worker {
     stops: Option<Time>,
     terminates: Option<Time>,
     killed: Option<KillReason>,
+    /// Its budget, and what it may still be computing with.
+    granted: u32,
+    held: u32,
 }
 
 struct Request {
     pool: PoolId,
     fingerprint: u64,
-    submitted: Time,
+    work: Work,
+    /// Since when its wait counts.
+    waits: Time,
     dispatched: Option<Time>,
-    deaths: u32,
+    /// The parts that were begun: how many workers died under each, and whether it is done.
+    parts: Vec<Progress>,
+    /// When it was last its turn, or when it came.
+    turn: u64,
+    is_blocked: bool,
     is_withdrawn: bool,
     outcome: Option<Outcome>,
 }
 
+#[derive(Default)]
+struct Progress {
+    deaths: u32,
+    is_done: bool,
+}
+
+impl Request {
+    /// Whether a part that was never begun may be begun.
+    fn may_begin(&self, window: u32) -> bool {
+        let begun = self.parts.len() as u32;
+        let first = self.parts.iter().position(|part| !part.is_done).map_or(begun, |first| first as u32);
+        (begun == 0 || !self.is_blocked) && begun < self.work.parts && begun - first < window
+    }
+
+    fn is_done(&self) -> bool {
+        self.parts.len() as u32 == self.work.parts && self.parts.iter().all(|part| part.is_done)
+    }
+}
+
 impl Rules {
     pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>) -> Rules {
-        let pool = |limits| Pool {
+        let pool = |limits: PoolLimits| Pool {
             limits,
             template: None,
             loaded: 0,
@@ -92,6 +137,11 @@ impl Rules {
             crashes: 0,
             is_parked: false,
             must_park: false,
+            is_resident: limits.load == Load::Eager,
+            is_unloaded: false,
+            no_room: BTreeMap::new(),
+            used: Time::default(),
+            is_first_load: false,
         };
         Rules {
             limits,
@@ -103,6 +153,9 @@ impl Rules {
             now: Time::default(),
             event: None,
             answering: None,
+            given_up: Vec::new(),
+            turns: 0,
+            has_granted: false,
             closing: 0,
             halts: 0,
         }
@@ -116,17 +169,27 @@ impl Rules {
         self.pools[pool].limits.workers as usize
     }
 
+    /// The open requests of which no part may be begun.
+    pub(super) fn blocked(&self) -> Vec<RequestId> {
+        self.open.iter().copied().filter(|request| self.requests[request].is_blocked).collect()
+    }
+
     /// Records what the core is about to be told.
     pub(super) fn before(&mut self, now: Time, event: Event) {
         (self.now, self.event) = (now, Some(event));
+        self.note_use();
         match event {
-            Event::Submitted { request, pool, fingerprint } => {
+            Event::Submitted { request, pool, fingerprint, work } => {
+                self.turns += 1;
                 let record = Request {
                     pool,
                     fingerprint,
-                    submitted: now,
+                    work,
+                    waits: now,
                     dispatched: None,
-                    deaths: 0,
+                    parts: Vec::new(),
+                    turn: self.turns,
+                    is_blocked: false,
                     is_withdrawn: false,
                     outcome: None,
                 };
@@ -138,8 +201,20 @@ impl Rules {
                     request.is_withdrawn = true;
                 }
             }
-            Event::TemplateReady(id) => self.template(id, |template| template.is_ready = true),
-            Event::LoadFailed(id) => self.template(id, |template| template.has_failed = !template.is_killed),
+            Event::Blocked { request, is_blocked } => {
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.is_blocked = is_blocked;
+                }
+            }
+            Event::TemplateReady(id) => {
+                self.template(id, |template| template.is_ready = true);
+                self.pools[id.pool.0].used = now;
+                self.load_ended(id.pool);
+            }
+            Event::LoadFailed(id) => {
+                self.template(id, |template| template.has_failed = !template.is_killed);
+                self.load_ended(id.pool);
+            }
             Event::TemplateExited(id) => self.template_exited(id),
             Event::Forked(id) => self.worker(id).is_forked = true,
             Event::Ready(id) => {
@@ -156,15 +231,27 @@ impl Rules {
                     (worker.ticks, worker.progress) = (ticks, now);
                 }
             }
+            Event::ThreadsUsed { worker: id, threads } => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.held = worker.held.min(threads).max(worker.granted);
+                }
+            }
             Event::Answered(id) | Event::Rejected(id) => {
                 let isolation = self.pools[id.pool.0].limits.isolation;
                 let worker = self.worker(id);
                 worker.stops = None;
-                let answering = worker.request;
-                if worker.request.is_some() && worker.killed.is_none() && isolation == Isolation::Request {
+                let answering = worker.part.filter(|_| worker.killed.is_none());
+                if answering.is_some() && isolation == Isolation::Request {
                     worker.retires = Some(now);
                 }
-                self.answering = answering;
+                if matches!(event, Event::Answered(_))
+                    && let Some(part) = answering
+                {
+                    worker.part = None;
+                    let request = self.requests.get_mut(&part.request).expect("it was submitted");
+                    request.parts[part.number as usize].is_done = true;
+                }
+                self.answering = answering.map(|part| part.request);
             }
             Event::Misbehaved(id) => {
                 let worker = self.worker(id);
@@ -174,12 +261,18 @@ impl Rules {
                 }
             }
             Event::ForkFailed(id) | Event::Exited { worker: id, .. } => self.worker_ended(id),
+            Event::NoRoom(id) => {
+                self.workers.remove(&id);
+                let until = now.after(self.limits.room);
+                self.pools[id.pool.0].no_room.insert(id.life.slot, until);
+            }
             Event::ShutdownRequested => self.closing += 1,
         }
     }
 
     pub(super) fn before_timeout(&mut self, now: Time) {
         (self.now, self.event) = (now, None);
+        self.note_use();
     }
 
     fn template(&mut self, id: TemplateId, change: impl FnOnce(&mut Template)) {
@@ -192,6 +285,7 @@ impl Rules {
     }
 
     fn template_exited(&mut self, id: TemplateId) {
+        self.load_ended(id.pool);
         let limits = self.limits;
         let pool = &mut self.pools[id.pool.0];
         let template = pool.template.take().expect("it ends once");
@@ -222,8 +316,9 @@ impl Rules {
 
     /// The worker's request has cost a worker.
     fn count_death(&mut self, id: WorkerId) {
-        if let Some(request) = self.worker(id).request.take() {
-            self.requests.get_mut(&request).expect("it was submitted").deaths += 1;
+        if let Some(part) = self.worker(id).part.take() {
+            let request = self.requests.get_mut(&part.request).expect("it was submitted");
+            request.parts[part.number as usize].deaths += 1;
         }
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct World {
     /// How often something goes wrong: 0 never, 3 often.
     badness: u64,
     stale: Vec<Event>,
+    /// What the boards said when they were looked at.
+    readings: Vec<Event>,
 }
 
 struct Template {
@@ -37,6 +39,11 @@ struct Worker {
     /// It was killed or asked to exit before it was heard of.
     is_doomed: bool,
     ticks: u64,
+    budget: u32,
+    /// What it computes with, which follows the budget in its own time, or does not.
+    threads: u32,
+    is_stubborn: bool,
+    is_liar: bool,
     messages: VecDeque<Event>,
     said: Vec<Event>,
 }
@@ -59,6 +66,7 @@ impl World {
             workers: BTreeMap::new(),
             badness,
             stale: Vec::new(),
+            readings: Vec::new(),
         }
     }
 
@@ -79,13 +87,27 @@ impl World {
                     template.die();
                 }
             }
+            Effect::Fork { worker, .. } if self.badness > 0 && worker.life.generation % 8 == 3 => {
+                self.readings.push(Event::NoRoom(worker));
+            }
             Effect::Fork { template, worker } => {
                 if let Some(template) = self.templates.get_mut(&template.pool) {
                     template.forks.push_back(worker);
                 }
                 let (messages, said) = (VecDeque::new(), Vec::new());
                 let phase = Phase::Unborn;
-                let fresh = Worker { phase, is_hung: false, is_doomed: false, ticks: 0, messages, said };
+                let fresh = Worker {
+                    phase,
+                    is_hung: false,
+                    is_doomed: false,
+                    ticks: 0,
+                    budget: 1,
+                    threads: 1,
+                    is_stubborn: self.badness > 0 && (worker.life.generation + self.badness).is_multiple_of(5),
+                    is_liar: self.badness > 0 && (worker.life.generation + self.badness).is_multiple_of(7),
+                    messages,
+                    said,
+                };
                 self.workers.insert(worker, fresh);
             }
             Effect::Dispatch { to: id, .. } => self.with(id, |worker| {
@@ -93,6 +115,12 @@ impl World {
                     worker.phase = Phase::Working;
                 }
             }),
+            Effect::SetBudget { worker: id, threads } => self.with(id, |worker| worker.budget = threads),
+            Effect::ReadThreads(id) => {
+                let worker = self.workers.get(&id);
+                let threads = worker.map(|worker| if worker.is_liar { u32::MAX } else { worker.threads });
+                self.readings.extend(threads.map(|threads| Event::ThreadsUsed { worker: id, threads }));
+            }
             // It answers in its own time, or not.
             Effect::StopRequest { .. } => {}
             Effect::Terminate(id) => self.with(id, |worker| match worker.phase {
@@ -131,6 +159,10 @@ impl World {
     /// What was said by processes that have ended since this was last asked.
     pub(super) fn take_stale(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.stale)
+    }
+
+    pub(super) fn take_readings(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.readings)
     }
 
     /// A look at some worker's board.
@@ -219,7 +251,13 @@ impl World {
             | Event::Misbehaved(id) => {
                 self.with(id, |worker| worker.said.push(event));
             }
-            Event::Submitted { .. } | Event::Withdrawn(_) | Event::Observed { .. } | Event::ShutdownRequested => {}
+            Event::Submitted { .. }
+            | Event::Withdrawn(_)
+            | Event::Blocked { .. }
+            | Event::Observed { .. }
+            | Event::ThreadsUsed { .. }
+            | Event::NoRoom(_)
+            | Event::ShutdownRequested => {}
         }
     }
 }
@@ -312,6 +350,7 @@ impl Worker {
                 self.phase = Phase::Idle;
                 self.messages.push_back(Event::Ready(id));
             }
+            (_, Phase::Working) if !self.is_stubborn && self.threads != self.budget => self.threads = self.budget,
             (_, Phase::Working) => match random.next() % 8 {
                 0..=2 => {
                     self.ticks += 1;

@@ -53,7 +53,7 @@ fn without_a_queue_an_idle_worker_still_takes_a_request() {
 #[test]
 fn a_request_for_no_model_is_refused() {
     let mut rig = Rig::idle(REQUEST);
-    let event = Event::Submitted { request: RequestId(1), pool: PoolId(1), fingerprint: 1 };
+    let event = Event::Submitted { request: RequestId(1), pool: PoolId(1), fingerprint: 1, work: Work::WHOLE };
     assert_eq!(rig.feed(event), [finish(1, Outcome::Unavailable { until: rig.now })]);
 }
 
@@ -292,8 +292,8 @@ fn pools_do_not_take_each_others_requests() {
     core.handle(now, Event::TemplateReady(TemplateId { pool: PoolId(1), generation: 1 }));
     core.handle(now, Event::Forked(other));
     core.handle(now, Event::Ready(other));
-    core.handle(now, Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1 });
-    core.handle(now, Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2 });
+    core.handle(now, Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, work: Work::WHOLE });
+    core.handle(now, Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2, work: Work::WHOLE });
     let dispatches: Vec<_> = std::iter::from_fn(|| core.poll_effect()).skip(3).collect();
     assert_eq!(dispatches, [dispatch(other, 2, 1)]);
     assert_eq!((core.pool(PoolId(0)).queued, core.pool(PoolId(1)).queued), (1, 0));

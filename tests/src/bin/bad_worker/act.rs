@@ -30,6 +30,8 @@ pub(crate) struct Body<'a> {
     pub(crate) request: RequestId,
     /// The tokens of the answer so far.
     pub(crate) index: u32,
+    /// The length of its vectors.
+    pub(crate) dimensions: usize,
 }
 
 /// Does what needs no more than a process. Returns if the action is not one of these.
@@ -72,7 +74,12 @@ pub(crate) fn alone(action: &str) {
 
 /// Does what needs a worker with a seat. Returns when it is well again, as far as it can be.
 pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
-    let Body { request, index, .. } = *body;
+    let Body { request, index, dimensions, .. } = *body;
+    let vectors = |first: u32, count: usize, vector: Vec<f32>| FromWorker::Vectors {
+        request,
+        first,
+        vectors: vec![vector; count],
+    };
     let token = |request: RequestId, index: u32, text: &str| FromWorker::Token {
         request,
         index,
@@ -108,6 +115,12 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
             };
             body.send(&done);
         }
+        "vector-gap" => body.send(&vectors(index + 5, 1, vec![0.5; dimensions])),
+        "vector-nan" => body.send(&vectors(index, 1, vec![f32::NAN; dimensions])),
+        "vector-short" => body.send(&vectors(index, 1, vec![0.5; dimensions - 1])),
+        "vectors-many" => body.send(&vectors(index, 1000, vec![0.5; dimensions])),
+        "embedded-early" => body.send(&FromWorker::Embedded { request, tokens: 1 }),
+        "many-ids" => body.send(&FromWorker::Tokenized { request, ids: vec![1; 100_000] }),
         "token-flood" => {
             for index in index.. {
                 body.send(&token(request, index, "x"));

@@ -2,13 +2,15 @@
 //!
 //! It is started instead of the supervisor's own template with `supervisor run --template-executable`, and lives in the tests only.
 //! Whatever its script does not spoil is done by the real template and the real engine `builtin:echo`: a request that is
-//! served answers with its prompt. It does not confine itself.
+//! served answers with its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`] says. It does not confine itself.
 
 mod act;
+mod cache;
+mod job;
 mod script;
 
 use act::Body;
-use ipc::{FromWorker, Job, JobPrompt, ModelInfo, ModelKind, ModelSpec, Prompt, RequestId, Sandbox, ToWorker};
+use ipc::{FromWorker, ModelInfo, ModelKind, ModelSpec, RequestId, Sandbox};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::{dup2_stdin, getppid},
@@ -19,7 +21,6 @@ use std::{
     env,
     fs::File,
     io,
-    ops::ControlFlow,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitCode,
@@ -27,8 +28,7 @@ use std::{
 use worker::{
     chain,
     engine::{self, CHUNK, Model},
-    generate,
-    serve::{BoardProgress, take_seat, wait_for_go},
+    serve::{take_seat, wait_for_go},
     template::{self, ForkStep, Seat, Trade},
 };
 
@@ -72,6 +72,12 @@ struct Bad {
     folder: PathBuf,
 }
 
+impl Bad {
+    fn kind(&self) -> ModelKind {
+        self.script.kind()
+    }
+}
+
 fn take_control() -> io::Result<OwnedFd> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     dup2_stdin(File::open("/dev/null")?)?;
@@ -106,10 +112,10 @@ fn load(spec: &ModelSpec) -> Result<(Bad, ModelInfo), String> {
         chat: true,
         load_ms: 0,
         chunk: CHUNK,
-        kind: ModelKind::Generate,
-        cache: 0,
-        weights: 0,
-        dimensions: 0,
+        kind: script.kind(),
+        cache: script.cache,
+        weights: script.weights,
+        dimensions: script.dimensions,
     };
     let folder = spec.path.split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
     Ok((Bad { model, script, folder }, info))
@@ -140,73 +146,20 @@ fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
     let (mut end, board) = (seated.end, seated.board);
     let nothing = RequestId(0);
     let life = |moment, end: &mut _| {
-        let mut body = Body { end, board: &board, memory: &memory, request: nothing, index: 0 };
-        strike(&[&bad.script], moment, &mut body);
+        let mut body = Body { end, board: &board, memory: &memory, request: nothing, index: 0, dimensions: 0 };
+        job::strike(&[&bad.script], moment, &mut body);
     };
     life(Moment::Go, &mut end);
     end.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }).map_err(|error| chain(&error))?;
     life(Moment::Idle, &mut end);
-    while let Some(ToWorker::Run(job)) = end.receive().map_err(|error| chain(&error))? {
-        let of_prompt = Script::in_prompt(&prompt(&job), &bad.folder)?;
-        let scripts: Vec<&Script> = [&bad.script].into_iter().chain(&of_prompt).collect();
-        let mut index = 0;
-        let mut say = |message: Option<FromWorker>, moment: Moment| {
-            let mut body = Body { end: &mut end, board: &board, memory: &memory, request: job.request, index };
-            // A token's moment is before it is sent, all others are after what they are named for.
-            if let Some(FromWorker::Token { index: next, .. }) = &message {
-                body.index = *next;
-                index = *next;
-                strike(&scripts, moment, &mut body);
-            }
-            if let Some(message) = &message
-                && body.end.send(message).is_err()
-            {
-                return ControlFlow::Break(());
-            }
-            if !matches!(message, Some(FromWorker::Token { .. })) {
-                strike(&scripts, moment, &mut body);
-            }
-            ControlFlow::Continue(())
-        };
-        let _said_nothing = say(None, Moment::Start);
-        let mut emit = |message: FromWorker| {
-            let moment = match &message {
-                FromWorker::Hello { .. } | FromWorker::Prompt { .. } => Moment::Prompt,
-                FromWorker::Token { index, .. } => Moment::Token(*index),
-                FromWorker::Done { .. }
-                | FromWorker::Failed { .. }
-                | FromWorker::Vectors { .. }
-                | FromWorker::Embedded { .. }
-                | FromWorker::Tokenized { .. } => Moment::Answer,
-            };
-            say(Some(message), moment)
-        };
-        generate::run(&mut bad.model, &job, None, &BoardProgress(&board), &mut emit);
-        if go.single {
+    loop {
+        cache::note(end.stream().stream(), &bad.folder).map_err(|error| error.to_string())?;
+        let Some(job) = end.receive().map_err(|error| chain(&error))? else { break };
+        let dimensions = bad.script.dimensions as usize;
+        let body = Body { end: &mut end, board: &board, memory: &memory, request: nothing, index: 0, dimensions };
+        if job::run(bad, &job, body)?.is_break() || go.single {
             break;
         }
     }
     Ok(())
-}
-
-/// Does what the scripts say for this moment.
-fn strike(scripts: &[&Script], moment: Moment, body: &mut Body<'_>) {
-    for script in scripts.iter().filter(|script| script.strikes(moment)) {
-        act::alone(&script.action);
-        act::seated(&script.action, body);
-    }
-}
-
-/// The text of a prompt, which the echo engine's ids hold as well.
-fn prompt(job: &Job) -> String {
-    match &job.prompt {
-        JobPrompt::Fresh(Prompt::Raw(text)) => text.clone(),
-        JobPrompt::Fresh(Prompt::Chat(messages)) => {
-            messages.last().map(|last| last.content.clone()).unwrap_or_default()
-        }
-        JobPrompt::Ids(ids) => {
-            let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-    }
 }

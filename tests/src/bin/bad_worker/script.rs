@@ -5,14 +5,18 @@
 //! exclamation mark at the beginning of a prompt, for that request. `ok` does nothing wrong.
 //!
 //! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
-//! names the file where two scripts would otherwise count as one. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
+//! names the file where two scripts would otherwise count as one. `cache=N` and `weights=N` claim that a request needs a cache and
+//! the model has files of N bytes;
+//! `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
 //! `context`) goes to the echo engine.
+use ipc::ModelKind;
 use std::{
     fs::File,
     io::{self, Write},
     ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 /// When something goes wrong.
@@ -40,7 +44,7 @@ pub(crate) enum Moment {
     Start,
     /// When the prompt's ids have been sent.
     Prompt,
-    /// When the answer has this many tokens.
+    /// When the answer has this many tokens, or vectors in messages of three.
     Token(u32),
     /// When the answer is complete.
     Answer,
@@ -53,6 +57,14 @@ pub(crate) struct Script {
     pub(crate) moment: Moment,
     /// Which times, counted from 0, and which file counts them; always if there is no limit.
     limit: Option<(Range<u64>, PathBuf)>,
+    /// The size of the cache that the template claims a request to need.
+    pub(crate) cache: u64,
+    /// The size of the files that the template claims to have loaded.
+    pub(crate) weights: u64,
+    /// The length of its vectors; 0 if it generates text.
+    pub(crate) dimensions: u32,
+    /// How long a vector takes.
+    pub(crate) text_time: Duration,
     /// Options for the echo engine.
     pub(crate) engine: String,
 }
@@ -74,7 +86,7 @@ impl Script {
         let (what, query) = text.split_once('?').unwrap_or((text, ""));
         let (action, moment) = what.split_once('@').unwrap_or((what, "start"));
         let moment: Moment = moment.parse()?;
-        let (mut after, mut times) = (None, None);
+        let (mut after, mut times, mut cache, mut weights, mut dimensions, mut text_us) = (None, None, 0, 0, 0, 0);
         let mut counter = format!("{action}@{moment:?}");
         let mut engine = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
@@ -82,6 +94,10 @@ impl Script {
             match option.split_once('=') {
                 Some(("times", text)) => times = Some(number(text)?),
                 Some(("after", text)) => after = Some(number(text)?),
+                Some(("cache", text)) => cache = number(text)?,
+                Some(("weights", text)) => weights = number(text)?,
+                Some(("embed", text)) => dimensions = text.parse().map_err(|_| format!("no number: {option:?}"))?,
+                Some(("text_us", text)) => text_us = number(text)?,
                 Some(("as", name)) => counter = name.to_owned(),
                 _ => engine.push(option),
             }
@@ -89,7 +105,21 @@ impl Script {
         let first = after.unwrap_or(0);
         let range = first..times.map_or(u64::MAX, |times: u64| first.saturating_add(times));
         let limit = (after.is_some() || times.is_some()).then(|| (range, folder.join(format!("count-{counter}"))));
-        Ok(Script { action: action.to_owned(), moment, limit, engine: engine.join("&") })
+        let text_time = Duration::from_micros(text_us);
+        Ok(Script {
+            action: action.to_owned(),
+            moment,
+            limit,
+            cache,
+            weights,
+            dimensions,
+            text_time,
+            engine: engine.join("&"),
+        })
+    }
+
+    pub(crate) fn kind(&self) -> ModelKind {
+        if self.dimensions == 0 { ModelKind::Generate } else { ModelKind::Embed }
     }
 
     /// Whether this process must do it now. Asking counts, so it must be asked once when the moment has come.

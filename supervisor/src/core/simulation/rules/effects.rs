@@ -1,7 +1,9 @@
 //! What the core may ask for, and when.
-use super::super::super::event::{Effect, Event, Isolation, KillReason, Outcome, TemplateId, Time, WorkerId};
+use super::super::super::event::{
+    Effect, Event, Isolation, KillReason, Outcome, Part, PoolId, TemplateId, Time, WorkerId,
+};
 use super::super::super::{Core, TemplateState};
-use super::{Rules, Template, Worker};
+use super::{Progress, Rules, Template, Worker};
 use ipc::RequestId;
 
 impl Rules {
@@ -12,10 +14,13 @@ impl Rules {
         let now = self.now;
         match effect {
             Effect::Load(id) => {
+                self.check_wanted(id.pool);
                 let pool = &mut self.pools[id.pool.0];
                 assert!(pool.template.is_none(), "two templates");
                 assert_eq!(id.generation, pool.loaded + 1);
                 pool.loaded = id.generation;
+                (pool.is_resident, pool.is_unloaded) = (true, false);
+                pool.is_first_load = !self.workers.keys().any(|worker| worker.pool == id.pool);
                 pool.template = Some(Template {
                     id,
                     since: now,
@@ -27,21 +32,31 @@ impl Rules {
             }
             Effect::KillTemplate(id) => self.template_killed(id, core),
             Effect::Fork { template, worker } => self.forks(template, worker, core),
-            Effect::Dispatch { to, request, attempt } => self.dispatched(to, request, attempt),
+            Effect::Dispatch { to, part, attempt } => self.dispatched(to, part, attempt),
+            Effect::SetBudget { worker, threads } => self.budget_set(worker, threads),
+            Effect::ReadThreads(id) => {
+                assert_eq!(self.event, None, "boards are looked at when it is time to");
+                let worker = self.worker(id);
+                assert!(worker.held > worker.granted, "{id:?} owes nothing");
+            }
             Effect::StopRequest { worker, request } => {
                 assert_eq!(self.pools[worker.pool.0].limits.isolation, Isolation::Worker);
                 let worker = self.worker(worker);
-                assert_eq!((worker.request, worker.killed), (Some(request), None));
+                assert_eq!((worker.part.map(|part| part.request), worker.killed), (Some(request), None));
                 worker.stops = Some(now);
-                assert_eq!(self.event, Some(Event::Withdrawn(request)));
+                worker.part = None;
+                self.given_up.push(request);
             }
             Effect::Terminate(id) => {
                 let worker = self.worker(id);
                 assert!(worker.killed.is_none() && worker.terminates.is_none() && worker.retires.is_none());
-                assert_eq!((worker.request, worker.stops), (None, None), "what works is not asked to exit");
+                assert_eq!((worker.part, worker.stops), (None, None), "what works is not asked to exit");
                 worker.terminates = Some(now);
                 let is_parked = matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
-                assert!(is_parked || self.closing > 0, "no reason to end {id:?}");
+                assert!(
+                    is_parked || self.closing > 0 || self.pools[id.pool.0].is_unloaded || self.is_idle(id.pool),
+                    "no reason to end {id:?}"
+                );
             }
             Effect::Kill { worker, reason } => self.killed(worker, reason),
             Effect::Finish { request, outcome } => self.finished(request, outcome, core),
@@ -59,13 +74,23 @@ impl Rules {
         let is_stuck = self.workers.iter().any(|(worker, state)| worker.pool == id.pool && is_late(state));
         let parks = self.pools[id.pool.0].must_park || matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
         let is_done = self.closing > 0 && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
+        let is_idle = self.is_idle(id.pool);
         self.template(id, |template| {
             assert!(!template.is_killed, "a template is killed once");
             template.is_killed = true;
             let is_slow = !template.is_ready && template.since.after(limits.load) <= now;
-            template.is_expected_to_exit = parks || is_done;
-            assert!(is_stuck || is_slow || template.has_failed || parks || is_done, "no reason to kill {id:?}");
+            let lets_go = is_idle && template.is_ready;
+            template.is_expected_to_exit = parks || is_done || lets_go;
+            assert!(
+                is_stuck || is_slow || template.has_failed || parks || is_done || lets_go,
+                "no reason to kill {id:?}"
+            );
         });
+        self.load_ended(id.pool);
+        let pool = &mut self.pools[id.pool.0];
+        if is_idle && pool.template.as_ref().is_some_and(|template| template.is_ready) && !parks && !is_done {
+            (pool.is_resident, pool.is_unloaded) = (false, true);
+        }
     }
 
     fn forks(&mut self, template: TemplateId, id: WorkerId, core: &Core) {
@@ -73,6 +98,8 @@ impl Rules {
         let warm = pool.template.as_ref().filter(|known| known.id == template && known.is_ready && !known.is_killed);
         assert!(warm.is_some_and(|known| !known.has_failed), "forked from a template that is not warm");
         assert!(id.life.slot < pool.limits.workers);
+        let no_room = pool.no_room.get(&id.life.slot).copied().unwrap_or_default();
+        assert!(no_room <= self.now, "forked where there was no room a moment ago");
         assert!(core.pools[id.pool.0].slots[id.life.slot as usize].fork_at <= self.now, "forked in a back-off");
         let newest = pool.newest.entry(id.life.slot).or_default();
         assert_eq!(id.life.generation, *newest + 1, "lives are numbered without a gap");
@@ -88,7 +115,7 @@ impl Rules {
             asked: self.now,
             is_forked: false,
             is_ready: false,
-            request: None,
+            part: None,
             last: None,
             progress: self.now,
             ticks: 0,
@@ -97,26 +124,46 @@ impl Rules {
             stops: None,
             terminates: None,
             killed: None,
+            granted: 1,
+            held: 1,
         };
         self.workers.insert(id, worker);
     }
 
-    fn dispatched(&mut self, to: WorkerId, request: RequestId, attempt: u32) {
+    fn dispatched(&mut self, to: WorkerId, part: Part, attempt: u32) {
         let now = self.now;
-        assert!(self.workers.values().all(|worker| worker.last != Some(request)), "its dead worker has not exited");
+        assert!(self.workers.values().all(|worker| worker.last != Some(part)), "its dead worker has not exited");
         let slot = self.workers.keys().filter(|other| other.pool == to.pool && other.life.slot == to.life.slot);
         assert_eq!(slot.min(), Some(&to), "a spare gets no request");
         let isolation = self.pools[to.pool.0].limits.isolation;
         let worker = self.worker(to);
         assert!(worker.is_ready && worker.killed.is_none() && worker.terminates.is_none(), "{to:?} cannot serve");
-        assert_eq!((worker.request, worker.stops, worker.retires), (None, None, None), "two requests in one worker");
+        assert_eq!((worker.part, worker.stops, worker.retires), (None, None, None), "two requests in one worker");
         assert!(worker.last.is_none() || isolation == Isolation::Worker, "a worker serves a second request");
-        (worker.request, worker.last, worker.progress) = (Some(request), Some(request), now);
-        let most = self.pools[to.pool.0].limits.max_attempts;
-        let record = self.requests.get_mut(&request).expect("it was submitted");
+        (worker.part, worker.last, worker.progress) = (Some(part), Some(part), now);
+        assert_eq!(worker.granted, 1, "who does not compute has one thread");
+        // With its request, what it held has ended.
+        worker.held = 1;
+        let limits = self.pools[to.pool.0].limits;
+        let record = &self.requests[&part.request];
         assert_eq!((record.pool, record.outcome), (to.pool, None));
-        assert_eq!(attempt, record.deaths + 1);
-        assert!(attempt <= most);
+        if attempt == 1 {
+            assert_eq!(part.number as usize, record.parts.len(), "parts are begun in order, and once");
+            assert!(record.may_begin(limits.workers * 2), "{part:?} is begun too early");
+            assert!(!self.waits_in_turn(to.pool, record.turn), "it is not the turn of {part:?}");
+        }
+        assert!(!self.waits_to_be_replayed(to.pool) || attempt > 1, "what was begun goes first");
+        self.turns += 1;
+        let turn = self.turns;
+        let record = self.requests.get_mut(&part.request).expect("it was submitted");
+        if attempt == 1 {
+            record.parts.push(Progress::default());
+            record.turn = turn;
+        }
+        let progress = &record.parts[part.number as usize];
+        assert!(!progress.is_done, "{part:?} is computed twice");
+        assert_eq!(attempt, progress.deaths + 1);
+        assert!(attempt <= limits.max_attempts);
         record.dispatched.get_or_insert(now);
     }
 
@@ -128,12 +175,10 @@ impl Rules {
         assert_eq!(worker.killed, None, "{id:?} is killed twice");
         let has_reason = match reason {
             KillReason::StartTimeout => worker.is_forked && !worker.is_ready && over(Some(worker.asked), limits.start),
-            KillReason::ProgressTimeout => {
-                worker.request.is_some() && over(Some(worker.progress), pool.progress_timeout)
-            }
-            KillReason::RequestTimeout => worker.request.is_some(),
+            KillReason::ProgressTimeout => worker.part.is_some() && over(Some(worker.progress), pool.progress_timeout),
+            KillReason::RequestTimeout => worker.part.is_some(),
             KillReason::Cancelled => match pool.isolation {
-                Isolation::Request => worker.request.is_some(),
+                Isolation::Request => worker.part.is_some(),
                 Isolation::Worker => over(worker.stops, limits.cancel),
             },
             KillReason::Misbehaved => worker.has_misbehaved,
@@ -142,7 +187,7 @@ impl Rules {
         };
         assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
         worker.killed = Some(reason);
-        let request = worker.request;
+        let request = worker.part.map(|part| part.request);
         match reason {
             KillReason::ProgressTimeout => self.count_death(id),
             KillReason::RequestTimeout => {
@@ -150,7 +195,7 @@ impl Rules {
                 assert!(over(first, pool.request_timeout));
             }
             KillReason::Cancelled if pool.isolation == Isolation::Request => {
-                assert_eq!(self.event, request.map(Event::Withdrawn));
+                self.given_up.extend(request);
             }
             _ => {}
         }
@@ -164,18 +209,18 @@ impl Rules {
         let pool = self.pools[record.pool.0].limits;
         let is_new = matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request);
         let view = core.pool(record.pool);
-        let holder = self.workers.iter_mut().find(|(_, worker)| worker.request == Some(request));
+        let is_answer = self.answering == Some(request);
         let is_due = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
         let has_reason = match outcome {
-            Outcome::Answered => holder.as_ref().is_some_and(|(id, _)| self.event == Some(Event::Answered(**id))),
-            Outcome::Rejected => holder.as_ref().is_some_and(|(id, _)| self.event == Some(Event::Rejected(**id))),
+            Outcome::Answered => is_answer && matches!(self.event, Some(Event::Answered(_))) && record.is_done(),
+            Outcome::Rejected => is_answer && matches!(self.event, Some(Event::Rejected(_))),
             Outcome::Cancelled => record.is_withdrawn,
             Outcome::QueueFull => is_new && view.queued >= pool.queue,
-            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.submitted), pool.queue_timeout),
+            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), pool.queue_timeout),
             Outcome::RequestTimeout => is_due(record.dispatched, pool.request_timeout),
             Outcome::WorkersDied { attempts } => {
                 self.poison.insert(record.fingerprint, now.after(self.limits.poison));
-                attempts == record.deaths && attempts == pool.max_attempts
+                attempts == pool.max_attempts && record.parts.iter().any(|part| part.deaths == attempts)
             }
             Outcome::Poisonous { until } => {
                 is_new && until > now && self.poison.get(&record.fingerprint) == Some(&until)
@@ -187,7 +232,10 @@ impl Rules {
                     }
                     // With its last request, the pool's reason to be has ended too.
                     TemplateState::Stopped => self.closing > 0,
-                    TemplateState::Loading | TemplateState::Warm | TemplateState::Waiting { .. } => false,
+                    TemplateState::Cold
+                    | TemplateState::Loading
+                    | TemplateState::Warm
+                    | TemplateState::Waiting { .. } => false,
                 };
                 is_away && until >= now
             }
@@ -198,8 +246,27 @@ impl Rules {
             let until = self.poison.get(&record.fingerprint).copied().unwrap_or_default();
             assert!(until <= now, "a poisonous request was let in");
         }
-        if let Some((_, worker)) = holder {
-            worker.request = None;
+        for worker in self.workers.values_mut() {
+            worker.part.take_if(|part| part.request == request);
         }
+    }
+
+    /// Whether a part could be begun of a request whose turn came before.
+    fn waits_in_turn(&self, pool: PoolId, turn: u64) -> bool {
+        let window = self.pools[pool.0].limits.workers * 2;
+        let here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == pool);
+        here.into_iter().any(|request| request.turn < turn && request.may_begin(window))
+    }
+
+    /// Whether a part waits that was begun and whose worker has ended.
+    pub(super) fn waits_to_be_replayed(&self, pool: PoolId) -> bool {
+        let here = self.open.iter().filter(|request| self.requests[*request].pool == pool);
+        here.into_iter().any(|request| {
+            let parts = self.requests[request].parts.iter().enumerate();
+            parts.filter(|(_, part)| !part.is_done).any(|(number, _)| {
+                let part = Part { request: *request, number: number as u32 };
+                !self.workers.values().any(|worker| worker.last == Some(part))
+            })
+        })
     }
 }

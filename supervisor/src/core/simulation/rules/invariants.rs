@@ -1,8 +1,9 @@
 //! What must hold between two steps, and in the end.
-use super::super::super::event::{Event, Isolation, Outcome, PoolId, Time, WorkerId};
+use super::super::super::event::{Event, Isolation, Load, Outcome, PoolId, Time, WorkerId};
 use super::super::super::{Core, TemplateState, WorkerState};
 use super::{Rules, Worker};
 use ipc::RequestId;
+use std::collections::BTreeSet;
 
 impl Rules {
     pub(in super::super) fn check_all_ended(&self) {
@@ -10,7 +11,12 @@ impl Rules {
     }
 
     pub(in super::super) fn check_answered(&self, request: RequestId) {
-        assert_eq!(self.requests[&request].outcome, Some(Outcome::Answered));
+        let record = &self.requests[&request];
+        let limits = &self.pools[record.pool.0].limits;
+        // Without a queue, nobody can wait for a model that is loaded when it is asked for.
+        let is_in_vain = limits.queue == 0 && (limits.load == Load::Lazy || limits.idle_unload.is_some());
+        let is_answered = record.outcome == Some(Outcome::Answered);
+        assert!(is_answered || is_in_vain && record.outcome == Some(Outcome::QueueFull), "{:?}", record.outcome);
     }
 
     pub(in super::super) fn check_halted(&self) {
@@ -23,7 +29,8 @@ impl Rules {
         match event {
             Event::Answered(_) | Event::Rejected(_) => {
                 let answered = self.answering.take();
-                assert!(answered.is_none_or(|request| !self.open.contains(&request)), "an answer was lost");
+                let is_over = |request| !self.open.contains(request) || self.goes_on(*request, event);
+                assert!(answered.as_ref().is_none_or(is_over), "an answer was lost");
             }
             Event::Withdrawn(request) => assert!(!self.open.contains(&request), "{request:?} goes on for nobody"),
             _ => {}
@@ -31,6 +38,20 @@ impl Rules {
         for pool in 0..self.pools.len() {
             self.check_pool(PoolId(pool), core);
         }
+        self.check_threads(core);
+        self.check_given_up();
+    }
+
+    /// That no part was given up of a request that goes on.
+    fn check_given_up(&mut self) {
+        for request in std::mem::take(&mut self.given_up) {
+            assert!(!self.open.contains(&request), "a part of {request:?} was given up");
+        }
+    }
+
+    /// Whether an open request has more to be computed after this end of a part.
+    fn goes_on(&self, request: RequestId, event: Event) -> bool {
+        matches!(event, Event::Answered(_)) && !self.requests[&request].is_done()
     }
 
     /// Nothing may be left that should have been done by now.
@@ -38,7 +59,10 @@ impl Rules {
         for pool in 0..self.pools.len() {
             self.check_pool(PoolId(pool), core);
             self.check_forked(PoolId(pool), core);
+            self.check_idleness(PoolId(pool));
         }
+        self.check_threads(core);
+        self.check_given_up();
         let (limits, now) = (self.limits, self.now);
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.killed.is_none()) {
             let pool = &self.pools[id.pool.0];
@@ -47,7 +71,7 @@ impl Rules {
                 worker.is_ready || in_time(Some(worker.asked), limits.start) || self.is_excused(*id, worker),
                 "{id:?}"
             );
-            let works = worker.request.map(|_| worker.progress);
+            let works = worker.part.map(|_| worker.progress);
             assert!(in_time(works, pool.limits.progress_timeout), "{id:?} hangs");
             assert!(in_time(worker.stops, limits.cancel), "{id:?} does not stop");
             assert!(in_time(worker.retires.or(worker.terminates), limits.grace), "{id:?} lingers");
@@ -56,7 +80,8 @@ impl Rules {
             let record = &self.requests[request];
             let pool = &self.pools[record.pool.0].limits;
             let end = match record.dispatched {
-                None => record.submitted.after(pool.queue_timeout),
+                None if self.pools[record.pool.0].is_first_load => continue,
+                None => record.waits.after(pool.queue_timeout),
                 Some(first) => first.after(pool.request_timeout),
             };
             assert!(end > now, "{request:?} is overdue");
@@ -77,9 +102,11 @@ impl Rules {
     /// That the core shows what is there, keeps its bounds, and leaves no request beside an idle worker.
     fn check_pool(&mut self, id: PoolId, core: &Core) {
         let view = core.pool(id);
+        self.check_residence(id, core);
         let pool = &mut self.pools[id.0];
         let is_parked = matches!(view.state, TemplateState::Parked { .. });
-        let is_given_up = matches!(view.state, TemplateState::Failed { .. } | TemplateState::Stopped);
+        let is_given_up =
+            matches!(view.state, TemplateState::Failed { .. } | TemplateState::Stopped | TemplateState::Cold);
         assert!(!pool.must_park || is_parked || is_given_up, "a crash loop goes on");
         assert!(pool.must_park || pool.is_parked || !is_parked, "parked without a reason");
         (pool.is_parked, pool.must_park) = (is_parked, false);
@@ -95,24 +122,31 @@ impl Rules {
             match shown.state {
                 WorkerState::Starting => assert!(is_well && !worker.is_ready && !is_parked),
                 WorkerState::Idle | WorkerState::Spare => {
-                    assert!(is_well && worker.is_ready && worker.request.is_none() && !is_parked)
+                    assert!(is_well && worker.is_ready && worker.part.is_none() && !is_parked)
                 }
-                WorkerState::Busy => assert!(is_well && (worker.request.is_some() || worker.stops.is_some())),
+                WorkerState::Busy => assert!(is_well && (worker.part.is_some() || worker.stops.is_some())),
                 WorkerState::Stopping => assert!(!is_well || worker.retires.is_some()),
                 WorkerState::Waiting { .. } => {}
             }
-            assert!(shown.request.is_none() || shown.request == worker.last);
+            assert!(shown.request.is_none() || shown.request == worker.last.map(|part| part.request));
         }
         let is_idle = view.workers.iter().any(|worker| worker.state == WorkerState::Idle);
-        assert!(view.queued == 0 || !is_idle, "a request waits beside an idle worker: {view:?}");
+        assert!(!is_idle || !self.has_work(id), "a request waits beside an idle worker: {view:?}");
         let is_unavailable = matches!(view.state, TemplateState::Failed { .. } | TemplateState::Parked { .. });
         assert!(view.queued == 0 || !is_unavailable, "a request waits for nothing: {view:?}");
         let is_here = |request: &&RequestId| self.requests[*request].pool == id;
-        let held = view.workers.iter().filter(|worker| worker.request.is_some()).count();
-        assert_eq!(self.open.iter().filter(is_here).count(), view.queued + held, "a request is lost: {view:?}");
+        let held: BTreeSet<_> = view.workers.iter().filter_map(|worker| worker.request).collect();
+        assert_eq!(self.open.iter().filter(is_here).count(), view.queued + held.len(), "a request is lost: {view:?}");
         let waits =
             |request: &&RequestId| self.requests[*request].pool == id && self.requests[*request].dispatched.is_none();
         assert!(self.open.iter().filter(waits).count() <= self.pools[id.0].limits.queue, "the queue is too long");
+    }
+
+    /// Whether anything could be computed now if there were a worker for it.
+    fn has_work(&self, id: PoolId) -> bool {
+        let window = self.pools[id.0].limits.workers * 2;
+        let mut here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
+        here.any(|request| request.may_begin(window)) || self.waits_to_be_replayed(id)
     }
 
     /// That every slot has the workers that it should have, unless it is in a back-off.

@@ -1,0 +1,119 @@
+//! What a pool does with requests: admission, dispatch, and the one outcome of each.
+use super::context::Context;
+use super::event::{Effect, Outcome, Part, Work, WorkerId};
+use super::pool::Pool;
+use super::request::Request;
+use super::slot::Slot;
+use ipc::RequestId;
+
+impl Pool {
+    pub(super) fn submitted(&mut self, request: RequestId, fingerprint: u64, work: Work, context: &mut Context) {
+        let is_poisonous = context.poison.until(fingerprint, context.now);
+        if is_poisonous.is_none() && !context.closing {
+            // A model that may be loaded is worth waiting for, and wanted, even if there is no room in the queue.
+            self.load_if_due(context);
+        }
+        let refusal = if context.closing {
+            Some(Outcome::ShuttingDown)
+        } else if let Some(until) = is_poisonous {
+            Some(Outcome::Poisonous { until })
+        } else if self.slots.iter_mut().any(|slot| slot.idle_mut().is_some()) {
+            None
+        } else if let Some(until) = self.template.unavailable_until(context.now) {
+            Some(Outcome::Unavailable { until })
+        } else {
+            (self.queue.newcomers() >= self.limits.queue).then_some(Outcome::QueueFull)
+        };
+        if let Some(outcome) = refusal {
+            return context.finish(request, outcome);
+        }
+        let deadline = context.now.after(self.limits.queue_timeout);
+        let record = Request::new(request, self.id, fingerprint, work, context.now, deadline);
+        context.requests.insert(request, record);
+        self.queue.push(request);
+    }
+
+    /// Ends a request that is open, and whatever still computes for it.
+    pub(super) fn end(&mut self, request: RequestId, outcome: Outcome, context: &mut Context) {
+        let Some(record) = context.requests.get(&request) else { return };
+        let isolation = self.limits.isolation;
+        for holder in record.holders().collect::<Vec<_>>() {
+            self.with_worker(holder, |worker| match outcome {
+                Outcome::RequestTimeout => worker.overdue(context),
+                _ => worker.withdrawn(isolation, context),
+            });
+        }
+        self.queue.remove(request);
+        context.finish(request, outcome);
+    }
+
+    /// A worker has computed a part.
+    pub(super) fn part_answered(&mut self, part: Part, context: &mut Context) {
+        if context.requests.get_mut(&part.request).is_some_and(|record| record.done(part.number)) {
+            context.finish(part.request, Outcome::Answered);
+        }
+    }
+
+    /// A worker is well and says that it cannot compute a part, so nobody can.
+    pub(super) fn part_rejected(&mut self, part: Part, context: &mut Context) {
+        if let Some(record) = context.requests.get_mut(&part.request) {
+            record.done(part.number);
+        }
+        self.end(part.request, Outcome::Rejected, context);
+    }
+
+    /// Puts a part back whose worker has died.
+    pub(super) fn replay(&mut self, part: Part, context: &mut Context) {
+        if let Some(record) = context.requests.get_mut(&part.request) {
+            record.waits(part.number);
+            self.queue.push_front(part);
+        }
+    }
+
+    /// Gives what waits to idle workers.
+    pub(super) fn dispatch(&mut self, context: &mut Context) {
+        let window = self.window();
+        for worker in self.slots.iter_mut().filter_map(Slot::idle_mut) {
+            let Some(part) = self.queue.pop(&context.requests, window) else { return };
+            let Some(record) = context.requests.get_mut(&part.request) else { continue };
+            if record.is_new() {
+                record.deadline = context.now.after(self.limits.request_timeout);
+                context.begun.insert((self.id, part.request));
+            }
+            let attempt = record.give(part.number, worker.id);
+            context.threads.begin(worker.id, self.limits.threads.min(record.work.threads));
+            worker.dispatch(part, context.now.after(self.limits.progress_timeout));
+            context.emit(Effect::Dispatch { to: worker.id, part, attempt });
+        }
+    }
+
+    /// Ends every request that no worker computes for.
+    pub(super) fn finish_stranded(&mut self, outcome: Outcome, context: &mut Context) {
+        while let Some(request) = self.queue.oldest_newcomer() {
+            self.end(request, outcome, context);
+        }
+        for request in self.stranded(context) {
+            self.end(request, outcome, context);
+        }
+    }
+
+    /// The requests that were begun and that no worker computes for.
+    pub(super) fn stranded(&self, context: &Context) -> Vec<RequestId> {
+        let is_stranded =
+            |id: &RequestId| context.requests.get(id).is_some_and(|record| record.holders().next().is_none());
+        context.begun(self.id).filter(is_stranded).collect()
+    }
+
+    /// How many parts of a request may be begun beyond the first that is not done: enough to keep all workers at work.
+    fn window(&self) -> u32 {
+        self.limits.workers.saturating_mul(2)
+    }
+
+    pub(super) fn with_worker<T>(
+        &mut self,
+        id: WorkerId,
+        act: impl FnOnce(&mut super::worker::Worker) -> T,
+    ) -> Option<T> {
+        self.slot_mut(id).and_then(|slot| slot.worker_mut(id.life.generation)).map(act)
+    }
+}

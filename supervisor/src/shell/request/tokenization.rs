@@ -1,0 +1,62 @@
+//! A text that becomes ids: one job, one answer.
+use super::{Heard, Lie};
+use ipc::{FromWorker, RequestId, Response, TokenizeJob, TokenizeRequest};
+
+/// What is kept of it.
+#[derive(Debug)]
+pub(super) struct Tokenization {
+    asked: TokenizeRequest,
+    ids: Option<Vec<u32>>,
+}
+
+impl Tokenization {
+    pub(super) fn new(asked: TokenizeRequest) -> Tokenization {
+        Tokenization { asked, ids: None }
+    }
+
+    pub(super) fn job(&self, request: RequestId) -> TokenizeJob {
+        TokenizeJob { request, text: self.asked.text.clone(), special: self.asked.special }
+    }
+
+    /// Most ids that the text can have: one for each byte, and a few around them.
+    fn most_ids(&self) -> usize {
+        const AROUND: usize = 16;
+        self.asked.text.len() + AROUND
+    }
+
+    /// Most bytes that the answer can have.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.most_ids() * 5
+    }
+
+    pub(super) fn hear(&mut self, message: FromWorker) -> Result<Heard, Lie> {
+        match message {
+            FromWorker::Tokenized { ids, .. } if ids.len() <= self.most_ids() => {
+                self.ids = Some(ids);
+                Ok(Heard::Done(Vec::new()))
+            }
+            _ => Err(Lie),
+        }
+    }
+
+    pub(super) fn answer(&mut self) -> Option<Response> {
+        self.ids.take().map(|ids| Response::Tokenized { ids })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_ids_are_believed_than_a_text_can_have() {
+        let asked = TokenizeRequest { model: None, text: "four".into(), special: true };
+        let tokenized = |count| FromWorker::Tokenized { request: RequestId(1), ids: vec![7; count] };
+        let mut tokenization = Tokenization::new(asked);
+        assert!(tokenization.hear(tokenized(21)).is_err());
+        assert!(tokenization.hear(FromWorker::Embedded { request: RequestId(1), tokens: 4 }).is_err());
+        assert!(tokenization.answer().is_none());
+        assert!(matches!(tokenization.hear(tokenized(20)), Ok(Heard::Done(pieces)) if pieces.is_empty()));
+        assert_eq!(tokenization.answer(), Some(Response::Tokenized { ids: vec![7; 20] }));
+    }
+}
