@@ -7,6 +7,7 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use pulp::Arch;
 
 pub(crate) mod attention;
+pub(crate) mod gemv;
 
 /// Values that are computed together.
 pub(crate) const LANES: usize = 16;

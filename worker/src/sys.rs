@@ -221,6 +221,14 @@ impl Weights {
         Ok(self.original.as_ref())
     }
 
+    /// The bytes of the original, as the file has them.
+    pub(crate) fn bytes(&self) -> candle_core::Result<&[u8]> {
+        let original = self.original()?;
+        // SAFETY: `original` owns so many bytes there, which live as long as it does and do not change: they are not released, because
+        // `used` is set by now.
+        Ok(unsafe { std::slice::from_raw_parts(original.as_ptr(), original.storage_size_in_bytes()) })
+    }
+
     /// What the tensor library asks of weights without computing with them.
     pub(crate) fn description(&self) -> &dyn QuantizedType {
         self.original.as_ref()

@@ -12,8 +12,10 @@ mod memory;
 mod overhead;
 mod process;
 mod respawn;
+mod resume;
 mod sample;
 mod server;
+mod together;
 
 use clap::{Parser, Subcommand};
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
@@ -44,7 +46,11 @@ enum Part {
     Overhead,
     /// Tokens per second of the engine, against llama.cpp
     Engine(engine::Options),
-    /// Memory, respawn and overhead
+    /// Time from kill -9 to the next token, behind a long prompt
+    Resume,
+    /// Two clients at once against one after the other
+    Together,
+    /// All but the engine alone
     All,
     #[command(hide = true)]
     EngineRun(engine::Arguments),
@@ -87,11 +93,15 @@ fn run(arguments: &Arguments) -> Result<()> {
         Part::Memory => memory::measure(&models),
         Part::Respawn => respawn::measure(&models),
         Part::Overhead => overhead::measure(seconds),
+        Part::Resume => resume::measure(&models),
+        Part::Together => together::measure(&models),
         Part::Engine(options) => engine::measure(&models, options),
         Part::All => {
             memory::measure(&models)?;
             respawn::measure(&models)?;
-            overhead::measure(seconds)
+            overhead::measure(seconds)?;
+            resume::measure(&models)?;
+            together::measure(&models)
         }
         Part::EngineRun(_) => Ok(()),
     }

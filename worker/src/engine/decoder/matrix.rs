@@ -212,7 +212,14 @@ fn cut(rows: usize, index: usize, count: usize) -> Range<usize> {
 impl Piece {
     fn product(&self, numeric: Numeric, input: &CpuStorage, columns: usize, block: Range<usize>) -> Result<Vec<f32>> {
         match &self.values {
-            Values::Quantised { tensor, .. } => {
+            Values::Quantised { tensor, weights } => {
+                let kind = weights.description().dtype();
+                if block.len() == 1 && numeric.has_gemv(kind, columns) {
+                    let row = &input.as_slice::<f32>()?[block.start * columns..block.end * columns];
+                    let mut output = vec![0.0; self.rows.iter().map(ExactSizeIterator::len).sum()];
+                    numeric.gemv(kind, weights.bytes()?, &numeric.narrow(row), &mut output);
+                    return Ok(output);
+                }
                 let layout = Layout::contiguous_with_offset(Shape::from((block.len(), columns)), block.start * columns);
                 match tensor.cpu_fwd(input, &layout)? {
                     (CpuStorage::F32(values), _) => Ok(values),
