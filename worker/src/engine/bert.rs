@@ -8,6 +8,7 @@
 //! their dot product is their cosine.
 
 mod attention;
+pub(crate) mod bytes;
 mod elementwise;
 mod encoder;
 mod folder;

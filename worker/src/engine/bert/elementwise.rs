@@ -90,7 +90,7 @@ fn polynomial<S: Simd, const N: usize>(simd: S, x: S::f32s, coefficients: [f32; 
 fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const FLAT: f32 = 5.6;
     const OVER: [f32; 6] =
-        [0.398_942_22, 0.034_372_63, 0.004_707_029_6, 0.000_173_813_53, 6.356_106_4e-6, 2.214_689_1e-8];
+        [0.398_942_22, 0.034_372_63, 0.004_707_029_6, 0.000_173_813_53, 6.356_106_4e-6, 2.214_689e-8];
     const UNDER: [f32; 6] = [1.0, 0.252_825_13, 0.028_938_055, 0.001_912_767_6, 7.508_914e-5, 1.180_227_1e-6];
     let near = simd.max_f32s(simd.min_f32s(x, simd.splat_f32s(FLAT)), simd.splat_f32s(-FLAT));
     let square = simd.mul_f32s(near, near);

@@ -4,6 +4,7 @@
 //! large products. It uses one thread, the caller's, and reuses its memory. It does not tokenise.
 use super::{
     attention::{Attention, Room},
+    bytes::RowBlock,
     elementwise::{Activation, Norm},
     linear::Linear,
 };
@@ -65,7 +66,7 @@ pub(super) struct Scratch {
     context: Vec<f32>,
     inner: Vec<f32>,
     product: Vec<f32>,
-    bytes: Vec<u8>,
+    rounded: Vec<RowBlock>,
     room: Room,
 }
 
@@ -109,9 +110,9 @@ impl Encoder {
 
     fn layer(&self, layer: &Layer, texts: &[Range<usize>], scratch: &mut Scratch) {
         let Shape { width, inner: inner_width, heads, activation, .. } = self.shape;
-        let Scratch { rows, inputs, context, inner, product, bytes, room } = scratch;
+        let Scratch { rows, inputs, context, inner, product, rounded, room } = scratch;
         inputs.resize(rows.len() * 3, 0.0);
-        layer.inputs.multiply(rows, inputs, bytes);
+        layer.inputs.multiply(rows, inputs, rounded);
         for range in texts {
             let inputs = &inputs[range.start * 3..range.end * 3];
             Attention { inputs, out: &mut context[range.clone()], heads, width, room: &mut *room }.run();
@@ -121,11 +122,11 @@ impl Encoder {
         for (rows, context) in rows.chunks_mut(ROWS * width).zip(context.chunks(ROWS * width)) {
             let inner = &mut inner[..rows.len() / width * inner_width];
             let product = &mut product[..rows.len()];
-            layer.output.multiply(context, product, bytes);
+            layer.output.multiply(context, product, rounded);
             layer.attention_norm.add_and_normalise(rows, product);
-            layer.up.multiply(rows, inner, bytes);
+            layer.up.multiply(rows, inner, rounded);
             activation.apply(inner);
-            layer.down.multiply(inner, product, bytes);
+            layer.down.multiply(inner, product, rounded);
             layer.norm.add_and_normalise(rows, product);
         }
     }

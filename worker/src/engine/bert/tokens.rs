@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(words("one two", 7), "one two");
         assert_eq!(words("one two", 99), "one two");
         // No white space within reach: it is cut somewhere, but not within a character.
-        assert_eq!(words("ab\u{e9}\u{e9}\u{e9}\u{e9}", 3), "ab\u{e9}\u{e9}");
+        assert_eq!(words("ab\u{e9}\u{e9}\u{e9}\u{e9}", 3), "ab\u{e9}\u{e9}\u{e9}");
         assert_eq!(words("", 5), "");
     }
 }
