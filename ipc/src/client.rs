@@ -2,7 +2,7 @@
 //!
 //! It does not retry: whether a request may be sent again is the caller's to know.
 use crate::{
-    AsyncEnd, BlockingEnd, EndError, Failure, FailureKind, GenerateRequest, Request, Response,
+    AsyncEnd, BlockingEnd, EmbedRequest, EndError, Failure, FailureKind, GenerateRequest, Request, Response,
     frame::{MAX_FRAME, MAX_REQUEST},
     status::Status,
 };
@@ -93,6 +93,13 @@ impl Client {
         Ok(Answer { client: self })
     }
 
+    /// Asks for vectors. The answer is read with [`Answer::next`] or as an iterator.
+    pub fn embed(&mut self, request: EmbedRequest) -> Result<Answer<'_>, ClientError> {
+        self.send(Request::Embed(Box::new(request)))?;
+        self.unfinished = true;
+        Ok(Answer { client: self })
+    }
+
     /// Asks what runs.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status)?;
@@ -124,7 +131,7 @@ pub struct Answer<'a> {
 impl Iterator for Answer<'_> {
     type Item = Result<Response, ClientError>;
 
-    /// [`Response::Accepted`], each [`Response::Piece`], [`Response::Done`]; `None` after it or after an error.
+    /// [`Response::Accepted`], each [`Response::Piece`] or [`Response::Vectors`], the end; `None` after it or after an error.
     fn next(&mut self) -> Option<Self::Item> {
         self.client.unfinished.then(|| {
             let response = self.client.receive();
@@ -157,6 +164,13 @@ impl AsyncClient {
         Ok(AsyncAnswer { client: self })
     }
 
+    /// Asks for vectors. The answer is read with [`AsyncAnswer::next`].
+    pub async fn embed(&mut self, request: EmbedRequest) -> Result<AsyncAnswer<'_>, ClientError> {
+        self.send(Request::Embed(Box::new(request))).await?;
+        self.unfinished = true;
+        Ok(AsyncAnswer { client: self })
+    }
+
     /// Asks what runs.
     pub async fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status).await?;
@@ -185,7 +199,7 @@ pub struct AsyncAnswer<'a> {
 }
 
 impl AsyncAnswer<'_> {
-    /// [`Response::Accepted`], each [`Response::Piece`], [`Response::Done`]; `None` after it or after an error.
+    /// [`Response::Accepted`], each [`Response::Piece`] or [`Response::Vectors`], the end; `None` after it or after an error.
     pub async fn next(&mut self) -> Option<Result<Response, ClientError>> {
         if !self.client.unfinished {
             return None;
@@ -224,7 +238,7 @@ fn received(message: Result<Option<Response>, EndError>) -> Result<Response, Cli
 }
 
 fn goes_on(response: &Result<Response, ClientError>) -> bool {
-    matches!(response, Ok(Response::Accepted { .. } | Response::Piece { .. }))
+    matches!(response, Ok(Response::Accepted { .. } | Response::Piece { .. } | Response::Vectors { .. }))
 }
 
 fn parse_status(response: Response) -> Result<Status, ClientError> {

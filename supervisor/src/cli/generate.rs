@@ -1,11 +1,8 @@
 //! `supervisor generate`: one answer, streamed to the standard output.
-use super::{SocketArgument, error::CliError, print};
+use super::{SocketArgument, error::CliError, exit_when_interrupted, print};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
 use serde_json::json;
-use std::{
-    io::{self, Read},
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::io::{self, Read};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -147,15 +144,6 @@ fn prompt(words: &[String]) -> Result<String, CliError> {
     // One byte more than a request may have is enough to refuse it.
     io::stdin().lock().take(ipc::MAX_REQUEST as u64 + 1).read_to_end(&mut bytes).map_err(CliError::Input)?;
     String::from_utf8(bytes).map_err(|_| CliError::NotText)
-}
-
-/// An interrupted program says so with its exit status.
-fn exit_when_interrupted() -> Result<(), CliError> {
-    const INTERRUPTED: i32 = 130;
-    let always = Arc::new(AtomicBool::new(true));
-    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, INTERRUPTED, always)
-        .map(drop)
-        .map_err(CliError::Signal)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds of one request")]
