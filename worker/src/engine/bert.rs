@@ -143,7 +143,7 @@ impl Bert {
 
     /// Goes once through all that a request can make a worker compute.
     pub fn warm(&mut self) -> Result<(), EncodeError> {
-        let ids = self.ids("Warm up, please.", TextRole::Plain)?;
+        let ids = self.ids("a", TextRole::Plain)?;
         // Nobody stops it.
         let _vectors = self.embed(&[ids], &mut || ControlFlow::Continue(()));
         // A worker takes memory of its own for what it computes; it should not inherit any that it must copy first.
