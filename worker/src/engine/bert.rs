@@ -115,9 +115,14 @@ impl Bert {
         let Folder { limit, vocabulary, is_lowercase, .. } = folder;
         let mut weights = Weights::open(&folder.weights).map_err(weights_error)?;
         let encoder = encoder(&folder, &mut weights, spec.precision).map_err(weights_error)?;
-        let mut tokens = Tokens::new(&folder.tokenizer, vocabulary, is_lowercase, folder.prompts)
-            .map_err(|source| BertError::Tokens { path: path(), source })?;
-        let least = tokens.special() + 1;
+        let tokens_error = |source| BertError::Tokens { path: path(), source };
+        let mut tokens =
+            Tokens::new(&folder.tokenizer, vocabulary, is_lowercase, folder.prompts).map_err(tokens_error)?;
+        let special = tokens.special();
+        let least = special + 1;
+        if limit < least {
+            return Err(tokens_error(TokensError::Room { special, limit }));
+        }
         let asked = spec.context.map_or(limit, |asked| asked as usize);
         if asked < least || asked > limit {
             return Err(BertError::Context { path: path(), asked, least, most: limit });
@@ -162,7 +167,8 @@ impl Bert {
         self.tokens.ids(text, role)
     }
 
-    /// One vector for each text, whose ids [`Bert::ids`] gave. After each layer `go_on` is asked; if it breaks, there are none.
+    /// One vector for each text, whose ids [`Bert::ids`] gave. After a few dozen tokens in each layer `go_on` is asked; if it breaks,
+    /// there are none.
     pub fn embed(
         &mut self,
         texts: &[Vec<u32>],

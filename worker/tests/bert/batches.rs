@@ -55,13 +55,7 @@ fn many(count: usize) -> Vec<&'static str> {
 fn vectors_come_in_order_and_in_groups() {
     let mut bert = Folder::new().load();
     let texts = many(100);
-    let expected: Vec<Vec<f32>> = texts
-        .iter()
-        .map(|text| {
-            let ids = bert.ids(text, TextRole::Plain).unwrap();
-            vectors(&mut bert, &[ids]).remove(0)
-        })
-        .collect();
+    let expected: Vec<Vec<f32>> = texts.iter().map(|text| vector(&mut bert, text)).collect();
     let diary = Diary::default();
     let messages = run(&mut bert, &job(&texts), &diary);
     let (end, groups) = messages.split_last().unwrap();
@@ -77,8 +71,8 @@ fn vectors_come_in_order_and_in_groups() {
     }
     assert_eq!(found, expected);
     assert_eq!((diary.progress.into_inner(), diary.phases.into_inner()), (progress, vec![Phase::Embed]));
-    // Each text and each layer of each group.
-    assert_eq!(diary.ticks.into_inner(), 100 + 3 * crate::folder::LAYERS);
+    // Each text; and twice in each layer each 96 tokens, of which the groups have five times as many and a bit, twice, and less than twice.
+    assert_eq!(diary.ticks.into_inner(), 100 + 2 * crate::folder::LAYERS * (6 + 6 + 2));
 }
 
 #[test]
@@ -95,17 +89,36 @@ fn one_text_none_and_an_empty_one_are_batches() {
 }
 
 #[test]
+fn a_text_of_no_tokens_has_a_vector_of_zeros() {
+    for pooling in ["mean", "cls"] {
+        let folder = Folder::new().file("1_Pooling/config.json", json!({"pooling_mode": pooling}));
+        let mut bare = folder.with("tokenizer.json", "post_processor", json!(null)).load();
+        let messages = run(&mut bare, &job(&["a", "", "b"]), &Diary::default());
+        let FromWorker::Vectors { first: 0, vectors, .. } = &messages[0] else { panic!("{messages:?}") };
+        assert_eq!(vectors[1], [0.0; crate::folder::WIDTH]);
+        assert_eq!(vectors[2], vector(&mut bare, "b"));
+        assert_eq!(messages[1..], [FromWorker::Embedded { request: RequestId(1), tokens: 2 }]);
+    }
+}
+
+fn vector(bert: &mut Bert, text: &str) -> Vec<f32> {
+    let ids = bert.ids(text, TextRole::Plain).unwrap();
+    vectors(bert, &[ids]).remove(0)
+}
+
+#[test]
 fn a_batch_that_must_stop_stops_at_the_next_step_wherever_it_is() {
     let mut bert = Folder::new().load();
     let batch = job(&many(60));
-    let whole = run(&mut bert, &batch, &Diary::default());
+    let diary = Diary::default();
+    let whole = run(&mut bert, &batch, &diary);
+    let steps = diary.ticks.into_inner();
     let cancelled = FromWorker::Failed {
         request: RequestId(1),
         kind: FailureKind::Cancelled,
         message: "the request was cancelled".into(),
     };
-    // 60 texts, and two groups of two layers.
-    for stop_after in 1..=64 {
+    for stop_after in 1..=steps {
         let diary = Diary { stop_after: Some(stop_after), ..Diary::default() };
         let messages = run(&mut bert, &batch, &diary);
         assert_eq!((diary.ticks.into_inner(), messages.last()), (stop_after, Some(&cancelled)));

@@ -129,6 +129,10 @@ fn weights_must_be_what_the_configuration_asks_for() {
         tokenizer.refused(),
         "cannot load the model FOLDER: tokenizer.json has a token 16, but config.json says that there are 16"
     );
+    assert_eq!(
+        Folder::new().with("sentence_bert_config.json", "max_seq_length", json!(2)).refused(),
+        "cannot load the model FOLDER: tokenizer.json adds 2 special tokens to each text, but the model reads 2 tokens at most"
+    );
     let text = Folder::new().file("tokenizer.json", json!({"version": "9"})).refused();
     assert!(text.starts_with("cannot load the model FOLDER: tokenizer.json cannot be used: "), "{text}");
 }

@@ -1,4 +1,5 @@
-//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast a worker decodes.
+//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast a worker decodes and
+//! embeds.
 //!
 //! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints Markdown. Each part starts daemons of its
 //! own and ends them. Figures with a reach are compared with it; nothing fails because one is missed.
@@ -6,6 +7,7 @@
 mod candle_loop;
 mod decode;
 mod direct;
+mod embed;
 mod format;
 mod machine;
 mod memory;
@@ -26,7 +28,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 struct Arguments {
     #[command(subcommand)]
     part: Part,
-    /// A GGUF file to measure besides the pocket model; worker/pocket/synthetic.py makes one of TinyLlama-1.1B's shape
+    /// A GGUF file to measure besides the pocket model, or an embedding model's folder; worker/pocket/synthetic.py makes one of TinyLlama-1.1B's shape
     #[arg(long, value_name = "FILE", global = true)]
     model: Option<PathBuf>,
     /// How long requests are counted for each figure in requests per second
@@ -44,7 +46,9 @@ enum Part {
     Overhead,
     /// Tokens per second, against candle's own loop
     Decode,
-    /// All of them
+    /// Texts per second of an embedding model, the folder that --model names
+    Embed,
+    /// All of them but the embedding model
     All,
     #[command(hide = true)]
     CandleLoop(candle_loop::Arguments),
@@ -78,6 +82,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("bench: this is not a release build; its figures say little");
     }
+    if let Part::Embed = arguments.part {
+        let folder = arguments.model.as_deref().ok_or("an embedding model's folder must be named with --model")?;
+        machine::describe(&[]);
+        return embed::measure(folder);
+    }
     let models = models(arguments)?;
     eprintln!("bench: building the supervisor, unless it has been built");
     integration_tests::supervisor();
@@ -94,7 +103,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             overhead::measure(seconds)?;
             decode::measure(&models)
         }
-        Part::CandleLoop(_) => Ok(()),
+        Part::Embed | Part::CandleLoop(_) => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use std::ops::{ControlFlow, Range};
 
-/// Rows that go through the two products of a layer's second half together, so that what is between them stays in the cache.
+/// Rows that go through products together, so that what is between two of them stays in the cache.
 const ROWS: usize = 96;
 
 /// The weights.
@@ -71,8 +71,8 @@ pub(super) struct Scratch {
 }
 
 impl Encoder {
-    /// One vector for each text, whose ids are known and at most as many as there are positions, and at least one. After each layer `go_on` is asked;
-    /// if it breaks, there are none.
+    /// One vector for each text, of zeros for one of no ids. The ids are known, and at most as many as there are positions. After a few
+    /// dozen rows in each layer `go_on` is asked; if it breaks, there are none.
     pub(super) fn embed(
         &self,
         texts: &[Vec<u32>],
@@ -87,8 +87,7 @@ impl Encoder {
             ranges.push(begin..begin + text.len() * width);
         }
         for layer in &self.layers {
-            self.layer(layer, &ranges, scratch);
-            go_on()?;
+            self.layer(layer, &ranges, scratch, go_on)?;
         }
         ControlFlow::Continue(ranges.into_iter().map(|range| self.pool(&scratch.rows[range])).collect())
     }
@@ -108,12 +107,21 @@ impl Encoder {
         self.norm.add_and_normalise(rows, context);
     }
 
-    fn layer(&self, layer: &Layer, texts: &[Range<usize>], scratch: &mut Scratch) {
+    fn layer(
+        &self,
+        layer: &Layer,
+        texts: &[Range<usize>],
+        scratch: &mut Scratch,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let Shape { width, inner: inner_width, heads, activation, .. } = self.shape;
         let Scratch { rows, inputs, context, inner, product, rounded, room } = scratch;
         inputs.resize(rows.len() * 3, 0.0);
-        layer.inputs.multiply(rows, inputs, rounded);
-        for range in texts {
+        for (rows, inputs) in rows.chunks(ROWS * width).zip(inputs.chunks_mut(ROWS * width * 3)) {
+            layer.inputs.multiply(rows, inputs, rounded);
+            go_on()?;
+        }
+        for range in texts.iter().filter(|range| !range.is_empty()) {
             let inputs = &inputs[range.start * 3..range.end * 3];
             Attention { inputs, out: &mut context[range.clone()], heads, width, room: &mut *room }.run();
         }
@@ -128,13 +136,16 @@ impl Encoder {
             activation.apply(inner);
             layer.down.multiply(inner, product, rounded);
             layer.norm.add_and_normalise(rows, product);
+            go_on()?;
         }
+        ControlFlow::Continue(())
     }
 
     /// The vector of a text with these rows.
     fn pool(&self, rows: &[f32]) -> Vec<f32> {
         let Shape { width, pooling, is_normalised, .. } = self.shape;
         let mut vector = match pooling {
+            _ if rows.is_empty() => vec![0.0; width],
             Pooling::First => rows[..width].to_vec(),
             Pooling::Mean => {
                 let mut sum = vec![0.0; width];

@@ -34,6 +34,14 @@ pub enum TokensError {
     /// What it adds does not stand around the text.
     #[error("tokenizer.json adds special tokens elsewhere than before and after a text")]
     Template,
+    /// There is no room for a text.
+    #[error("tokenizer.json adds {special} special tokens to each text, but the model reads {limit} tokens at most")]
+    Room {
+        /// How many it adds.
+        special: usize,
+        /// How many are read.
+        limit: usize,
+    },
     /// An id that the model does not know.
     #[error("tokenizer.json has a token {id}, but config.json says that there are {count}")]
     Id {
