@@ -2,7 +2,8 @@
 //!
 //! It does not retry: whether a request may be sent again is the caller's to know.
 use crate::{
-    AsyncEnd, BlockingEnd, EndError, Failure, FailureKind, GenerateRequest, Request, Response, TokenizeRequest,
+    AsyncEnd, BlockingEnd, EmbedRequest, EndError, Failure, FailureKind, GenerateRequest, Request, Response,
+    TokenizeRequest,
     frame::{MAX_FRAME, MAX_REQUEST},
     status::Status,
 };
@@ -100,6 +101,13 @@ impl Client {
         tokenized(self.receive()?)
     }
 
+    /// Asks for vectors. The answer is read with [`Answer::next`] or as an iterator.
+    pub fn embed(&mut self, request: EmbedRequest) -> Result<Answer<'_>, ClientError> {
+        self.send(Request::Embed(Box::new(request)))?;
+        self.unfinished = true;
+        Ok(Answer { client: self })
+    }
+
     /// Asks what runs.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status)?;
@@ -131,7 +139,7 @@ pub struct Answer<'a> {
 impl Iterator for Answer<'_> {
     type Item = Result<Response, ClientError>;
 
-    /// [`Response::Accepted`], each [`Response::Piece`], [`Response::Done`]; `None` after it or after an error.
+    /// [`Response::Accepted`], each [`Response::Piece`] or [`Response::Vectors`], the end; `None` after it or after an error.
     fn next(&mut self) -> Option<Self::Item> {
         self.client.unfinished.then(|| {
             let response = self.client.receive();
@@ -171,6 +179,13 @@ impl AsyncClient {
         tokenized(self.receive().await?)
     }
 
+    /// Asks for vectors. The answer is read with [`AsyncAnswer::next`].
+    pub async fn embed(&mut self, request: EmbedRequest) -> Result<AsyncAnswer<'_>, ClientError> {
+        self.send(Request::Embed(Box::new(request))).await?;
+        self.unfinished = true;
+        Ok(AsyncAnswer { client: self })
+    }
+
     /// Asks what runs.
     pub async fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status).await?;
@@ -199,7 +214,7 @@ pub struct AsyncAnswer<'a> {
 }
 
 impl AsyncAnswer<'_> {
-    /// [`Response::Accepted`], each [`Response::Piece`], [`Response::Done`]; `None` after it or after an error.
+    /// [`Response::Accepted`], each [`Response::Piece`] or [`Response::Vectors`], the end; `None` after it or after an error.
     pub async fn next(&mut self) -> Option<Result<Response, ClientError>> {
         if !self.client.unfinished {
             return None;
@@ -238,7 +253,7 @@ fn received(message: Result<Option<Response>, EndError>) -> Result<Response, Cli
 }
 
 fn goes_on(response: &Result<Response, ClientError>) -> bool {
-    matches!(response, Ok(Response::Accepted { .. } | Response::Piece { .. }))
+    matches!(response, Ok(Response::Accepted { .. } | Response::Piece { .. } | Response::Vectors { .. }))
 }
 
 fn accepted(response: Response) -> Result<(), ClientError> {

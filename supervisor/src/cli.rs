@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and what an error looks like. Each command has its own file.
 
 mod demo;
+mod embed;
 mod error;
 mod generate;
 mod run;
@@ -16,6 +17,7 @@ use std::{
     io::{self, Read, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// Serves language models from isolated, single-request worker processes.
@@ -38,6 +40,8 @@ enum Command {
     Generate(generate::Arguments),
     /// Print the token ids of a text.
     Tokenize(tokenize::Arguments),
+    /// Turn texts into vectors, printed as they come.
+    Embed(embed::Arguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Tokenize(arguments) => tokenize::run(arguments),
+        Command::Embed(arguments) => embed::run(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut script);
@@ -106,6 +111,15 @@ fn text(words: &[String], most: usize) -> Result<String, CliError> {
 fn print(text: &str) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
+}
+
+/// An interrupted program says so with its exit status.
+fn exit_when_interrupted() -> Result<(), CliError> {
+    const INTERRUPTED: i32 = 130;
+    let always = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, INTERRUPTED, always)
+        .map(drop)
+        .map_err(CliError::Signal)
 }
 
 #[cfg(test)]

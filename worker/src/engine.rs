@@ -2,6 +2,7 @@
 //!
 //! An engine computes logits. It does not tokenise, sample, stop or send; [`crate::generate`] does that for all of them.
 
+pub mod bert;
 mod decoder;
 mod echo;
 pub mod gguf;
@@ -374,7 +375,7 @@ const DEFAULT_CONTEXT: usize = 4096;
 const BUFFER: usize = 1 << 20;
 
 /// The SHA-256 of all that the reader gives, in hexadecimal.
-fn sha256(reader: &mut impl Read) -> io::Result<String> {
+pub(crate) fn sha256(reader: &mut impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BUFFER];
     loop {

@@ -2,14 +2,16 @@
 //!
 //! The model side knows nothing of processes: [`engine`] computes logits, [`vocabulary`] and [`chat`] turn what a client sent
 //! into token ids, [`sampling`] chooses the next id, [`text`] turns ids' bytes back into text that can be sent, and
-//! [`generate`] is the life of one job made of these. It must stay single-threaded until a template has forked, and it
+//! [`generate`] is the life of one job made of these; [`embed`] is that of a batch of texts. [`loaded`] is a model of either kind. It must stay single-threaded until a template has forked, and it
 //! is deterministic: the same job gives the same ids and the same text, also when a worker takes it over half done.
 #![deny(unsafe_code)]
 
 pub mod cache;
 pub mod chat;
+pub mod embed;
 pub mod engine;
 pub mod generate;
+pub mod loaded;
 mod numeric;
 pub mod sampling;
 pub mod serve;

@@ -1,9 +1,11 @@
 //! A worker's life: take the seat, wait for `Go`, confine itself, say hello, serve jobs until the supervisor hangs up.
 //!
-//! It does not compute ([`crate::generate`] does) and decides nothing: what to do after an error is the supervisor's to say.
+//! It does not compute ([`crate::generate`] and [`crate::embed`] do) and decides nothing: what to do after an error is the supervisor's to say.
 use crate::{
-    engine::{Model, Pace},
+    embed,
+    engine::Pace,
     generate::{self, Progress},
+    loaded::Loaded,
     socket::WorkerSocket,
     sys::{self, Board},
     template::Seat,
@@ -36,7 +38,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const FAILED: i32 = 1;
 
 /// Lives a worker's life in a process just forked, and returns its exit status.
-pub fn serve(model: &mut Model, seat: Seat) -> i32 {
+pub fn serve(model: &mut Loaded, seat: Seat) -> i32 {
     match live(model, seat) {
         Ok(()) => 0,
         Err(error) => {
@@ -114,7 +116,7 @@ pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, ServeError> {
     }
 }
 
-fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
+fn live(model: &mut Loaded, seat: Seat) -> Result<(), ServeError> {
     let supervisor = seat.supervisor;
     let mut seated = take_seat(seat)?;
     // If it does not work yet, end of file on the socket tells of the supervisor's end.
@@ -147,21 +149,27 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
         };
         match message {
             ToWorker::Go(_) => return Err(ServeError::NotGo),
-            ToWorker::Run(job) => {
-                let memory = memory.filter(|_| job.cache);
-                generate::run(model, &job, memory.as_ref(), &BoardProgress(&board), &mut emit);
-            }
-            ToWorker::Embed(job) => {
-                let message = "the model generates text and makes no vectors".to_owned();
-                let _heard = emit(FromWorker::Failed { request: job.request, kind: FailureKind::BadRequest, message });
-            }
+            ToWorker::Run(job) => match model {
+                Loaded::Generate(model) => {
+                    let memory = memory.filter(|_| job.cache);
+                    generate::run(model, &job, memory.as_ref(), &BoardProgress(&board), &mut emit);
+                }
+                Loaded::Embed(_) => {
+                    let message = "the model makes vectors and generates no text".to_owned();
+                    let _heard = emit(bad_request(job.request, message));
+                }
+            },
+            ToWorker::Embed(job) => match model {
+                Loaded::Embed(bert) => embed::run(bert, &job, &BoardProgress(&board), &mut emit),
+                Loaded::Generate(_) => {
+                    let message = "the model generates text and makes no vectors".to_owned();
+                    let _heard = emit(bad_request(job.request, message));
+                }
+            },
             ToWorker::Tokenize(job) => {
-                let answer = match model.vocabulary.encode(&job.text, job.special) {
+                let answer = match model.tokenize(&job.text, job.special) {
                     Ok(ids) => FromWorker::Tokenized { request: job.request, ids },
-                    Err(error) => {
-                        let message = crate::chain(&error);
-                        FromWorker::Failed { request: job.request, kind: FailureKind::BadRequest, message }
-                    }
+                    Err(error) => bad_request(job.request, crate::chain(&error)),
                 };
                 let _heard = emit(answer);
             }
@@ -178,6 +186,10 @@ fn live(model: &mut Model, seat: Seat) -> Result<(), ServeError> {
         sys::trim_heap();
     }
     Ok(())
+}
+
+fn bad_request(request: RequestId, message: String) -> FromWorker {
+    FromWorker::Failed { request, kind: FailureKind::BadRequest, message }
 }
 
 /// Ties this process to the supervisor's life and gives up what a worker does not need.

@@ -1,8 +1,10 @@
-//! The system calls that Rust cannot check: the only unsafe code of this crate, and of the supervisor, which uses it too.
+//! The system calls and instructions that Rust cannot check: the only unsafe code of this crate, and of the supervisor, which uses it too.
 //!
 //! Each function is safe to call or says what its caller must know. What nix and rustix offer as safe is called where it is needed.
 #![expect(unsafe_code, reason = "this module exists to hold it")]
 
+#[cfg(target_arch = "x86_64")]
+use crate::engine::bert::bytes;
 use candle_core::quantized::QuantizedType;
 use ipc::board::{self, Word};
 use nix::{
@@ -310,6 +312,17 @@ pub fn receive_packet(socket: &impl AsRawFd, buffer: &mut [u8]) -> nix::Result<(
         }
     }
     Ok((message.bytes, descriptors))
+}
+
+/// The sums of a tile in eight bits by the processor's own instructions for them; `None` if it has none.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn multiply_bytes<const R: usize>(
+    rows: [&[bytes::RowBlock]; R],
+    panel: &[bytes::Block],
+) -> Option<[[f32; bytes::WIDTH]; R]> {
+    let can = std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni");
+    // SAFETY: the processor has the features that the function is compiled for.
+    can.then(|| unsafe { bytes::vnni(rows, panel) })
 }
 
 /// Gives the memory that loading has freed back to the system, so that workers do not inherit it.

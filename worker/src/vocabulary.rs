@@ -328,4 +328,4 @@ pub enum VocabularyError {
 /// Why a text has no ids.
 #[derive(Debug, Error)]
 #[error("the text cannot be tokenised")]
-pub struct EncodeError(#[source] tokenizers::Error);
+pub struct EncodeError(#[source] pub(crate) tokenizers::Error);

@@ -1,8 +1,7 @@
 //! `supervisor generate`: one answer, streamed to the standard output.
-use super::{SocketArgument, error::CliError, print, text};
+use super::{SocketArgument, error::CliError, exit_when_interrupted, print, text};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
 use serde_json::json;
-use std::sync::{Arc, atomic::AtomicBool};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -133,15 +132,6 @@ impl Output {
             false => print(&format!("{}\n", object(&self.text))),
         }
     }
-}
-
-/// An interrupted program says so with its exit status.
-fn exit_when_interrupted() -> Result<(), CliError> {
-    const INTERRUPTED: i32 = 130;
-    let always = Arc::new(AtomicBool::new(true));
-    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, INTERRUPTED, always)
-        .map(drop)
-        .map_err(CliError::Signal)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds of one request")]

@@ -1,5 +1,5 @@
 //! `supervisor template`: the hidden half of the executable, which the daemon starts with its control socket as standard input.
-use ipc::{ModelInfo, ModelKind, ModelSpec};
+use ipc::{ModelInfo, ModelSpec};
 use nix::unistd::dup2_stdin;
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use std::{
 };
 use worker::{
     chain,
-    engine::{self, CHUNK, Model},
+    loaded::Loaded,
     serve::serve,
     template::{self, Trade},
 };
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let ended =
         take_control().map_err(|error| format!("cannot take the control socket: {error}")).and_then(|control| {
-            let trade = Trade { load: &load, serve: &|model: &mut Model, seat| serve(model, seat), step: &|_| {} };
+            let trade = Trade { load: &load, serve: &|model: &mut Loaded, seat| serve(model, seat), step: &|_| {} };
             template::run(control, arguments.supervisor, &trade).map_err(|error| chain(&error))
         });
     match ended {
@@ -45,20 +45,10 @@ fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn load(spec: &ModelSpec) -> Result<(Model, ModelInfo), String> {
+fn load(spec: &ModelSpec) -> Result<(Loaded, ModelInfo), String> {
     let started = Instant::now();
-    let mut model = engine::load(spec).map_err(|error| chain(&error))?;
+    let mut model = Loaded::load(spec).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;
-    let info = ModelInfo {
-        architecture: model.architecture.clone(),
-        context: u32::try_from(model.context).unwrap_or(u32::MAX),
-        chat: model.chat.is_some(),
-        load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        chunk: CHUNK,
-        kind: ModelKind::Generate,
-        cache: model.cache_size(),
-        weights: model.size,
-        dimensions: 0,
-    };
+    let info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok((model, info))
 }

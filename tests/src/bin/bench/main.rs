@@ -1,10 +1,10 @@
-//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast the
-//! engine is.
+//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast the engines are.
 //!
 //! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints Markdown. Each part starts daemons of its
 //! own and ends them. Figures with a reach are compared with it; nothing fails because one is missed.
 
 mod direct;
+mod embed;
 mod engine;
 mod format;
 mod machine;
@@ -28,7 +28,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 struct Arguments {
     #[command(subcommand)]
     part: Part,
-    /// A GGUF file to measure besides the pocket model; worker/pocket/synthetic.py makes one of TinyLlama-1.1B's shape
+    /// A GGUF file to measure besides the pocket model, or an embedding model's folder; worker/pocket/synthetic.py makes one of TinyLlama-1.1B's shape
     #[arg(long, value_name = "FILE", global = true)]
     model: Option<PathBuf>,
     /// How long requests are counted for each figure in requests per second
@@ -50,7 +50,9 @@ enum Part {
     Resume,
     /// Two clients at once against one after the other
     Together,
-    /// All but the engine alone
+    /// Texts per second of an embedding model, the folder that --model names
+    Embed,
+    /// All but the engines alone
     All,
     #[command(hide = true)]
     EngineRun(engine::Arguments),
@@ -84,6 +86,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("bench: this is not a release build; its figures say little");
     }
+    if let Part::Embed = arguments.part {
+        let folder = arguments.model.as_deref().ok_or("an embedding model's folder must be named with --model")?;
+        machine::describe(&[]);
+        return embed::measure(folder);
+    }
     let models = models(arguments)?;
     eprintln!("bench: building the supervisor, unless it has been built");
     integration_tests::supervisor();
@@ -103,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             resume::measure(&models)?;
             together::measure(&models)
         }
-        Part::EngineRun(_) => Ok(()),
+        Part::Embed | Part::EngineRun(_) => Ok(()),
     }
 }
 

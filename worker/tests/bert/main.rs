@@ -1,0 +1,20 @@
+//! The embedding model on small random folders: what it computes, what it reads, what it refuses, and how a batch goes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod batches;
+mod folder;
+mod reference;
+mod refusals;
+mod texts;
+mod vectors;
+
+use std::ops::ControlFlow;
+use worker::engine::bert::Bert;
+
+/// The vectors of texts that go through the model together.
+fn embed(bert: &mut Bert, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    match bert.embed(texts, &mut || ControlFlow::Continue(())) {
+        ControlFlow::Continue(vectors) => vectors,
+        ControlFlow::Break(()) => panic!("nobody stopped it"),
+    }
+}
