@@ -55,6 +55,22 @@ fn a_model_that_does_not_fit_is_refused_with_the_arithmetic() {
 }
 
 #[test]
+fn what_other_models_take_is_counted() {
+    let good = "[[model]]\nname = \"good\"\npath = \"script:ok?weights=700000000\"\nworkers = 1\n";
+    let bad = format!(
+        "[[model]]\nname = \"bad\"\npath = \"script:ok?weights={}\"\nworkers = 1\nload = \"lazy\"\n",
+        1_u64 << 50
+    );
+    let daemon = Daemon::with(&format!("{good}{bad}"), &["--template-executable", &bad_worker().to_string_lossy()]);
+    assert_eq!(daemon.status().models[0].state, "warm");
+    let request = GenerateRequest { model: Some("bad".to_owned()), ..GenerateRequest::raw("text") };
+    let Err(ClientError::Failed(failure)) = generate(&daemon, request) else { panic!("it is served") };
+    let (_, left) = failure.message.split_once(" are 1.0 PiB, and ").unwrap();
+    let (left, of) = left.split_once(" are left").unwrap().0.split_once(" of ").unwrap();
+    assert_ne!(left, of, "{failure}");
+}
+
+#[test]
 fn a_daemon_whose_only_model_does_not_fit_says_so_and_ends() {
     let mut daemon = Daemon::launch_scripted(&format!("ok?cache={}", 1_u64 << 50), "workers = 1");
     assert_eq!(daemon.wait().code(), Some(1), "nothing can be served");

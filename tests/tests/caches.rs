@@ -59,6 +59,21 @@ fn each_request_has_a_cache_of_its_own() {
     let seen = seen(&daemon);
     assert!(seen.len() == 3 && seen.iter().all(|cache| cache.before == 0), "{seen:?}");
     assert_eq!(held(&daemon), 0);
+    assert_eq!(daemon.model().totals.worker_crashes, 0);
+}
+
+#[test]
+fn a_cache_goes_once_with_a_job_that_is_sent_in_pieces() {
+    let daemon = Daemon::scripted("ok?cache=5000&context=1000000", "workers = 1\nisolation = \"worker\"");
+    // Far more than a socket takes at once.
+    let prompt = "many words ".repeat(60_000);
+    for number in 1..=2 {
+        let request = GenerateRequest { max_tokens: Some(4), ..GenerateRequest::raw(prompt.as_str()) };
+        assert_eq!(generate(&daemon, request).unwrap().text, "many");
+        assert_eq!(seen(&daemon).len(), number);
+    }
+    assert_eq!(generate(&daemon, GenerateRequest::raw("few")).unwrap().text, "few");
+    assert_eq!(daemon.model().totals.worker_crashes, 0);
 }
 
 #[test]

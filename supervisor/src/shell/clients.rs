@@ -165,7 +165,8 @@ impl Shell {
             };
         };
         match self.pools.iter().position(|pool| pool.config.name == name) {
-            Some(at) if fits(&self.pools[at]) => Ok(PoolId(at)),
+            // Why a model cannot be loaded is worth more than what it would have done.
+            Some(at) if fits(&self.pools[at]) || self.pools[at].error.is_some() => Ok(PoolId(at)),
             Some(_) if names.is_empty() => {
                 refused(FailureKind::BadRequest, format!("the model {name} cannot do that, and no other here {does}"))
             }

@@ -117,8 +117,8 @@ impl Shell {
                     worker.memory = taken;
                     // When the template has ended, its pages belong to whoever still shares them, which is nobody's fault.
                     let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.template);
-                    if shares && sample.private > limit && worker.killed.is_none() {
-                        let reason = format!("it takes {} bytes of memory, {limit} are allowed", sample.private);
+                    if shares && sample.own() > limit && worker.killed.is_none() {
+                        let reason = format!("it takes {} bytes of memory, {limit} are allowed", sample.own());
                         self.misbehaved(id, &reason);
                     }
                 }

@@ -9,8 +9,17 @@ use std::{
 pub(crate) struct Sample {
     /// Bytes that are this process's alone.
     pub(crate) private: u64,
+    /// Bytes of memory files, those shared by n processes counted 1/n: a request's cache, and a page of the board.
+    pub(crate) files: u64,
     /// Bytes, those shared by n processes counted 1/n.
     pub(crate) proportional: u64,
+}
+
+impl Sample {
+    /// Bytes that it has taken for itself. What others cannot see of a request's cache is its alone, too, but not its doing.
+    pub(crate) fn own(&self) -> u64 {
+        self.private.saturating_sub(self.files)
+    }
 }
 
 /// Reads an open `smaps_rollup`, from its beginning.
@@ -31,6 +40,7 @@ fn parse(text: &str) -> Sample {
             continue;
         };
         match name {
+            "Pss_Shmem:" => sample.files += kibibytes * 1024,
             "Pss:" => sample.proportional += kibibytes * 1024,
             "Private_Clean:" | "Private_Dirty:" => sample.private += kibibytes * 1024,
             _ => {}
@@ -51,8 +61,11 @@ mod tests {
 
     #[test]
     fn private_is_clean_and_dirty() {
-        let text =
-            "a-b ---p [rollup]\nRss: 900 kB\nPss: 100 kB\nPss_Dirty: 5 kB\nPrivate_Clean: 3 kB\nPrivate_Dirty: 4 kB\n";
-        assert_eq!(parse(text), Sample { private: 7 * 1024, proportional: 100 * 1024 });
+        let text = "a-b ---p [rollup]\nRss: 900 kB\nPss: 100 kB\nPss_Dirty: 5 kB\nPss_Shmem: 2 kB\nPrivate_Clean: 3 kB\n\
+                    Private_Dirty: 4 kB\n";
+        let sample = parse(text);
+        assert_eq!(sample, Sample { private: 7 * 1024, files: 2 * 1024, proportional: 100 * 1024 });
+        assert_eq!(sample.own(), 5 * 1024);
+        assert_eq!(Sample { private: 1, files: 2, proportional: 3 }.own(), 0);
     }
 }

@@ -77,7 +77,7 @@ fn what_the_daemon_cannot_do_is_a_failure() {
     let daemon = Daemon::start(bad);
     let ended = Call::new(["generate", "--model", "bad", "x"]).to(daemon.socket()).run();
     assert_eq!((ended.code(), ended.stdout.as_str()), (1, ""));
-    assert!(ended.complaint().contains("supervisor status"), "{ended:?}");
+    assert!(ended.complaint().contains("cannot open the model /nowhere"), "{ended:?}");
 }
 
 #[test]

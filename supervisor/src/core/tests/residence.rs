@@ -128,6 +128,18 @@ fn a_poisonous_request_and_a_late_one_load_nothing() {
 }
 
 #[test]
+fn a_request_that_comes_while_the_supervisor_stops_loads_nothing() {
+    let mut rig = Rig::busy(WORKER);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
+    assert_eq!(rig.feed(Event::LoadFailed(template(2))), []);
+    assert_eq!(rig.feed(Event::TemplateExited(template(2))), []);
+    assert_eq!(rig.feed(Event::ShutdownRequested), []);
+    rig.quiet(seconds(20));
+    assert_eq!(rig.submit(2), [finish(2, Outcome::ShuttingDown)]);
+    assert_eq!(rig.feed(Event::Answered(worker(0, 1)))[0], finish(1, Outcome::Answered));
+}
+
+#[test]
 fn a_model_that_nobody_asks_for_is_let_go_and_comes_back() {
     let mut rig = Rig::idle(GOES);
     let_go(&mut rig);

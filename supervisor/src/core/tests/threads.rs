@@ -55,6 +55,15 @@ fn what_cannot_be_shared_evenly_goes_to_who_came_first() {
 }
 
 #[test]
+fn what_comes_free_goes_to_who_has_least() {
+    let mut rig = idle(12, PoolLimits { workers: 3, threads: 12, ..WORKER });
+    assert_eq!((rig.submit(1)[1], rig.submit(2)[1], rig.submit(3)[1]), (budget(0, 12), budget(0, 6), budget(0, 4)));
+    assert_eq!(used(&mut rig, 0, 8), [budget(1, 2), budget(2, 2)]);
+    assert_eq!(used(&mut rig, 0, 5), [budget(1, 4), budget(2, 3)]);
+    assert_eq!(used(&mut rig, 0, 4), [budget(2, 4)]);
+}
+
+#[test]
 fn more_that_run_than_there_are_cores_have_one_thread_each() {
     let mut rig = idle(2, PoolLimits { workers: 3, threads: 8, ..WORKER });
     assert_eq!(rig.submit(1)[1], budget(0, 2));

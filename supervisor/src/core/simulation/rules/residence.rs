@@ -25,7 +25,7 @@ impl Rules {
 
     /// A model may be loaded that is to be there always, or that a request has come for.
     pub(super) fn check_wanted(&self, id: PoolId) {
-        let has_come = matches!(self.event, Some(Event::Submitted { pool, .. }) if pool == id);
+        let has_come = self.closing == 0 && matches!(self.event, Some(Event::Submitted { pool, .. }) if pool == id);
         assert!(self.pools[id.0].is_resident || has_come || self.has_open(id), "nobody wants {id:?}");
     }
 
