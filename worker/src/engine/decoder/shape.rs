@@ -2,9 +2,14 @@
 //!
 //! One decoder computes several families; what differs between them is written down here and nowhere else. A file that needs something
 //! that would be left out is refused, because its answers would be made up. What this does not do: read weights.
+#[cfg(test)]
+mod tests;
+
 use super::rope::Pairs;
-use crate::engine::gguf::{GgufError, Header, dtype, shown};
-use crate::numeric::LANES;
+use crate::{
+    engine::gguf::{GgufError, Header, dtype, shown},
+    numeric::LANES,
+};
 use std::collections::HashSet;
 use thiserror::Error;
 
@@ -91,6 +96,9 @@ pub enum ShapeError {
         /// What it is.
         found: String,
     },
+    /// The vocabulary is empty.
+    #[error("it needs a vocabulary, but has no tokens")]
+    NoTokens,
     /// A tensor is missing.
     #[error("it has no tensor {0}")]
     NoTensor(String),
@@ -137,6 +145,9 @@ impl Shape {
     ///
     /// `tokens` is the number of tokens in the vocabulary, `size` the file's size.
     pub(super) fn read(header: &Header, architecture: &str, tokens: usize, size: u64) -> Result<Shape, ShapeError> {
+        if tokens == 0 {
+            return Err(ShapeError::NoTokens);
+        }
         let keys = Keys { header, architecture };
         let shape = keys.shape(tokens)?;
         let mut known = HashSet::new();
@@ -164,6 +175,19 @@ impl Shape {
             return Err(ShapeError::Overlap { needed: total, size });
         }
         Ok(shape)
+    }
+
+    /// Numbers of all keys, or of all values, of one head, for texts of `context` tokens.
+    pub(super) fn head_room(&self, context: usize) -> Option<usize> {
+        context.checked_next_multiple_of(LANES)?.checked_mul(self.head)
+    }
+
+    /// Numbers of a cache for texts of `context` tokens, if they fit into a process.
+    pub(super) fn cache_length(&self, context: usize) -> Option<usize> {
+        /// So many that their bytes can be counted, and a few more.
+        const MOST: usize = isize::MAX as usize / 4;
+        let heads = self.blocks.checked_mul(self.heads_kv)?.checked_mul(2)?;
+        heads.checked_mul(self.head_room(context)?).filter(|length| *length <= MOST)
     }
 
     /// All tensors that a decoder of this shape may have, with their dimensions as a file has them, and whether it must have them.
