@@ -1,6 +1,7 @@
 //! The decoder against a reference, for each family and each element type, with files that are made here.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod bits;
+mod damage;
 mod file;
 mod plan;
 mod reference;
