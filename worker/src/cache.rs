@@ -9,7 +9,10 @@ use bytemuck::{cast_slice_mut, try_cast_slice};
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::atomic::Ordering::{Acquire, Release},
+    sync::atomic::{
+        Ordering::{Acquire, Release, SeqCst},
+        fence,
+    },
 };
 
 /// A cache that is open in this process.
@@ -40,7 +43,8 @@ pub struct Found {
     pub generated: Vec<u32>,
 }
 
-/// Words of 32 bits before the ids: the kind and version of the memory, the model, the chunk, the length of the prompt.
+/// Words of 32 bits before the ids: the kind and version of the memory, the model, the chunk, the length of the prompt, and the context,
+/// on which it depends what lies where.
 const WORDS: usize = 6;
 const KIND: u32 = 0x6b76_0001;
 
@@ -74,7 +78,7 @@ impl Cache {
         let Ok(words) = try_cast_slice::<u8, u32>(&bytes[..Self::record(context)]) else { return Found::default() };
         let total = text.prompt.len();
         let (ids, answer) = words[WORDS..].split_at(context);
-        if words[..WORDS] != header(text) || ids.get(..total) != Some(text.prompt) || fed > context {
+        if words[..WORDS] != header(text, context) || ids.get(..total) != Some(text.prompt) || fed > context {
             return Found::default();
         }
         let generated = if fed < total { &[] } else { &answer[..(fed - total + 1).min(context)] };
@@ -90,8 +94,10 @@ impl Cache {
         let (context, total) = (self.context, text.prompt.len());
         let (word, bytes) = self.memory.parts();
         word.store(0, Release);
+        // What follows must not come first: this process may be killed in between.
+        fence(SeqCst);
         let words: &mut [u32] = cast_slice_mut(&mut bytes[..Self::record(context)]);
-        words[..WORDS].copy_from_slice(&header(text));
+        words[..WORDS].copy_from_slice(&header(text, context));
         if let Some(ids) = words[WORDS..].get_mut(..total) {
             ids.copy_from_slice(text.prompt);
         }
@@ -122,9 +128,10 @@ impl Cache {
     }
 }
 
-fn header(text: Text<'_>) -> [u32; WORDS] {
+fn header(text: Text<'_>, context: usize) -> [u32; WORDS] {
     let [a, b] = [text.model as u32, (text.model >> 32) as u32];
-    [KIND, a, b, text.chunk, u32::try_from(text.prompt.len()).unwrap_or(u32::MAX), 0]
+    let [prompt, context] = [text.prompt.len(), context].map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    [KIND, a, b, text.chunk, prompt, context]
 }
 
 #[cfg(test)]
@@ -162,6 +169,10 @@ mod tests {
         assert_eq!(cache.find(Text { chunk: 4, ..TEXT }, &[]), nothing);
         assert_eq!(cache.find(Text { prompt: &[1, 2, 3, 4, 6], ..TEXT }, &[]), nothing);
         assert_eq!(cache.find(Text { prompt: &[1, 2, 3, 4], ..TEXT }, &[]), nothing);
+        cache.context = 8;
+        assert_eq!(cache.find(TEXT, &[]), nothing);
+        cache.context = 9;
+        assert_eq!(cache.find(TEXT, &[]).fed, 5);
         // The supervisor knows of an id that is not there.
         assert_eq!(cache.find(TEXT, &[76]), nothing);
         assert_eq!(cache.find(TEXT, &[77, 78]), nothing);

@@ -15,7 +15,7 @@ pub use shape::{ARCHITECTURES, ShapeError};
 use super::{Engine, EngineError, Pace, gguf::Header};
 use crate::{
     numeric::{
-        LANES, Numeric,
+        Numeric,
         attention::{Head, ROWS, key_at, narrow},
     },
     team::Team,
@@ -37,6 +37,9 @@ pub(super) struct Decoder {
     weights: Weights,
     /// Most tokens of a text.
     context: usize,
+    /// Numbers of all keys, or of all values, of one head.
+    head_room: usize,
+    cache_length: usize,
     rope: Rope,
     /// For the blocks that see only the last tokens.
     local_rope: Option<Rope>,
@@ -60,6 +63,9 @@ impl Decoder {
         context: usize,
         threads: usize,
     ) -> candle_core::Result<Decoder> {
+        let lengths = shape.head_room(context).zip(shape.cache_length(context));
+        let too_long = || candle_core::Error::Msg(format!("no cache can be as long as {context} tokens need"));
+        let (head_room, cache_length) = lengths.ok_or_else(too_long)?;
         let weights = Weights::read(&shape, header, reader, threads, context)?;
         let of = &shape.rope;
         let factors = weights.rope_factors.as_deref();
@@ -67,12 +73,8 @@ impl Decoder {
         let local_rope =
             shape.local.map(|local| Rope::new(of.pairs, of.dimensions, local.base, 1.0, None, of.magnitude));
         let (numeric, team) = (Numeric::new(), Team::new());
-        Ok(Decoder { shape, weights, context, rope, local_rope, numeric, team, logits: Vec::new() })
-    }
-
-    /// Numbers of all keys, or of all values, of one head.
-    fn head_room(&self) -> usize {
-        self.context.next_multiple_of(LANES) * self.shape.head
+        let logits = Vec::new();
+        Ok(Decoder { shape, weights, context, head_room, cache_length, rope, local_rope, numeric, team, logits })
     }
 }
 
@@ -88,7 +90,7 @@ impl Checked {
 
 impl Engine for Decoder {
     fn cache_length(&self) -> usize {
-        self.shape.blocks * self.shape.heads_kv * 2 * self.head_room()
+        self.cache_length
     }
 
     fn begin(&mut self, _prompt: usize) {}
@@ -103,7 +105,8 @@ impl Engine for Decoder {
         if tokens.is_empty() {
             return Err(EngineError::NoTokens);
         }
-        if position + tokens.len() > self.context || cache.len() < self.cache_length() {
+        let room = self.context.checked_sub(position);
+        if room.is_none_or(|room| tokens.len() > room) || cache.len() < self.cache_length {
             return Err(EngineError::NoRoom);
         }
         self.logits = self.pass(tokens, position, cache, pace).map_err(EngineError::Compute)?;
@@ -121,7 +124,7 @@ impl Decoder {
         cache: &mut [u16],
         pace: &dyn Pace,
     ) -> candle_core::Result<Vec<f32>> {
-        let (count, width, head_room) = (tokens.len(), self.shape.width, self.head_room());
+        let (count, width, head_room) = (tokens.len(), self.shape.width, self.head_room);
         let Decoder { shape, weights, rope, local_rope, numeric, team, .. } = self;
         let numeric = *numeric;
         let mut stream = vec![0.0; count * width];

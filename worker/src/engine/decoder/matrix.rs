@@ -22,7 +22,8 @@ use std::{
 /// Rows of an input that are computed together.
 const BLOCK: usize = 32;
 
-/// Rows of weights that the fastest kernels compute together; shards end where these do.
+/// Rows of weights that the fastest kernels compute together. They compute a matrix only if it is made of whole tiles, so shards end where
+/// these do, and what is left of them is a shard of its own: otherwise who computes a row, and its bits, would depend on the cut.
 const TILE: usize = 16;
 
 /// A weight matrix.
@@ -45,13 +46,14 @@ enum Values {
 }
 
 impl Matrix {
-    /// The rows of `parts`, one part below the other, in at most `shards` shards. Each part is cut on its own, so that a shard has the
-    /// same share of each.
+    /// The rows of `parts`, one part below the other, in at most `shards` shards and one for the rest. Each part is cut on its own, so that
+    /// a shard has the same share of each.
     pub(super) fn new(columns: usize, parts: &[Rows], shards: usize) -> Result<Matrix> {
         let rows = parts.iter().map(|part| part.count).sum();
-        let tiles = parts.iter().map(|part| part.count / TILE).min().unwrap_or(1);
-        let count = shards.clamp(1, tiles.max(1));
-        let shards = (0..count).map(|index| shard(columns, parts, index, count)).collect::<Result<_>>()?;
+        let tiles = parts.iter().map(|part| part.count / TILE).min().unwrap_or(0);
+        let count = shards.min(tiles).max(1);
+        let mut shards = (0..=count).map(|index| shard(columns, parts, index, count)).collect::<Result<Vec<_>>>()?;
+        shards.retain(|shard| !shard.is_empty());
         Ok(Matrix { columns, rows, shards })
     }
 
@@ -203,9 +205,9 @@ fn shard(columns: usize, parts: &[Rows], index: usize, count: usize) -> Result<V
     pieces.into_iter().map(piece).collect()
 }
 
-/// Which of `rows` belong to shard `index` of `count`: whole tiles, and the last has the rest.
+/// Which of `rows` belong to shard `index` of `count`: whole tiles; and to the one after them, the rest.
 fn cut(rows: usize, index: usize, count: usize) -> Range<usize> {
-    let at = |index: usize| if index == count { rows } else { rows / TILE * index / count * TILE };
+    let at = |index: usize| if index > count { rows } else { rows / TILE * index / count * TILE };
     at(index)..at(index + 1)
 }
 

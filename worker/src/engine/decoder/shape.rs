@@ -2,9 +2,14 @@
 //!
 //! One decoder computes several families; what differs between them is written down here and nowhere else. A file that needs something
 //! that would be left out is refused, because its answers would be made up. What this does not do: read weights.
+#[cfg(test)]
+mod tests;
+
 use super::rope::Pairs;
-use crate::engine::gguf::{GgufError, Header, dtype, shown};
-use crate::numeric::LANES;
+use crate::{
+    engine::gguf::{GgufError, Header, dtype, shown},
+    numeric::LANES,
+};
 use std::collections::HashSet;
 use thiserror::Error;
 
@@ -89,8 +94,11 @@ pub enum ShapeError {
         /// The number's key.
         key: String,
         /// What it is.
-        found: u64,
+        found: String,
     },
+    /// The vocabulary is empty.
+    #[error("it needs a vocabulary, but has no tokens")]
+    NoTokens,
     /// A tensor is missing.
     #[error("it has no tensor {0}")]
     NoTensor(String),
@@ -137,6 +145,9 @@ impl Shape {
     ///
     /// `tokens` is the number of tokens in the vocabulary, `size` the file's size.
     pub(super) fn read(header: &Header, architecture: &str, tokens: usize, size: u64) -> Result<Shape, ShapeError> {
+        if tokens == 0 {
+            return Err(ShapeError::NoTokens);
+        }
         let keys = Keys { header, architecture };
         let shape = keys.shape(tokens)?;
         let mut known = HashSet::new();
@@ -164,6 +175,19 @@ impl Shape {
             return Err(ShapeError::Overlap { needed: total, size });
         }
         Ok(shape)
+    }
+
+    /// Numbers of all keys, or of all values, of one head, for texts of `context` tokens.
+    pub(super) fn head_room(&self, context: usize) -> Option<usize> {
+        context.checked_next_multiple_of(LANES)?.checked_mul(self.head)
+    }
+
+    /// Numbers of a cache for texts of `context` tokens, if they fit into a process.
+    pub(super) fn cache_length(&self, context: usize) -> Option<usize> {
+        /// So many that their bytes can be counted, and a few more.
+        const MOST: usize = isize::MAX as usize / 4;
+        let heads = self.blocks.checked_mul(self.heads_kv)?.checked_mul(2)?;
+        heads.checked_mul(self.head_room(context)?).filter(|length| *length <= MOST)
     }
 
     /// All tensors that a decoder of this shape may have, with their dimensions as a file has them, and whether it must have them.
@@ -241,8 +265,8 @@ impl Keys<'_> {
         format!("{}.{name}", self.architecture)
     }
 
-    fn wrong(&self, name: &str, found: u64) -> ShapeError {
-        ShapeError::Number { key: self.key(name), found }
+    fn wrong(&self, name: &str, found: impl ToString) -> ShapeError {
+        ShapeError::Number { key: self.key(name), found: found.to_string() }
     }
 
     fn number_if_any(&self, name: &str) -> Result<Option<usize>, ShapeError> {
@@ -254,20 +278,25 @@ impl Keys<'_> {
         }
     }
 
+    /// A number of something that a model need not have, which some files say with a 0.
+    fn number_or_zero(&self, name: &str) -> Result<Option<usize>, ShapeError> {
+        if self.header.unsigned(&self.key(name))? == Some(0) { Ok(None) } else { self.number_if_any(name) }
+    }
+
     fn number(&self, name: &str) -> Result<usize, ShapeError> {
         self.number_if_any(name)?.ok_or_else(|| GgufError::Missing(self.key(name)).into())
     }
 
+    /// A number with a fraction, which is finite and not negative.
     fn float(&self, name: &str) -> Result<Option<f64>, ShapeError> {
-        let found = self.header.float(&self.key(name))?;
-        match found {
-            Some(found) if !found.is_finite() => Err(self.wrong(name, 0)),
+        match self.header.float(&self.key(name))? {
+            Some(found) if !found.is_finite() || found < 0.0 => Err(self.wrong(name, found)),
             found => Ok(found),
         }
     }
 
-    fn check(&self, name: &str, found: usize, right: bool) -> Result<(), ShapeError> {
-        if right { Ok(()) } else { Err(self.wrong(name, found as u64)) }
+    fn check(&self, name: &str, found: impl ToString, right: bool) -> Result<(), ShapeError> {
+        if right { Ok(()) } else { Err(self.wrong(name, found)) }
     }
 
     fn shape(&self, tokens: usize) -> Result<Shape, ShapeError> {
@@ -284,18 +313,18 @@ impl Keys<'_> {
         self.check("attention.head_count", heads, head > 0 && head <= 1 << 12 && head.is_multiple_of(LANES))?;
         let values = self.number_if_any("attention.value_length")?.unwrap_or(head);
         self.check("attention.value_length", values, values == head)?;
-        if let Some(experts) = self.number_if_any("expert_count")?
+        if let Some(experts) = self.number_or_zero("expert_count")?
             && experts > 1
         {
             return Err(ShapeError::Needs(format!("{experts} experts")));
         }
         let epsilon = self.float("attention.layer_norm_rms_epsilon")?;
         let epsilon = epsilon.ok_or_else(|| GgufError::Missing(self.key("attention.layer_norm_rms_epsilon")))?;
-        let local = match self.number_if_any("attention.sliding_window")? {
+        let local = match self.number_or_zero("attention.sliding_window")? {
             Some(window) if gemma => Some(Local {
                 window,
                 every: self.number_if_any("attention.sliding_window_pattern")?.unwrap_or(6),
-                base: self.float("rope.freq_base_swa")?.unwrap_or(10_000.0),
+                base: self.base("rope.freq_base_swa")?,
             }),
             // Phi-3's files name a window that its authors do not use in every block; like other engines this one sees all tokens.
             _ => None,
@@ -312,7 +341,7 @@ impl Keys<'_> {
             tokens,
             epsilon: epsilon as f32,
             context,
-            rope: self.rope(head)?,
+            rope: self.rope(head, context)?,
             local,
             embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
             attention_scale: 1.0 / (scaled_by as f32).sqrt(),
@@ -324,32 +353,39 @@ impl Keys<'_> {
         })
     }
 
-    fn rope(&self, head: usize) -> Result<RopeShape, ShapeError> {
+    fn base(&self, name: &str) -> Result<f64, ShapeError> {
+        let base = self.float(name)?.unwrap_or(10_000.0);
+        self.check(name, base, base > 0.0)?;
+        Ok(base)
+    }
+
+    fn rope(&self, head: usize, context: usize) -> Result<RopeShape, ShapeError> {
         let dimensions = self.number_if_any("rope.dimension_count")?.unwrap_or(head);
         self.check("rope.dimension_count", dimensions, dimensions <= head && dimensions.is_multiple_of(2))?;
-        let scaling = self.header.text(&self.key("rope.scaling.type"))?.unwrap_or("none").to_owned();
-        let factor = self.float("rope.scaling.factor")?;
-        let legacy = self.float("rope.scale_linear")?;
+        // A file that does not name the way of scaling means this one; 0 is no factor.
+        let scaling = self.header.text(&self.key("rope.scaling.type"))?.unwrap_or("linear");
+        let factor = self.float("rope.scaling.factor")?.or(self.float("rope.scale_linear")?);
+        let scale = match scaling {
+            "none" => 1.0,
+            "linear" | "longrope" => factor.filter(|factor| *factor > 0.0).unwrap_or(1.0),
+            other => return Err(ShapeError::Needs(format!("{} scaling of its positions", shown(other)))),
+        };
         let has = |name: &str| self.header.tensors.contains_key(name);
-        let mut rope = RopeShape {
+        let factors = if scaling == "longrope" || has(ROPE_FACTORS_LONG) || has(ROPE_FACTORS_SHORT) {
+            Factors::ByContext(self.number_if_any("rope.scaling.original_context_length")?.unwrap_or(context))
+        } else if has(ROPE_FACTORS) {
+            Factors::Always
+        } else {
+            Factors::None
+        };
+        Ok(RopeShape {
             pairs: if self.architecture == "llama" { Pairs::Neighbours } else { Pairs::Halves },
             dimensions,
-            base: self.float("rope.freq_base")?.unwrap_or(10_000.0),
-            scale: legacy.filter(|scale| *scale > 0.0).unwrap_or(1.0),
-            magnitude: 1.0,
-            factors: if has(ROPE_FACTORS) { Factors::Always } else { Factors::None },
-        };
-        match scaling.as_str() {
-            "none" => {}
-            "linear" => rope.scale = factor.filter(|factor| *factor > 0.0).unwrap_or(rope.scale),
-            "longrope" => rope.magnitude = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0) as f32,
-            other => return Err(ShapeError::Needs(format!("{} scaling of its positions", shown(other)))),
-        }
-        if has(ROPE_FACTORS_LONG) || has(ROPE_FACTORS_SHORT) {
-            rope.factors = Factors::ByContext(self.number("rope.scaling.original_context_length")?);
-        } else if scaling == "longrope" {
-            return Err(ShapeError::NoTensor(ROPE_FACTORS_LONG.to_owned()));
-        }
-        Ok(rope)
+            base: self.base("rope.freq_base")?,
+            scale,
+            // Phi-3's files have it, and name no way of scaling.
+            magnitude: self.float("rope.scaling.attn_factor")?.unwrap_or(1.0) as f32,
+            factors,
+        })
     }
 }

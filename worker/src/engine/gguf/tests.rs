@@ -1,3 +1,4 @@
+//! Headers that are right, and those that lie.
 use super::{
     build::{Gguf, read, string},
     *,
