@@ -17,7 +17,6 @@ pub mod sampling;
 pub mod serve;
 pub mod socket;
 pub mod sys;
-pub mod team;
 pub mod template;
 pub mod text;
 pub mod vocabulary;

@@ -1,31 +1,28 @@
 //! The system calls and instructions that Rust cannot check: the only unsafe code of this crate, and of the supervisor, which uses it too.
 //!
 //! Each function is safe to call or says what its caller must know. What nix and rustix offer as safe is called where it is needed.
+//! What belongs together has a file of its own below.
 #![expect(unsafe_code, reason = "this module exists to hold it")]
+
+mod memory;
+pub mod team;
+mod weights;
+
+pub use memory::{Board, MEMORY_HEAD, Memory, sealed_memory};
+pub(crate) use weights::Weights;
 
 #[cfg(target_arch = "x86_64")]
 use crate::engine::bert::bytes;
-use candle_core::quantized::QuantizedType;
-use ipc::board::{self, Word};
 use nix::{
     cmsg_space,
     dir::Dir,
-    fcntl::{FcntlArg, SealFlag, fcntl},
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
-        socket::{ControlMessageOwned, MsgFlags, recvmsg},
-    },
-    unistd::{ForkResult, Pid, SysconfVar, ftruncate, sysconf},
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
+    unistd::{ForkResult, Pid},
 };
 use std::{
-    ffi::c_void,
-    io::{self, IoSliceMut},
-    num::NonZeroUsize,
+    io::IoSliceMut,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
-    ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use thiserror::Error;
 
@@ -37,205 +34,6 @@ pub const CANNOT_CONFINE: i32 = 102;
 
 /// Most descriptors that come with one packet.
 const MOST_DESCRIPTORS: usize = 4;
-
-/// Makes memory that can be handed over: full size, zeroed, sealed against resizing, so that nobody who has it can make another's
-/// access fail. It takes no memory before it is written to. `name` is what `/proc` calls it.
-pub fn sealed_memory(name: &str, size: u64) -> io::Result<OwnedFd> {
-    let size = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    ftruncate(&memory, size)?;
-    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
-    Ok(memory)
-}
-
-/// A board, mapped: see [`ipc::board`]. Both sides read and write it through atomics only.
-#[derive(Debug)]
-pub struct Board {
-    words: NonNull<AtomicU64>,
-}
-
-impl Board {
-    /// Makes a board's memory.
-    pub fn create() -> io::Result<OwnedFd> {
-        sealed_memory("board", board::SIZE as u64)
-    }
-
-    /// Maps a board that [`Board::create`] made.
-    pub fn map(memory: &OwnedFd) -> io::Result<Board> {
-        let size = NonZeroUsize::new(board::SIZE).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing of ours.
-        let start = unsafe { mmap(None, size, READ_WRITE, MapFlags::MAP_SHARED, memory, 0)? };
-        Ok(Board { words: start.cast() })
-    }
-
-    /// One word of it.
-    pub fn word(&self, word: Word) -> &AtomicU64 {
-        const { assert!(Word::Stop as usize + 1 < board::WORDS) };
-        // SAFETY: the mapping has `WORDS` words, lives as long as `self`, is aligned to a page, and its size is sealed; atomics may
-        // be written by others at any time.
-        unsafe { self.words.add(word as usize).as_ref() }
-    }
-}
-
-// SAFETY: the board is shared memory that is touched through atomics only.
-unsafe impl Send for Board {}
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping that `map` made, and no reference into it outlives `self`.
-        let unmapped = unsafe { munmap(self.words.cast::<c_void>(), board::SIZE) };
-        debug_assert!(unmapped.is_ok());
-    }
-}
-
-/// Memory that is mapped whole: one word that others may look at, and bytes behind it.
-///
-/// It holds what one request's workers leave for one another. They live one after the other, so what a dead one wrote is there and
-/// nobody writes at the same time.
-#[derive(Debug)]
-pub struct Memory {
-    start: NonNull<u8>,
-    length: NonZeroUsize,
-}
-
-/// Bytes before the data of a [`Memory`], the word among them.
-pub const MEMORY_HEAD: usize = 64;
-
-impl Memory {
-    /// Memory of this process alone, zeroed.
-    pub fn anonymous(length: usize) -> io::Result<Memory> {
-        let length = NonZeroUsize::new(length.max(MEMORY_HEAD)).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing of ours.
-        let start = unsafe { mmap_anonymous(None, length, READ_WRITE, MapFlags::MAP_PRIVATE)? };
-        Ok(Memory { start: start.cast(), length })
-    }
-
-    /// Maps `length` bytes of a memfd that has at least so many and cannot shrink.
-    pub fn shared(memory: &OwnedFd, length: usize) -> io::Result<Memory> {
-        let length = NonZeroUsize::new(length.max(MEMORY_HEAD)).ok_or(io::ErrorKind::InvalidInput)?;
-        let seals = SealFlag::from_bits_truncate(fcntl(memory, FcntlArg::F_GET_SEALS)?);
-        let size = nix::sys::stat::fstat(memory)?.st_size;
-        if !seals.contains(SealFlag::F_SEAL_SHRINK) || u64::try_from(size).unwrap_or(0) < length.get() as u64 {
-            return Err(io::Error::other("the memory is too small or can shrink"));
-        }
-        // SAFETY: a new mapping at an address that the kernel chooses overlaps nothing of ours.
-        let start = unsafe { mmap(None, length, READ_WRITE, MapFlags::MAP_SHARED, memory, 0)? };
-        Ok(Memory { start: start.cast(), length })
-    }
-
-    /// The word, and the bytes from [`MEMORY_HEAD`] on.
-    pub fn parts(&mut self) -> (&AtomicU64, &mut [u8]) {
-        // SAFETY: the mapping is at least `MEMORY_HEAD` long, aligned to a page, lives as long as `self`, and cannot shrink; the word and
-        // the bytes do not overlap, and `self` is borrowed mutably. Processes that had it mapped before have ended.
-        unsafe {
-            let word = self.start.cast::<AtomicU64>().as_ref();
-            let bytes = self.start.add(MEMORY_HEAD).as_ptr();
-            (word, std::slice::from_raw_parts_mut(bytes, self.length.get() - MEMORY_HEAD))
-        }
-    }
-}
-
-// SAFETY: the memory belongs to whoever has the value.
-unsafe impl Send for Memory {}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping that the constructor made, and no reference into it outlives `self`.
-        let unmapped = unsafe { munmap(self.start.cast::<c_void>(), self.length.get()) };
-        debug_assert!(unmapped.is_ok());
-    }
-}
-
-const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
-
-/// A closure that threads share while somebody waits for them; only [`crate::team`] makes and uses it.
-#[derive(Clone, Copy)]
-pub(crate) struct Task(*const (dyn Fn(usize) + Sync));
-
-impl Task {
-    /// Takes the closure's address. Whoever calls this must see to it that nobody calls [`Task::with`] after the closure's end.
-    pub(crate) fn new<'a>(task: &'a (dyn Fn(usize) + Sync + 'a)) -> Task {
-        let pointer: *const (dyn Fn(usize) + Sync + 'a) = task;
-        // SAFETY: only the lifetime in the type changes; `team` keeps to the real one.
-        Task(unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync + 'a), *const (dyn Fn(usize) + Sync + 'static)>(pointer)
-        })
-    }
-
-    /// Lends the closure.
-    pub(crate) fn with<R>(self, user: impl FnOnce(&(dyn Fn(usize) + Sync)) -> R) -> R {
-        // SAFETY: `team::Team::run` does not return, nor unwind, before all helpers that have begun have finished, and then none
-        // begins.
-        user(unsafe { &*self.0 })
-    }
-}
-
-// SAFETY: the closure is `Sync`, so a reference to it may go to another thread.
-unsafe impl Send for Task {}
-
-impl std::fmt::Debug for Task {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Task")
-    }
-}
-
-/// Quantised weights that can be let go when the tensor library has made a packed copy of them.
-///
-/// The library keeps the original beside the packed copy and offers no way to drop it. This tells whether it ever computed with the
-/// original, and gives the original's pages back to the system if it did not.
-pub(crate) struct Weights {
-    original: Box<dyn QuantizedType>,
-    /// Whether the original was computed with.
-    used: AtomicBool,
-    released: AtomicBool,
-}
-
-impl Weights {
-    /// Takes over weights as they are in a file.
-    pub(crate) fn new(original: Box<dyn QuantizedType>) -> Weights {
-        Weights { original, used: AtomicBool::new(false), released: AtomicBool::new(false) }
-    }
-
-    /// Gives the original back, unless it was ever computed with. To be called when all paths of a computation have been gone.
-    pub(crate) fn release_if_packed(&self) {
-        if self.used.load(Relaxed) || self.released.swap(true, Relaxed) {
-            return;
-        }
-        let Ok(Some(page)) = sysconf(SysconfVar::PAGE_SIZE) else { return };
-        let Ok(page) = usize::try_from(page) else { return };
-        let start = self.original.as_ptr();
-        let first = start.addr().next_multiple_of(page);
-        let end = (start.addr() + self.original.storage_size_in_bytes()) / page * page;
-        if first < end {
-            let pages = start.with_addr(first).cast_mut().cast::<c_void>();
-            // SAFETY: the pages lie within an allocation that `original` owns and nothing else uses. They are zeros afterwards, which are
-            // valid blocks, and `released` keeps everybody from computing with them. If it fails, the memory stays.
-            let _kept = unsafe { libc::madvise(pages, end - first, libc::MADV_DONTNEED) };
-        }
-    }
-
-    /// The original, for computing.
-    pub(crate) fn original(&self) -> candle_core::Result<&dyn QuantizedType> {
-        if self.released.load(Relaxed) {
-            return Err(candle_core::Error::Msg("weights are needed in a form that was let go".to_owned()));
-        }
-        self.used.store(true, Relaxed);
-        Ok(self.original.as_ref())
-    }
-
-    /// The bytes of the original, as the file has them.
-    pub(crate) fn bytes(&self) -> candle_core::Result<&[u8]> {
-        let original = self.original()?;
-        // SAFETY: `original` owns so many bytes there, which live as long as it does and do not change: they are not released, because
-        // `used` is set by now.
-        Ok(unsafe { std::slice::from_raw_parts(original.as_ptr(), original.storage_size_in_bytes()) })
-    }
-
-    /// What the tensor library asks of weights without computing with them.
-    pub(crate) fn description(&self) -> &dyn QuantizedType {
-        self.original.as_ref()
-    }
-}
 
 /// Which side of a fork this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::{
         Numeric,
         attention::{Head, ROWS, key_at, narrow},
     },
-    team::Team,
+    sys::team::Team,
 };
 use candle_core::CpuStorage;
 use crew::Crew;
@@ -45,6 +45,8 @@ pub(super) struct Decoder {
     local_rope: Option<Rope>,
     numeric: Numeric,
     team: Team,
+    /// Most threads that it may compute with.
+    threads: usize,
     logits: Vec<f32>,
 }
 
@@ -74,7 +76,20 @@ impl Decoder {
             shape.local.map(|local| Rope::new(of.pairs, of.dimensions, local.base, 1.0, None, of.magnitude));
         let (numeric, team) = (Numeric::new(), Team::new());
         let logits = Vec::new();
-        Ok(Decoder { shape, weights, context, head_room, cache_length, rope, local_rope, numeric, team, logits })
+        let threads = threads.max(1);
+        Ok(Decoder {
+            shape,
+            weights,
+            context,
+            head_room,
+            cache_length,
+            rope,
+            local_rope,
+            numeric,
+            team,
+            threads,
+            logits,
+        })
     }
 }
 
@@ -125,7 +140,7 @@ impl Decoder {
         pace: &dyn Pace,
     ) -> candle_core::Result<Vec<f32>> {
         let (count, width, head_room) = (tokens.len(), self.shape.width, self.head_room);
-        let Decoder { shape, weights, rope, local_rope, numeric, team, .. } = self;
+        let Decoder { shape, weights, rope, local_rope, numeric, team, threads, .. } = self;
         let numeric = *numeric;
         let mut stream = vec![0.0; count * width];
         for (token, row) in tokens.iter().zip(stream.chunks_exact_mut(width)) {
@@ -144,7 +159,7 @@ impl Decoder {
         let mut normed = CpuStorage::F32(vec![0.0; count * width]);
         let caches = cache.chunks_exact_mut(shape.heads_kv * 2 * head_room);
         for (index, (block, cache)) in weights.blocks.iter().zip(caches).enumerate() {
-            crew.use_threads(pace.layer());
+            crew.use_threads(pace.layer().min(*threads));
             let norm = |weight: &[f32], stream: &[f32], normed: &mut CpuStorage| {
                 if let CpuStorage::F32(normed) = normed {
                     numeric.rms_norm(stream, weight, shape.epsilon, normed);
@@ -211,36 +226,29 @@ impl Attention<'_> {
         let group = heads / heads_kv;
         let rows = self.count * group;
         let parts = rows.div_ceil(ROWS);
-        let mut caches: Vec<_> = cache.chunks_exact_mut(2 * self.head_room).collect();
-        let queries: Vec<Mutex<Vec<f32>>> = (0..heads_kv).map(|_| Mutex::default()).collect();
-        {
-            let caches: Vec<_> = caches.iter_mut().map(Mutex::new).collect();
+        let queries = {
+            let caches: Vec<_> = cache.chunks_exact_mut(2 * self.head_room).map(Mutex::new).collect();
             let prepare = |shared: usize| {
                 let mut cache = caches[shared].lock().unwrap_or_else(PoisonError::into_inner);
                 self.store(shared, projected, &mut cache);
-                *queries[shared].lock().unwrap_or_else(PoisonError::into_inner) = self.queries(shared, projected);
+                self.queries(shared, projected)
             };
             // For one token this is less work than to call a helper.
-            if self.count == 1 { (0..heads_kv).for_each(prepare) } else { crew.run(heads_kv, &prepare) }
-        }
-        let queries: Vec<Vec<f32>> =
-            queries.into_iter().map(|queries| queries.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        let seen: Vec<Mutex<Vec<f32>>> = (0..heads_kv * parts).map(|_| Mutex::default()).collect();
-        crew.run(heads_kv * parts, &|part| {
+            if self.count == 1 { (0..heads_kv).map(prepare).collect() } else { crew.map(heads_kv, prepare) }
+        };
+        let seen = crew.map(heads_kv * parts, |part| {
             let (shared, block) = (part / parts, part % parts);
             let range = block * ROWS..rows.min((block + 1) * ROWS);
-            let (keys, values) = caches[shared].split_at(self.head_room);
+            let (keys, values) = cache[shared * 2 * self.head_room..][..2 * self.head_room].split_at(self.head_room);
             let head_of = Head { length: head, keys, values };
             let visible: Vec<Range<usize>> = range.clone().map(|row| self.visible(row / group)).collect();
             let mut output = vec![0.0; range.len() * head];
-            let queries = &queries[shared][range.start * head..range.end * head];
-            self.numeric.attend(head_of, queries, &visible, &mut Vec::new(), &mut output);
-            *seen[part].lock().unwrap_or_else(PoisonError::into_inner) = output;
+            self.numeric.attend(head_of, &queries[shared][range.start * head..range.end * head], &visible, &mut output);
+            output
         });
         let mut output = vec![0.0; rows * heads_kv * head];
         for (part, seen) in seen.into_iter().enumerate() {
             let (shared, block) = (part / parts, part % parts);
-            let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
             for (row, seen) in (block * ROWS..).zip(seen.chunks_exact(head)) {
                 let place = row / group * heads + shared * group + row % group;
                 output[place * head..][..head].copy_from_slice(seen);

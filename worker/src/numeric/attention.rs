@@ -28,39 +28,24 @@ pub(crate) fn key_at(length: usize, position: usize, index: usize) -> usize {
 
 impl Numeric {
     /// For each row of `queries`, at most [`ROWS`], the mean of the values at the positions in `seen`, weighted by the softmax of the
-    /// row's products with their keys. `scratch` is memory that may be used.
-    pub(crate) fn attend(
-        self,
-        head: Head<'_>,
-        queries: &[f32],
-        seen: &[Range<usize>],
-        scratch: &mut Vec<f32>,
-        output: &mut [f32],
-    ) {
+    /// row's products with their keys.
+    pub(crate) fn attend(self, head: Head<'_>, queries: &[f32], seen: &[Range<usize>], output: &mut [f32]) {
         match seen.len() {
             0 => {}
-            1 => self.attend_rows::<1>(head, queries, seen, scratch, output),
-            2 => self.attend_rows::<2>(head, queries, seen, scratch, output),
-            3 | 4 => self.attend_rows::<4>(head, queries, seen, scratch, output),
-            _ => self.attend_rows::<ROWS>(head, queries, seen, scratch, output),
+            1 => self.attend_rows::<1>(head, queries, seen, output),
+            2 => self.attend_rows::<2>(head, queries, seen, output),
+            3 | 4 => self.attend_rows::<4>(head, queries, seen, output),
+            _ => self.attend_rows::<ROWS>(head, queries, seen, output),
         }
     }
 
-    fn attend_rows<const N: usize>(
-        self,
-        head: Head<'_>,
-        queries: &[f32],
-        seen: &[Range<usize>],
-        scratch: &mut Vec<f32>,
-        output: &mut [f32],
-    ) {
+    fn attend_rows<const N: usize>(self, head: Head<'_>, queries: &[f32], seen: &[Range<usize>], output: &mut [f32]) {
         let length = head.length;
         let rows = seen.len();
         let first = seen.iter().map(|range| range.start).min().unwrap_or(0) / LANES;
         let last = seen.iter().map(|range| range.end).max().unwrap_or(0).div_ceil(LANES);
         let width = (last - first) * LANES;
-        scratch.clear();
-        scratch.resize(N * (width + length), 0.0);
+        let mut scratch = vec![0.0; N * (width + length)];
         let (scores, padded) = scratch.split_at_mut(N * width);
         // Rows that are not there are rows of zeros.
         padded[..rows * length].copy_from_slice(queries);
@@ -242,7 +227,7 @@ mod tests {
                 .collect();
             let mut output = vec![0.0; rows * length];
             let head = Head { length, keys: &key_bits, values: &value_bits };
-            numeric.attend(head, &queries.concat(), &seen, &mut Vec::new(), &mut output);
+            numeric.attend(head, &queries.concat(), &seen, &mut output);
             for row in 0..rows {
                 let right = reference(&keys, &values, &queries[row], seen[row].clone());
                 for (found, right) in output[row * length..][..length].iter().zip(right) {

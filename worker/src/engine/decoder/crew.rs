@@ -1,5 +1,6 @@
 //! What computes: the threads that may be used right now, and the instructions that this processor has.
-use crate::{numeric::Numeric, team::Team};
+use crate::{numeric::Numeric, sys::team::Team};
+use std::sync::OnceLock;
 
 /// A team with the number of its threads that may work now.
 pub(super) struct Crew<'a> {
@@ -19,8 +20,13 @@ impl Crew<'_> {
         self.threads = threads;
     }
 
-    /// Calls `task` once for each of `0..parts` and returns when all calls have.
-    pub(super) fn run(&mut self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
-        self.team.run(self.threads, parts, task);
+    /// The results of `task` for each of `0..parts`, in this order.
+    pub(super) fn map<T: Send + Sync>(&mut self, parts: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        let results: Vec<OnceLock<T>> = (0..parts).map(|_| OnceLock::new()).collect();
+        self.team.run(self.threads, parts, &|part| {
+            // Each part is done once.
+            let _first = results[part].set(task(part));
+        });
+        results.into_iter().filter_map(OnceLock::into_inner).collect()
     }
 }

@@ -13,11 +13,7 @@ use candle_core::{
     quantized::{GgmlDType, QStorage, QTensor, QuantizedType},
 };
 use half::f16;
-use std::{
-    borrow::Cow,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{borrow::Cow, mem, ops::Range, sync::Arc};
 
 /// Rows of an input that are computed together.
 const BLOCK: usize = 32;
@@ -65,12 +61,10 @@ impl Matrix {
     /// The products of `count` rows of `input` with each row of weights: for each row of the input, a value for each row of weights.
     pub(super) fn product(&self, crew: &mut Crew<'_>, input: &CpuStorage, count: usize) -> Result<Vec<f32>> {
         let numeric = crew.numeric;
-        self.each_part(crew, count, self.rows, &|block, shard, place| {
-            for piece in shard {
-                let values = piece.product(numeric, input, self.columns, block.clone())?;
-                place(&piece.rows, values);
-            }
-            Ok(())
+        self.each_part(crew, count, self.rows, |block, shard| {
+            let place =
+                |piece: &Piece| Ok((piece.rows.clone(), piece.product(numeric, input, self.columns, block.clone())?));
+            shard.iter().map(place).collect()
         })
     }
 
@@ -84,7 +78,7 @@ impl Matrix {
     ) -> Result<Vec<f32>> {
         let numeric = crew.numeric;
         let half = self.rows / 2;
-        self.each_part(crew, count, half, &|block, shard, place| {
+        self.each_part(crew, count, half, |block, shard| {
             // Either one piece holds the rows of both parts, or each has one of its own.
             let mut values = Vec::with_capacity(2);
             let mut gates = Vec::new();
@@ -105,28 +99,27 @@ impl Matrix {
                 return Err(Error::Msg("a gate without its pair".to_owned()));
             };
             activate(numeric, gate, up);
-            place(&gates, std::mem::take(gate));
-            Ok(())
+            Ok(vec![(gates, mem::take(gate))])
         })
     }
 
     /// Computes each block of the input with each shard and puts the results in their places.
-    fn each_part(&self, crew: &mut Crew<'_>, count: usize, width: usize, compute: Compute<'_>) -> Result<Vec<f32>> {
-        let blocks = count.div_ceil(BLOCK);
-        let parts = blocks * self.shards.len();
-        let results: Vec<Mutex<Result<Placed>>> = (0..parts).map(|_| Mutex::new(Ok(Vec::new()))).collect();
-        crew.run(parts, &|part| {
-            let block = part / self.shards.len() * BLOCK..count.min((part / self.shards.len() + 1) * BLOCK);
-            let mut placed = Vec::new();
-            let done = compute(block, &self.shards[part % self.shards.len()], &mut |rows, values| {
-                placed.push((rows.to_vec(), values));
-            });
-            *results[part].lock().unwrap_or_else(PoisonError::into_inner) = done.map(|()| placed);
+    fn each_part(
+        &self,
+        crew: &mut Crew<'_>,
+        count: usize,
+        width: usize,
+        compute: impl Fn(Range<usize>, &[Piece]) -> Result<Vec<Placed>> + Sync,
+    ) -> Result<Vec<f32>> {
+        let shards = self.shards.len();
+        let results = crew.map(count.div_ceil(BLOCK) * shards, |part| {
+            let first = part / shards * BLOCK;
+            compute(first..count.min(first + BLOCK), &self.shards[part % shards])
         });
         let mut output = vec![0.0; count * width];
         for (part, result) in results.into_iter().enumerate() {
-            let first = part / self.shards.len() * BLOCK;
-            for (ranges, values) in result.into_inner().unwrap_or_else(PoisonError::into_inner)? {
+            let first = part / shards * BLOCK;
+            for (ranges, values) in result? {
                 let columns = ranges.iter().map(ExactSizeIterator::len).sum::<usize>();
                 for (row, values) in values.chunks_exact(columns).enumerate() {
                     let output = &mut output[(first + row) * width..][..width];
@@ -173,11 +166,8 @@ impl Matrix {
     }
 }
 
-/// Computes one block of rows of the input with one shard, and places values at rows of the output.
-type Compute<'a> = &'a (dyn Fn(Range<usize>, &[Piece], &mut dyn FnMut(&[Range<usize>], Vec<f32>)) -> Result<()> + Sync);
-
-/// Values of a part, with the columns of the output that they belong to.
-type Placed = Vec<(Vec<Range<usize>>, Vec<f32>)>;
+/// Values of a block of the input, row by row, with the columns of the output that they belong to.
+type Placed = (Vec<Range<usize>>, Vec<f32>);
 
 /// The shard `index` of `count`. Neighbours of one element type become one tensor: its input is quantised once.
 fn shard(columns: usize, parts: &[Rows], index: usize, count: usize) -> Result<Vec<Piece>> {

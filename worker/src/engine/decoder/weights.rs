@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::gguf::{Header, dtype},
     numeric::Numeric,
-    team::Team,
+    sys::team::Team,
 };
 use candle_core::{CpuStorage, Error, Result};
 use std::io::{Read, Seek, SeekFrom};

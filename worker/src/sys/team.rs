@@ -3,7 +3,7 @@
 //! A task is cut into parts; whoever is free takes the next one. What the parts compute does not depend on who computes them, so the
 //! number of threads may change from task to task. A thread that finds nothing to do spins for a moment, because in the middle of a
 //! token the next task is microseconds away, and then sleeps. How many threads may be used is not decided here.
-use crate::sys::{self, Task};
+use super::{PANICKED, exit_now};
 use std::{
     hint::spin_loop,
     io,
@@ -21,8 +21,8 @@ use std::{
 /// Bytes of a helper's stack; the kernels of a model need a few thousand.
 const STACK: usize = 512 << 10;
 
-/// Turns of a spin before a helper sleeps: some tens of microseconds.
-const PATIENCE: usize = 20_000;
+/// Turns of a spin before a helper sleeps, or before the caller lets others run: about a tenth of a millisecond.
+const PATIENCE: usize = 4_000;
 
 /// A caller and its helpers.
 #[derive(Debug, Default)]
@@ -103,6 +103,40 @@ impl Team {
     }
 }
 
+/// A closure that threads share while somebody waits for them.
+#[derive(Clone, Copy)]
+struct Task(*const (dyn Fn(usize) + Sync));
+
+impl Task {
+    /// Takes the closure's address.
+    fn new<'a>(task: &'a (dyn Fn(usize) + Sync + 'a)) -> Task {
+        let pointer: *const (dyn Fn(usize) + Sync + 'a) = task;
+        // SAFETY: only the lifetime in the type of a pointer changes; whoever uses it keeps to the real one.
+        Task(unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync + 'a), *const (dyn Fn(usize) + Sync + 'static)>(pointer)
+        })
+    }
+
+    /// The closure.
+    ///
+    /// # Safety
+    ///
+    /// It has not ended, and does not before the caller has done with it.
+    unsafe fn get<'a>(self) -> &'a (dyn Fn(usize) + Sync) {
+        // SAFETY: as the caller vouches.
+        unsafe { &*self.0 }
+    }
+}
+
+// SAFETY: the closure is `Sync`, so a reference to it may go to another thread.
+unsafe impl Send for Task {}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Task")
+    }
+}
+
 /// Ends a task: waits for the helpers that are at work on it, but not for those that have not begun. Where other programs want the
 /// processor, a helper may begin milliseconds late; by then the others have done its parts.
 struct Closing<'a>(&'a Shared);
@@ -165,10 +199,11 @@ fn help(post: &Post, shared: &Shared) {
         }
         let task = *shared.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task {
+            // SAFETY: the gate let this helper in, so `Team::run` neither returns nor unwinds before the gate is told that it is done.
+            let task = unsafe { task.get() };
             // A panic ends the process: its part would be missing.
-            let take_parts = AssertUnwindSafe(|| task.with(|task| shared.take_parts(task)));
-            if catch_unwind(take_parts).is_err() {
-                sys::exit_now(sys::PANICKED);
+            if catch_unwind(AssertUnwindSafe(|| shared.take_parts(task))).is_err() {
+                exit_now(PANICKED);
             }
         }
         shared.gate.fetch_sub(HELPER, Release);
