@@ -154,15 +154,21 @@ fn weighted<const N: usize>(
 fn widen(values: &[u16; LANES]) -> [f32; LANES] {
     let mut wide = [0.0; LANES];
     for lane in 0..LANES {
-        let bits = u32::from(values[lane]);
-        let magnitude = (bits & 0x7FFF) << 13;
-        // The exponents differ by 112 in their zero points. Where the exponent is 0 there is no leading one to be understood.
-        let normal = f32::from_bits(magnitude + (112 << 23));
-        let small = normal.mul_add(2.0, -6.103_515_6e-5);
-        let value = if magnitude < 1 << 23 { small } else { normal };
-        wide[lane] = f32::from_bits(value.to_bits() | (bits & 0x8000) << 16);
+        wide[lane] = widen_one(values[lane]);
     }
     wide
+}
+
+/// One such number.
+#[inline(always)]
+pub(crate) fn widen_one(value: u16) -> f32 {
+    let bits = u32::from(value);
+    let magnitude = (bits & 0x7FFF) << 13;
+    // The exponents differ by 112 in their zero points. Where the exponent is 0 there is no leading one to be understood.
+    let normal = f32::from_bits(magnitude + (112 << 23));
+    let small = normal.mul_add(2.0, -6.103_515_6e-5);
+    let magnitude = if magnitude < 1 << 23 { small } else { normal };
+    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
 }
 
 /// The bits of the nearest 16-bit floating-point number that is finite.

@@ -12,13 +12,20 @@ const BLOCK: usize = 256;
 /// Values whose sums are kept.
 const GROUP: usize = 16;
 
-/// One row in blocks of 8-bit values, each block with a scale.
-pub(crate) struct Narrow {
-    scales: Vec<f32>,
-    values: Vec<[[i8; 32]; 8]>,
-    /// The sum of each group of values.
-    sums: Vec<[i16; BLOCK / GROUP]>,
+/// One row in blocks of 8-bit values.
+pub(crate) struct Narrow(Vec<NarrowBlock>);
+
+#[derive(Clone)]
+struct NarrowBlock {
+    /// What the values are to be multiplied with.
+    scale: f32,
+    values: [[i8; 32]; 8],
+    /// The sum of each group of values, and of each two groups.
+    sums: [i16; BLOCK / GROUP],
+    pair_sums: [i16; BLOCK / GROUP / 2],
 }
+
+const NO_VALUES: NarrowBlock = NarrowBlock { scale: 0.0, values: [[0; 32]; 8], sums: [0; 16], pair_sums: [0; 8] };
 
 impl Numeric {
     /// Whether rows of `columns` weights of this type can be multiplied here.
@@ -29,27 +36,18 @@ impl Numeric {
     /// The row in 8 bits.
     pub(crate) fn narrow(self, row: &[f32]) -> Narrow {
         let blocks = row.as_chunks::<BLOCK>().0;
-        let mut narrow = Narrow {
-            scales: vec![0.0; blocks.len()],
-            values: vec![[[0; 32]; 8]; blocks.len()],
-            sums: vec![[0; BLOCK / GROUP]; blocks.len()],
-        };
-        let Narrow { scales, values, sums } = &mut narrow;
+        let mut narrow = vec![NO_VALUES; blocks.len()];
         self.dispatch(
             #[inline(always)]
-            || {
-                for (((block, scale), values), sums) in blocks.iter().zip(scales).zip(values).zip(sums) {
-                    *scale = narrow_block(block, values.as_flattened_mut(), sums);
-                }
-            },
+            || blocks.iter().zip(&mut narrow).for_each(|(block, narrow)| narrow_block(block, narrow)),
         );
-        narrow
+        Narrow(narrow)
     }
 }
 
-/// Turns a block into whole numbers from -127 to 127, with their sums, and returns what they are to be multiplied with.
+/// Turns a block into whole numbers from -127 to 127, and into zeros if it has no other numbers.
 #[inline(always)]
-fn narrow_block(block: &[f32; BLOCK], values: &mut [i8], sums: &mut [i16; BLOCK / GROUP]) -> f32 {
+fn narrow_block(block: &[f32; BLOCK], narrow: &mut NarrowBlock) {
     // Adding it leaves the nearest whole number in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let mut most = [0.0_f32; 16];
@@ -61,16 +59,19 @@ fn narrow_block(block: &[f32; BLOCK], values: &mut [i8], sums: &mut [i16; BLOCK 
     }
     let most = most.into_iter().fold(0.0, f32::max);
     if most == 0.0 {
-        return 0.0;
+        return;
     }
     let scale = 127.0 / most;
-    for (value, number) in values.iter_mut().zip(block) {
+    for (value, number) in narrow.values.as_flattened_mut().iter_mut().zip(block) {
         *value = number.mul_add(scale, ROUND).to_bits() as i8;
     }
-    for (sum, group) in sums.iter_mut().zip(values.as_chunks::<GROUP>().0) {
+    for (sum, group) in narrow.sums.iter_mut().zip(narrow.values.as_flattened().as_chunks::<GROUP>().0) {
         *sum = group.iter().map(|value| i16::from(*value)).sum();
     }
-    most / 127.0
+    for (sum, [one, other]) in narrow.pair_sums.iter_mut().zip(narrow.sums.as_chunks().0) {
+        *sum = one + other;
+    }
+    narrow.scale = most / 127.0;
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -85,12 +86,14 @@ impl Numeric {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{BLOCK, GROUP, Narrow};
-    use crate::numeric::Numeric;
+    use super::{Narrow, NarrowBlock};
+    use crate::numeric::{Numeric, attention::widen_one};
     use candle_core::quantized::GgmlDType;
-    use half::f16;
     use pulp::{NullaryFnOnce, cast, x86::V3};
-    use std::{arch::x86_64::__m256i, marker::PhantomData};
+    use std::{
+        arch::x86_64::{__m128i, __m256, __m256i},
+        marker::PhantomData,
+    };
 
     impl Numeric {
         pub(super) fn has_avx2(self) -> bool {
@@ -111,8 +114,8 @@ mod avx2 {
 
     /// A type of block, of `N` bytes.
     trait Block<const N: usize> {
-        /// The sum of the products of the block's values with those of a row, in eight parts, but for the row's scale.
-        fn product(simd: V3, block: &[u8; N], values: &[[i8; 32]; 8], sums: [i16; BLOCK / GROUP]) -> [f32; 8];
+        /// Adds the products of the block's values with those of a row.
+        fn add_products(simd: V3, block: &[u8; N], row: &NarrowBlock, sums: __m256) -> __m256;
     }
 
     struct Gemv<'a, B, const N: usize> {
@@ -129,19 +132,21 @@ mod avx2 {
         #[inline(always)]
         fn call(self) {
             let Gemv { simd, weights, row, output, .. } = self;
-            let rows = weights.as_chunks::<N>().0.chunks_exact(row.scales.len());
+            let rows = weights.as_chunks::<N>().0.chunks_exact(row.0.len());
             for (output, blocks) in output.iter_mut().zip(rows) {
-                let mut parts = [0.0_f32; 8];
-                let of_row = row.scales.iter().zip(&row.values).zip(&row.sums);
-                for (block, ((scale, values), sums)) in blocks.iter().zip(of_row) {
-                    let products = B::product(simd, block, values, *sums);
-                    for lane in 0..8 {
-                        parts[lane] = products[lane].mul_add(*scale, parts[lane]);
-                    }
+                let mut sums = simd.avx._mm256_setzero_ps();
+                for (block, row) in blocks.iter().zip(&row.0) {
+                    sums = B::add_products(simd, block, row, sums);
                 }
-                *output = crate::numeric::sum(&parts);
+                *output = crate::numeric::sum(&cast::<__m256, [f32; 8]>(sums));
             }
         }
+    }
+
+    /// `sums + scale * values`.
+    #[inline(always)]
+    fn add_scaled(simd: V3, scale: f32, values: __m256i, sums: __m256) -> __m256 {
+        simd.fma._mm256_fmadd_ps(simd.avx._mm256_set1_ps(scale), simd.avx._mm256_cvtepi32_ps(values), sums)
     }
 
     /// 8 groups of 32 values of 4 bits, each group with a scale and an offset of 6 bits, which have a scale of 16 bits each.
@@ -149,43 +154,36 @@ mod avx2 {
 
     impl Block<144> for Q4K {
         #[inline(always)]
-        fn product(simd: V3, block: &[u8; 144], values: &[[i8; 32]; 8], sums: [i16; 16]) -> [f32; 8] {
-            let (avx, avx2) = (simd.avx, simd.avx2);
-            let scale = half(block[0], block[1]);
-            let offset = half(block[2], block[3]);
-            let [a, b, c] = [4, 8, 12]
-                .map(|at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]));
+        fn add_products(simd: V3, block: &[u8; 144], row: &NarrowBlock, sums: __m256) -> __m256 {
+            let (sse2, avx, avx2) = (simd.sse2, simd.avx, simd.avx2);
+            let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+            let (a, b, c) = (word(4), word(8), word(12));
             // Six bits of the first four groups lie together; of the last four, four bits, and two in the others' spare bits.
-            let scales = [a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4];
-            let offsets = [b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4];
-            let scales: [u8; 8] = cast(scales);
-            let offsets: [u8; 8] = cast(offsets);
-            let low = avx._mm256_set1_epi8(15);
-            let mut sum = avx._mm256_setzero_si256();
-            for pair in 0..4 {
-                let mut bytes = [0; 32];
-                bytes.copy_from_slice(&block[16 + 32 * pair..][..32]);
-                let bytes: __m256i = cast(bytes);
-                let lower = avx2._mm256_and_si256(bytes, low);
-                let upper = avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(bytes), low);
+            let low = u64::from(a & 0x3f3f_3f3f) | u64::from(c & 0x0f0f_0f0f | (a >> 2 & 0x3030_3030)) << 32;
+            let high = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & 0x0f0f_0f0f | (b >> 2 & 0x3030_3030)) << 32;
+            let scales = avx2._mm256_cvtepu8_epi16(cast([low, 0]));
+            let scales: [__m128i; 2] = cast(scales);
+            let offsets: [__m128i; 2] = cast(avx2._mm256_cvtepu8_epi16(cast([high, 0])));
+            let scales = avx2._mm256_broadcastsi128_si256(scales[0]);
+            let nibble = avx._mm256_set1_epi8(15);
+            let mut products = avx._mm256_setzero_si256();
+            for (pair, bytes) in block[16..].as_chunks::<32>().0.iter().enumerate() {
+                let bytes: __m256i = cast(*bytes);
+                let lower = avx2._mm256_and_si256(bytes, nibble);
+                let upper = avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(bytes), nibble);
                 for (group, quants) in [(2 * pair, lower), (2 * pair + 1, upper)] {
-                    let products = avx2._mm256_maddubs_epi16(quants, cast(values[group]));
-                    let scale = avx._mm256_set1_epi16(i16::from(scales[group]));
-                    sum = avx2._mm256_add_epi32(sum, avx2._mm256_madd_epi16(products, scale));
+                    // Both bytes of this group's scale, again and again.
+                    let both = i16::from_le_bytes([2 * group as u8, 2 * group as u8 + 1]);
+                    let scale = avx2._mm256_shuffle_epi8(scales, avx._mm256_set1_epi16(both));
+                    let added = avx2._mm256_maddubs_epi16(quants, cast(row.values[group]));
+                    products = avx2._mm256_add_epi32(products, avx2._mm256_madd_epi16(added, scale));
                 }
             }
-            let mut weights = [0_i16; 16];
-            for group in 0..8 {
-                weights[2 * group] = i16::from(offsets[group]);
-                weights[2 * group + 1] = i16::from(offsets[group]);
-            }
-            let below: [i32; 8] = cast(avx2._mm256_madd_epi16(cast(weights), cast(sums)));
-            let sum: [i32; 8] = cast(sum);
-            let mut parts = [0.0; 8];
-            for lane in 0..8 {
-                parts[lane] = scale * sum[lane] as f32 - offset * below[lane] as f32;
-            }
-            parts
+            let below = sse2._mm_madd_epi16(offsets[0], cast(row.pair_sums));
+            let below: __m256i = cast([below, sse2._mm_setzero_si128()]);
+            let sums =
+                add_scaled(simd, row.scale * widen_one(u16::from_le_bytes([block[0], block[1]])), products, sums);
+            add_scaled(simd, -row.scale * widen_one(u16::from_le_bytes([block[2], block[3]])), below, sums)
         }
     }
 
@@ -194,21 +192,18 @@ mod avx2 {
 
     impl Block<210> for Q6K {
         #[inline(always)]
-        fn product(simd: V3, block: &[u8; 210], values: &[[i8; 32]; 8], sums: [i16; 16]) -> [f32; 8] {
+        fn add_products(simd: V3, block: &[u8; 210], row: &NarrowBlock, sums: __m256) -> __m256 {
             let (avx, avx2) = (simd.avx, simd.avx2);
-            let part = |at: usize| {
-                let mut bytes = [0; 32];
-                bytes.copy_from_slice(&block[at..at + 32]);
-                cast::<_, __m256i>(bytes)
-            };
-            let mut scales = [0_i16; 16];
-            for (scale, byte) in scales.iter_mut().zip(&block[192..208]) {
-                *scale = i16::from(*byte as i8);
-            }
+            let (parts, rest) = block.as_chunks::<32>();
+            let part = |index: usize| cast::<[u8; 32], __m256i>(parts[index]);
+            let scales: [u8; 16] = *rest.first_chunk().unwrap_or(&[0; 16]);
+            let scales = avx2._mm256_cvtepi8_epi16(cast(scales));
+            let halves: [__m128i; 2] = cast(scales);
+            let halves = halves.map(|half| avx2._mm256_broadcastsi128_si256(half));
             let (four, two) = (avx._mm256_set1_epi8(15), avx._mm256_set1_epi8(0x30));
-            let mut sum = avx._mm256_setzero_si256();
+            let mut products = avx._mm256_setzero_si256();
             for side in 0..2 {
-                let (first, second, upper) = (part(64 * side), part(64 * side + 32), part(128 + 32 * side));
+                let (first, second, upper) = (part(2 * side), part(2 * side + 1), part(4 + side));
                 let quants = [
                     (avx2._mm256_and_si256(first, four), avx2._mm256_slli_epi16::<4>(upper)),
                     (avx2._mm256_and_si256(second, four), avx2._mm256_slli_epi16::<2>(upper)),
@@ -220,27 +215,19 @@ mod avx2 {
                 ];
                 for (index, (lower, upper)) in quants.into_iter().enumerate() {
                     let quants = avx2._mm256_or_si256(lower, avx2._mm256_and_si256(upper, two));
-                    let group = 4 * side + index;
-                    let products = avx2._mm256_maddubs_epi16(quants, cast(values[group]));
-                    let [a, b] = [scales[2 * group], scales[2 * group + 1]];
-                    let scale = avx._mm256_setr_epi16(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
-                    sum = avx2._mm256_add_epi32(sum, avx2._mm256_madd_epi16(products, scale));
+                    let added = avx2._mm256_maddubs_epi16(quants, cast(row.values[4 * side + index]));
+                    // Both bytes of one group's scale in the lower half, of the next group's in the upper.
+                    let at = 4 * index as u8;
+                    let both = |at: u8| [i16::from_le_bytes([at, at + 1]); 8];
+                    let scale = avx2._mm256_shuffle_epi8(halves[side], cast([both(at), both(at + 2)]));
+                    products = avx2._mm256_add_epi32(products, avx2._mm256_madd_epi16(added, scale));
                 }
             }
-            let below: [i32; 8] = cast(avx2._mm256_madd_epi16(cast(scales), cast(sums)));
-            let sum: [i32; 8] = cast(sum);
-            let scale = half(block[208], block[209]);
-            let mut parts = [0.0; 8];
-            for lane in 0..8 {
-                parts[lane] = scale * (sum[lane] - 32 * below[lane]) as f32;
-            }
-            parts
+            let below = avx2._mm256_madd_epi16(scales, cast(row.sums));
+            let products = avx2._mm256_sub_epi32(products, avx2._mm256_slli_epi32::<5>(below));
+            let scale = u16::from_le_bytes([block[208], block[209]]);
+            add_scaled(simd, row.scale * widen_one(scale), products, sums)
         }
-    }
-
-    #[inline(always)]
-    fn half(low: u8, high: u8) -> f32 {
-        f16::from_bits(u16::from_le_bytes([low, high])).to_f32()
     }
 }
 
@@ -276,8 +263,8 @@ mod tests {
             let mut output = [0.0; 5];
             numeric.gemv(kind, &bytes, &narrow, &mut output);
             let meant = |index: usize| {
-                f64::from(narrow.values[index / 256].as_flattened()[index % 256])
-                    * f64::from(narrow.scales[index / 256])
+                f64::from(narrow.0[index / 256].values.as_flattened()[index % 256])
+                    * f64::from(narrow.0[index / 256].scale)
             };
             for (weights, found) in weights.iter().zip(output) {
                 let right: f64 =
@@ -293,6 +280,6 @@ mod tests {
     #[test]
     fn a_row_of_zeros_stays_one() {
         let narrow = Numeric::new().narrow(&[0.0; 256]);
-        assert_eq!((narrow.scales[0], narrow.values[0]), (0.0, [[0; 32]; 8]));
+        assert_eq!((narrow.0[0].scale, narrow.0[0].values), (0.0, [[0; 32]; 8]));
     }
 }
