@@ -13,6 +13,7 @@ pub(crate) use error::{ConfigError, Place};
 
 use crate::core::{Isolation, Load};
 use entry::{Entry, Value};
+use ipc::Precision;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub(crate) struct ModelConfig {
     pub(crate) load: Load,
     /// How long the model is kept with no request; always if `None`.
     pub(crate) idle_unload: Option<Duration>,
+    /// What an embedding model computes in; others take no notice.
+    pub(crate) precision: Precision,
     /// Bytes of memory that a worker may have for itself.
     pub(crate) memory_per_worker: u64,
     /// Longest time without progress.
@@ -196,6 +199,7 @@ impl ModelConfig {
             context: None,
             load: Load::Eager,
             idle_unload: None,
+            precision: Precision::F32,
             memory_per_worker: 512 << 20,
             progress_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(600),

@@ -102,8 +102,8 @@ fn an_idle_worker_need_not_make_progress() {
 fn a_long_prompt_that_makes_progress_is_never_killed() {
     let settings = "workers = 1\nprogress_timeout = \"500ms\"";
     let daemon = Daemon::start(&model("builtin:echo?prompt_us=100000", settings));
-    // 32 tokens at once, a tenth of a second each: six times as long as nothing may happen.
-    let text = "p".repeat(32 * 30);
+    // 64 tokens at once, a tenth of a second each: six times as long as nothing may happen.
+    let text = "p".repeat(64 * 30);
     let finished = generate(&daemon, GenerateRequest::raw(&text)).unwrap();
     assert_eq!((finished.text, finished.done.attempts), (text, 1));
     assert!(finished.done.first_piece_us > 2_500_000, "the prompt took {} us", finished.done.first_piece_us);

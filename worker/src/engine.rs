@@ -30,7 +30,7 @@ use std::{
 use thiserror::Error;
 
 /// Tokens of a prompt that go through a model at once. It is part of a request: other chunks would give other bits.
-pub const CHUNK: u32 = 32;
+pub const CHUNK: u32 = 64;
 
 /// A model in memory, with the state of at most one text.
 ///

@@ -36,7 +36,7 @@ pub trait Progress: Pace {
 pub fn run(
     model: &mut Model,
     job: &Job,
-    memory: Option<&OwnedFd>,
+    memory: Option<OwnedFd>,
     progress: &dyn Progress,
     emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>,
 ) {
@@ -80,7 +80,7 @@ impl Ended {
 fn serve(
     model: &mut Model,
     job: &Job,
-    memory: Option<&OwnedFd>,
+    memory: Option<OwnedFd>,
     progress: &dyn Progress,
     emit: &mut dyn FnMut(FromWorker) -> ControlFlow<()>,
 ) -> Result<Answered, Ended> {
@@ -181,11 +181,11 @@ fn serve(
     Ok(Answered { text, finish, counts })
 }
 
-/// The request's cache, or one that nobody will go on with.
-fn open_cache(model: &Model, memory: Option<&OwnedFd>) -> io::Result<Cache> {
+/// The request's cache, or one that nobody will go on with. Once it is mapped, its descriptor is not needed.
+fn open_cache(model: &Model, memory: Option<OwnedFd>) -> io::Result<Cache> {
     let length = model.engine.cache_length();
     match memory {
-        Some(memory) => Cache::shared(memory, model.context, length),
+        Some(memory) => Cache::shared(&memory, model.context, length),
         None => Cache::anonymous(model.context, length),
     }
 }

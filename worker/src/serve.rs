@@ -152,7 +152,7 @@ fn live(model: &mut Loaded, seat: Seat) -> Result<(), ServeError> {
             ToWorker::Run(job) => match model {
                 Loaded::Generate(model) => {
                     let memory = memory.filter(|_| job.cache);
-                    generate::run(model, &job, memory.as_ref(), &BoardProgress(&board), &mut emit);
+                    generate::run(model, &job, memory, &BoardProgress(&board), &mut emit);
                 }
                 Loaded::Embed(_) => {
                     let message = "the model makes vectors and generates no text".to_owned();

@@ -104,7 +104,7 @@ impl Progress for Life {
 fn live(model: &mut Model, job: &Job, memory: &OwnedFd, life: &Life) -> (Vec<FromWorker>, bool) {
     let messages = RefCell::new(Vec::new());
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        generate::run(model, job, Some(memory), life, &mut |message| {
+        generate::run(model, job, Some(memory.try_clone().unwrap()), life, &mut |message| {
             messages.borrow_mut().push(message);
             ControlFlow::Continue(())
         });

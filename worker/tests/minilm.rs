@@ -1,8 +1,11 @@
 //! all-MiniLM-L6-v2 against sentence-transformers: as many tokens, and the same vectors.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::bert;
 use ipc::{ModelSpec, Precision, TextRole};
 use serde::Deserialize;
-use std::{env, ops::ControlFlow, path::PathBuf};
+use std::{env, fs, ops::ControlFlow, path::PathBuf};
 use worker::{chain, engine::bert::Bert};
 
 #[derive(Deserialize)]
@@ -67,6 +70,25 @@ fn the_vectors_are_those_of_sentence_transformers() {
     assert_eq!((bert.context(), bert.dimensions(), bert.weights()), (256, 384, 90_868_376));
     let least = least_cosine(&mut bert);
     assert!(least >= 0.999_999, "{least}");
+}
+
+/// An independent forward pass over the same files, without pooling's and tokenising's code.
+#[test]
+fn the_vectors_are_those_of_candles_own_bert() {
+    let folder = PathBuf::from(folder());
+    let config: bert::Config = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let weights = fs::read(folder.join("model.safetensors")).unwrap();
+    let weights = VarBuilder::from_buffered_safetensors(weights, bert::DTYPE, &Device::Cpu).unwrap();
+    let candles = bert::BertModel::load(weights, &config).unwrap();
+    let mut ours = load(Precision::F32);
+    for golden in goldens() {
+        let ids = ours.ids(&golden.text, TextRole::Plain).unwrap();
+        let input = Tensor::new(&ids[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let hidden = candles.forward(&input, &input.zeros_like().unwrap(), None).unwrap();
+        let mean: Vec<f32> = hidden.squeeze(0).unwrap().mean(0).unwrap().to_vec1().unwrap();
+        let found = cosine(&embed(&mut ours, &[ids]).remove(0), &mean);
+        assert!(found >= 0.999_999, "{:?}: {found}", golden.text);
+    }
 }
 
 #[test]

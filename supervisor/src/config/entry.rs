@@ -3,6 +3,7 @@
 //! It is the same for a file and for the command line. Which keys there are is not known here.
 use super::{Auto, ConfigError, Isolation, Load, Place};
 use bytesize::ByteSize;
+use ipc::Precision;
 use nix::unistd::User;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -109,6 +110,14 @@ impl<'a> Entry<'a> {
             Some("eager") => Ok(Load::Eager),
             Some("lazy") => Ok(Load::Lazy),
             _ => Err(self.refused("must be \"eager\" or \"lazy\"")),
+        }
+    }
+
+    pub(super) fn precision(&self) -> Result<Precision, ConfigError> {
+        match self.text() {
+            Some("f32") => Ok(Precision::F32),
+            Some("int8") => Ok(Precision::Int8),
+            _ => Err(self.refused("must be \"f32\" or \"int8\"")),
         }
     }
 

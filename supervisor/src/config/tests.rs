@@ -67,6 +67,7 @@ fn every_key_is_read() {
         isolation = "worker"
         load = "lazy"
         idle_unload = "5m"
+        precision = "int8"
         context = 1
         memory_per_worker = "1 MiB"
         progress_timeout = "1ms"
@@ -95,6 +96,7 @@ fn every_key_is_read() {
         isolation: Auto::Fixed(Isolation::Worker),
         load: Load::Lazy,
         idle_unload: Some(Duration::from_secs(300)),
+        precision: Precision::Int8,
         context: Some(1),
         memory_per_worker: 1_048_576,
         progress_timeout: Duration::from_millis(1),
@@ -246,6 +248,7 @@ fn a_models_values_are_checked() {
     let size = "must be a size like \"512MiB\" or \"2GiB\"";
     for (line, sentence) in [
         ("isolation = \"none\"", "isolation is \"none\", but must be \"auto\", \"request\" or \"worker\"".to_string()),
+        ("precision = \"f16\"", "precision is \"f16\", but must be \"f32\" or \"int8\"".into()),
         ("load = \"now\"", "load is \"now\", but must be \"eager\" or \"lazy\"".into()),
         ("idle_unload = \"0s\"", "idle_unload is \"0s\", but must be longer than 0 and at most 30 days".into()),
         ("idle_unload = 5", "idle_unload is 5, but must be \"never\" or a duration like \"5m\"".into()),

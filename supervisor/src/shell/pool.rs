@@ -61,7 +61,7 @@ impl Pool {
             context: config.context,
             sha256: config.sha256.clone(),
             threads,
-            precision: ipc::Precision::F32,
+            precision: config.precision,
         };
         Pool {
             config,

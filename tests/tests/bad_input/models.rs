@@ -46,7 +46,7 @@ fn models() -> Models {
     ];
     let mut bad = vec![
         (path("missing.gguf"), "No such file"),
-        (folder.path().to_owned(), "not a file"),
+        (folder.path().to_owned(), "the folder has no config.json"),
         ("builtin:socket".into(), "no built-in model"),
         ("builtin:echo?speed=9".into(), "no option \"speed\""),
     ];

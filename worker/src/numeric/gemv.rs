@@ -202,7 +202,7 @@ mod avx2 {
             let halves = halves.map(|half| avx2._mm256_broadcastsi128_si256(half));
             let (four, two) = (avx._mm256_set1_epi8(15), avx._mm256_set1_epi8(0x30));
             let mut products = avx._mm256_setzero_si256();
-            for side in 0..2 {
+            for (side, scales) in halves.into_iter().enumerate() {
                 let (first, second, upper) = (part(2 * side), part(2 * side + 1), part(4 + side));
                 let quants = [
                     (avx2._mm256_and_si256(first, four), avx2._mm256_slli_epi16::<4>(upper)),
@@ -219,7 +219,7 @@ mod avx2 {
                     // Both bytes of one group's scale in the lower half, of the next group's in the upper.
                     let at = 4 * index as u8;
                     let both = |at: u8| [i16::from_le_bytes([at, at + 1]); 8];
-                    let scale = avx2._mm256_shuffle_epi8(halves[side], cast([both(at), both(at + 2)]));
+                    let scale = avx2._mm256_shuffle_epi8(scales, cast([both(at), both(at + 2)]));
                     products = avx2._mm256_add_epi32(products, avx2._mm256_madd_epi16(added, scale));
                 }
             }
