@@ -6,7 +6,7 @@ use crate::{
     server::{Server, Serving},
 };
 use integration_tests::{Signal, process};
-use ipc::{GenerateRequest, Response};
+use ipc::{GenerateRequest, Response, TokenizeRequest};
 use std::time::{Duration, Instant};
 
 /// Tokens of the prompt, about.
@@ -25,12 +25,14 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     for model in models.iter().filter(|model| model.is_large) {
         let path = model.file.to_string_lossy();
         let server = Server::start(Serving { path: &path, workers: 1, isolation: "request" })?;
-        let whole = answer(&server, false)?;
+        let text = prompt(&server)?;
+        server.settle()?;
+        let whole = answer(&server, &text, false)?;
         let mut delays = Vec::new();
         let mut same = true;
         for _ in 0..TURNS {
             server.settle()?;
-            let killed = answer(&server, true)?;
+            let killed = answer(&server, &text, true)?;
             same &= killed.ids == whole.ids;
             delays.push(killed.delay);
         }
@@ -48,6 +50,14 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     Ok(())
 }
 
+/// A text of so many tokens.
+fn prompt(server: &Server) -> Result<String> {
+    const WORDS: usize = 100;
+    let text = "word ".repeat(WORDS);
+    let tokens = server.client()?.tokenize(TokenizeRequest { model: None, text, special: false })?.len();
+    Ok("word ".repeat(PROMPT * WORDS / tokens.max(1)))
+}
+
 struct Answer {
     ids: Vec<u32>,
     prompt: u32,
@@ -55,8 +65,8 @@ struct Answer {
 }
 
 /// One answer, whose worker is killed in the middle if `kill` says so.
-fn answer(server: &Server, kill: bool) -> Result<Answer> {
-    let mut request = GenerateRequest::raw("word ".repeat(PROMPT));
+fn answer(server: &Server, text: &str, kill: bool) -> Result<Answer> {
+    let mut request = GenerateRequest::raw(text);
     request.max_tokens = Some(2 * TOKENS);
     request.ignore_end = true;
     let mut client = server.client()?;
