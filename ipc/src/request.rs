@@ -29,7 +29,13 @@ pub struct EmbedRequest {
 impl EmbedRequest {
     /// Refuses what no model could serve.
     pub fn validate(&self) -> Result<(), InvalidRequest> {
-        if self.texts.is_empty() { Err(InvalidRequest::NoTexts) } else { Ok(()) }
+        /// Even an empty text takes memory until it is done; more come with more requests.
+        const MOST: usize = 1 << 16;
+        match self.texts.len() {
+            0 => Err(InvalidRequest::NoTexts),
+            found if found > MOST => Err(InvalidRequest::TooManyTexts { found, most: MOST }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -170,6 +176,14 @@ pub enum InvalidRequest {
     /// A batch of no texts.
     #[error("there are no texts to embed")]
     NoTexts,
+    /// A batch of more texts than one request may have.
+    #[error("{found} texts are more than the {most} that one request may have")]
+    TooManyTexts {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A text whose ids would not fit into an answer.
     #[error("the text has {found} bytes, but must have {most} at most")]
     TextLength {
@@ -280,6 +294,13 @@ mod tests {
         assert_eq!(broken(|r| r.max_tokens = Some(0)), "max_tokens must be at least 1");
         assert_eq!(broken(|r| r.sampling.temperature = f32::NAN), "temperature is NaN, but must be from 0 to 100");
         assert_eq!(broken(|r| r.sampling.top_p = 1.5), "top_p is 1.5, but must be from 0 to 1");
+        let texts = |count| EmbedRequest { model: None, texts: vec![String::new(); count], role: TextRole::Plain };
+        assert_eq!(texts(0).validate().unwrap_err().to_string(), "there are no texts to embed");
+        assert_eq!(texts(65_536).validate(), Ok(()));
+        assert_eq!(
+            texts(65_537).validate().unwrap_err().to_string(),
+            "65537 texts are more than the 65536 that one request may have"
+        );
         assert_eq!(broken(|r| r.stop = vec![String::new()]), "a stop string has 0 bytes, but must have from 1 to 256");
         assert_eq!(
             broken(|r| r.stop = vec!["a".into(); 17]),

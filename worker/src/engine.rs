@@ -348,9 +348,10 @@ fn load_gguf(
     let vocabulary = read_vocabulary(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
     let checked = Decoder::check(&header, architecture, vocabulary.len(), size)
         .map_err(|source| LoadError::Shape { path: path(), source })?;
+    let most = checked.context().min(MOST_CONTEXT);
     let context = match spec.context {
-        None => checked.context().min(DEFAULT_CONTEXT),
-        Some(_) => context(spec, checked.context())?,
+        None => most.min(DEFAULT_CONTEXT),
+        Some(_) => context(spec, most)?,
     };
     let chat = header.text("tokenizer.chat_template").map_err(gguf_error)?;
     let chat = chat.map(|source| ChatTemplate::new(source, vocabulary.start_text(), vocabulary.end_text()));
@@ -371,6 +372,9 @@ fn context(spec: &ModelSpec, most: usize) -> Result<usize, LoadError> {
 
 /// The context of a model that was made for more, if none is asked for: each request's cache is as long.
 const DEFAULT_CONTEXT: usize = 4096;
+
+/// The supervisor keeps the ids of no longer texts.
+const MOST_CONTEXT: usize = 1 << 20;
 
 const BUFFER: usize = 1 << 20;
 

@@ -3,7 +3,7 @@ use crate::{
     engine::{self, CHUNK, EngineError, LoadError, Model, bert::Bert, bert::BertError},
     vocabulary::EncodeError,
 };
-use ipc::{ModelInfo, ModelKind, ModelSpec};
+use ipc::{ModelInfo, ModelKind, ModelSpec, Precision};
 use std::path::Path;
 use thiserror::Error;
 
@@ -24,6 +24,9 @@ pub enum LoadedError {
     /// One that turns texts into vectors.
     #[error(transparent)]
     Embed(#[from] BertError),
+    /// Its file says what the weights of a model that generates are.
+    #[error("cannot load the model {0}: precision is for models that make vectors")]
+    Precision(String),
 }
 
 /// Why a model could not be warmed up.
@@ -42,6 +45,9 @@ impl Loaded {
     pub fn load(spec: &ModelSpec) -> Result<Loaded, LoadedError> {
         if !spec.path.starts_with("builtin:") && Path::new(&spec.path).is_dir() {
             return Ok(Loaded::Embed(Box::new(Bert::load(spec)?)));
+        }
+        if spec.precision != Precision::F32 {
+            return Err(LoadedError::Precision(spec.path.clone()));
         }
         Ok(Loaded::Generate(Box::new(engine::load(spec)?)))
     }

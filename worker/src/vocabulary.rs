@@ -1,9 +1,9 @@
 //! Text into token ids and token ids into bytes.
 //!
-//! The vocabularies of GGUF files are byte-level BPE ([`bpe`]) and SentencePiece's BPE ([`sentence_piece`]). All follow llama.cpp, whose ids the
-//! goldens hold: text is not normalised, special tokens are cut out of it first ([`special`]), and the pre-tokenizers are the ones it knows
-//! ([`words`]). Other kinds of tokenizer are refused, and so is a pre-tokenizer that is not in the list: another one would give
-//! wrong ids. A `tokenizer.json` beside the file ([`beside`]) takes the place of these, and of nothing else: the bytes of tokens, the tokens that
+//! The vocabularies of GGUF files are byte-level BPE (`bpe`) and SentencePiece's BPE (`sentence_piece`). All follow llama.cpp, whose ids the
+//! goldens hold: text is not normalised, special tokens are cut out of it first (`special`), and the pre-tokenizers are the ones it knows
+//! (`words`). Other kinds of tokenizer are refused, and so is a pre-tokenizer that is not in the list: another one would give
+//! wrong ids. A `tokenizer.json` beside the file (`beside`) takes the place of these, and of nothing else: the bytes of tokens, the tokens that
 //! end an answer, and what is added to a text come from the file.
 mod beside;
 mod bpe;

@@ -71,6 +71,11 @@ impl Queue {
         self.newcomers.len()
     }
 
+    /// Those of which more parts are to be begun.
+    pub(super) fn batches(&self) -> impl Iterator<Item = RequestId> {
+        self.batches.iter().map(|(_, request)| *request)
+    }
+
     /// Those that were never dispatched.
     pub(super) fn all_newcomers(&self) -> impl Iterator<Item = RequestId> {
         self.newcomers.iter().map(|(_, request)| *request)

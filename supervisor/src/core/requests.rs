@@ -22,7 +22,11 @@ impl Pool {
         } else if let Some(until) = self.template.unavailable_until(context.now) {
             Some(Outcome::Unavailable { until })
         } else {
-            (self.queue.newcomers() >= self.limits.queue).then_some(Outcome::QueueFull)
+            // A batch between two of its parts waits as well.
+            let is_held =
+                |id: &RequestId| context.requests.get(id).is_some_and(|record| record.holders().next().is_some());
+            let between_parts = self.queue.batches().filter(|id| !is_held(id)).count();
+            (self.queue.newcomers() + between_parts >= self.limits.queue).then_some(Outcome::QueueFull)
         };
         if let Some(outcome) = refusal {
             return context.finish(request, outcome);

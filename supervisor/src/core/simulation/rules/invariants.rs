@@ -140,6 +140,9 @@ impl Rules {
         let waits =
             |request: &&RequestId| self.requests[*request].pool == id && self.requests[*request].dispatched.is_none();
         assert!(self.open.iter().filter(waits).count() <= self.pools[id.0].limits.queue, "the queue is too long");
+        // Besides them there wait those whose workers have died, and batches between two of their parts: they were all let in as the first.
+        let limits = &self.pools[id.0].limits;
+        assert!(view.queued <= limits.queue + 2 * limits.workers as usize, "too much waits: {view:?}");
     }
 
     /// Whether anything could be computed now if there were a worker for it.
