@@ -1,7 +1,7 @@
 //! A real template with an embedding model and a real worker of it, without a supervisor: this test is theirs.
 #![cfg(test)]
 
-use integration_tests::{LIMIT, process, supervisor};
+use integration_tests::{LIMIT, minilm, process, supervisor};
 use ipc::{
     BlockingEnd, EmbedJob, FailureKind, Forked, FromTemplate, FromWorker, Go, Job, JobPrompt, Life, MAX_CONTROL,
     MAX_FRAME, ModelInfo, ModelKind, ModelSpec, Prompt, RequestId, Sampling, TextRole, ToTemplate, ToWorker,
@@ -16,13 +16,12 @@ use nix::{
     unistd::Pid,
 };
 use std::{
-    env, fs,
+    fs,
     io::IoSlice,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::Ordering::Relaxed,
 };
@@ -30,13 +29,8 @@ use worker::sys::Board;
 
 const REQUEST: RequestId = RequestId(5);
 
-/// The folder that `tests/set-up` makes.
 fn folder() -> String {
-    let models = env::var_os("SUPERVISOR_TEST_MODELS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/models")), PathBuf::from);
-    let folder = models.join("all-MiniLM-L6-v2");
-    assert!(folder.is_dir(), "{} is not there: run tests/set-up", folder.display());
-    folder.into_os_string().into_string().unwrap()
+    minilm().into_os_string().into_string().unwrap()
 }
 
 /// The template and its one worker.

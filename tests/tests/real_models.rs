@@ -2,19 +2,9 @@
 //! a batch, beside a conversation that has all the cores it can get.
 #![cfg(test)]
 
-use integration_tests::{Call, Daemon, Running, Signal, generate, process};
+use integration_tests::{Call, Daemon, Running, Signal, generate, minilm, process};
 use ipc::GenerateRequest;
 use serde_json::Value;
-use std::{env, path::PathBuf};
-
-/// The folder that `tests/set-up` makes.
-fn minilm() -> PathBuf {
-    let models = env::var_os("SUPERVISOR_TEST_MODELS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/models")), PathBuf::from);
-    let folder = models.join("all-MiniLM-L6-v2");
-    assert!(folder.is_dir(), "{} is not there: run tests/set-up", folder.display());
-    folder
-}
 
 fn daemon(supervisor: &str, minilm_settings: &str) -> Daemon {
     Daemon::start(&format!(

@@ -32,18 +32,8 @@ impl Numeric {
 
     /// `output = input / rms(input) * weight`, row by row (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization").
     pub(crate) fn rms_norm(self, input: &[f32], weight: &[f32], epsilon: f32, output: &mut [f32]) {
-        self.dispatch(
-            #[inline(always)]
-            || {
-                for (input, output) in input.chunks_exact(weight.len()).zip(output.chunks_exact_mut(weight.len())) {
-                    let mean = dot(input, input) / weight.len() as f32;
-                    let scale = 1.0 / (mean + epsilon).sqrt();
-                    for ((output, input), weight) in output.iter_mut().zip(input).zip(weight) {
-                        *output = input * scale * weight;
-                    }
-                }
-            },
-        );
+        output.copy_from_slice(input);
+        self.rms_norm_in_place(output, weight, epsilon);
     }
 
     /// The same in place.
