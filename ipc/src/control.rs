@@ -9,6 +9,8 @@ pub enum ToTemplate {
     Load(ModelSpec),
     /// Fork one worker. The packet carries its socket, its board and its stderr, in this order.
     Fork(Life),
+    /// There is memory for what [`FromTemplate::Needs`] says: read the weights.
+    Admit,
 }
 
 /// Which model to load, and how.
@@ -76,6 +78,17 @@ pub enum FromTemplate {
         /// Why not.
         message: String,
     },
+    /// What the model will take, said before its weights are read. The template waits for [`ToTemplate::Admit`].
+    Needs(Needs),
+}
+
+/// What a model takes of the machine's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// The weights, in the form that they are computed with.
+    pub weights: u64,
+    /// The cache of one request; 0 if the model keeps none.
+    pub cache: u64,
 }
 
 /// A worker that a template forked.

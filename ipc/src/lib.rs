@@ -57,7 +57,8 @@
 //!
 //! # A template's conversation
 //!
-//! A template reads one [`ToTemplate::Load`] and answers [`FromTemplate::Ready`] or [`FromTemplate::LoadFailed`]; then it answers
+//! A template reads one [`ToTemplate::Load`], says what the model [needs](FromTemplate::Needs), waits for [`ToTemplate::Admit`], and
+//! answers [`FromTemplate::Ready`] or, at any of these steps, [`FromTemplate::LoadFailed`]; then it answers
 //! each [`ToTemplate::Fork`], which carries three descriptors (the worker's socket, board and stderr, in this order), with
 //! [`FromTemplate::Forked`] or [`FromTemplate::ForkFailed`]. End of file tells it to exit.
 //!
@@ -81,7 +82,7 @@ mod work;
 
 pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, default_socket};
 pub use codec::{CodecError, decode, encode};
-pub use control::{Forked, FromTemplate, ModelInfo, ModelKind, ModelSpec, Precision, ToTemplate};
+pub use control::{Forked, FromTemplate, ModelInfo, ModelKind, ModelSpec, Needs, Precision, ToTemplate};
 pub use end::{AsyncEnd, BlockingEnd, EndError};
 pub use frame::{FrameBuffer, FrameError, HEADER, MAX_CONTROL, MAX_FRAME, MAX_REQUEST, VERSION, frame, packet};
 pub use id::{Life, RequestId};

@@ -16,15 +16,15 @@ fn a_model_that_does_not_fit_is_refused_with_the_arithmetic() {
     for (claims, words) in [
         (
             format!("cache={}", 1_u64 << 50),
-            "it does not fit into memory: 0 B of files and 2 x (64.0 MiB for a worker + 1.0 PiB for a request's cache) are 2.0 PiB, and ",
+            "it does not fit into memory: 0 B of weights and 2 x (64.0 MiB for a worker + 1.0 PiB for a request's cache) are 2.0 PiB, and ",
         ),
         (
             format!("weights={}", 1_u64 << 50),
-            "it does not fit into memory: 1.0 PiB of files and 2 x (64.0 MiB for a worker + 0 B for a request's cache) are 1.0 PiB, and ",
+            "it does not fit into memory: 1.0 PiB of weights and 2 x (64.0 MiB for a worker + 0 B for a request's cache) are 1.0 PiB, and ",
         ),
         (
             format!("weights={0}&cache={0}", u64::MAX),
-            "it does not fit into memory: 16.0 EiB of files and 2 x (64.0 MiB for a worker + 16.0 EiB for a request's cache) are 16.0 EiB, and ",
+            "it does not fit into memory: 16.0 EiB of weights and 2 x (64.0 MiB for a worker + 16.0 EiB for a request's cache) are 16.0 EiB, and ",
         ),
     ] {
         let daemon = daemon(&claims);
@@ -55,6 +55,21 @@ fn a_model_that_does_not_fit_is_refused_with_the_arithmetic() {
 }
 
 #[test]
+fn a_model_that_says_what_it_needs_only_when_it_is_loaded_is_refused_then() {
+    let daemon = daemon(&format!("weights={}&silent=1", 1_u64 << 50));
+    let error = daemon.status().models[1].error.clone().unwrap_or_default();
+    assert!(error.starts_with("it does not fit into memory: 1.0 PiB of weights and 2 x ("), "{error}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_not_read() {
+    // One that is loaded says why that fails; one that is refused before never comes so far.
+    let daemon = daemon(&format!("weights={}&prompt_us=x", 1_u64 << 50));
+    let error = daemon.status().models[1].error.clone().unwrap_or_default();
+    assert!(error.starts_with("it does not fit into memory: 1.0 PiB of weights and 2 x ("), "{error}");
+}
+
+#[test]
 fn what_other_models_take_is_counted() {
     let good = "[[model]]\nname = \"good\"\npath = \"script:ok?weights=700000000\"\nworkers = 1\n";
     let bad = format!(
@@ -75,7 +90,10 @@ fn a_daemon_whose_only_model_does_not_fit_says_so_and_ends() {
     let mut daemon = Daemon::launch_scripted(&format!("ok?cache={}", 1_u64 << 50), "workers = 1");
     assert_eq!(daemon.wait().code(), Some(1), "nothing can be served");
     let log = daemon.log();
-    assert!(log.contains("supervisor: nothing can be served: bad: it does not fit into memory: 0 B of files"), "{log}");
+    assert!(
+        log.contains("supervisor: nothing can be served: bad: it does not fit into memory: 0 B of weights"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use integration_tests::{LIMIT, minilm, process, supervisor};
 use ipc::{
     BlockingEnd, EmbedJob, FailureKind, Forked, FromTemplate, FromWorker, Go, Job, JobPrompt, Life, MAX_CONTROL,
-    MAX_FRAME, ModelInfo, ModelKind, ModelSpec, Prompt, RequestId, Sampling, TextRole, ToTemplate, ToWorker,
+    MAX_FRAME, ModelInfo, ModelKind, ModelSpec, Needs, Prompt, RequestId, Sampling, TextRole, ToTemplate, ToWorker,
     TokenizeJob, board::Word,
 };
 use nix::{
@@ -57,8 +57,11 @@ impl Pair {
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        let FromTemplate::Ready(info) = tell(&control, &ToTemplate::Load(ModelSpec::new("minilm", folder())), &[])
-        else {
+        let load = ToTemplate::Load(ModelSpec::new("minilm", folder()));
+        let FromTemplate::Needs(Needs { weights: 80_000_000.., cache: 0 }) = tell(&control, &load, &[]) else {
+            panic!("the template does not say what it needs")
+        };
+        let FromTemplate::Ready(info) = tell(&control, &ToTemplate::Admit, &[]) else {
             panic!("the model was not loaded")
         };
         let (ours, theirs) = UnixStream::pair().unwrap();

@@ -18,7 +18,7 @@ use crate::{
 use decoder::Decoder;
 use echo::{Echo, EchoOptions};
 use gguf::{GgufError, Header};
-use ipc::ModelSpec;
+use ipc::{ModelSpec, Needs};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, Metadata},
@@ -118,12 +118,17 @@ impl Model {
 
 /// Loads the model that `spec` names: `builtin:pocket`, `builtin:echo`, `builtin:echo?key=value&key=value`, or a GGUF file.
 pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
+    load_if(spec, &mut |_| true)
+}
+
+/// The same, unless `admitted` says that there is no room for what it needs, which is known before the weights are read.
+pub(crate) fn load_if(spec: &ModelSpec, admitted: Admitted<'_>) -> Result<Model, LoadError> {
     keep_to_this_thread();
     match spec.path.strip_prefix("builtin:") {
-        None => load_file(spec),
+        None => load_file(spec, admitted),
         Some("pocket") => {
             let about = About { size: POCKET.len() as u64, identity: 0 };
-            load_gguf(&mut Cursor::new(POCKET), about, spec, &Vocabulary::from_header)
+            load_gguf(&mut Cursor::new(POCKET), about, spec, &Vocabulary::from_header, admitted)
         }
         Some(name) => match name.strip_prefix("echo") {
             Some("") => load_echo("", spec),
@@ -226,6 +231,9 @@ pub enum LoadError {
         #[source]
         source: candle_core::Error,
     },
+    /// Whoever asked for it has no room for what it needs.
+    #[error("cannot load the model {0}: there is no room for it in memory")]
+    NoRoom(String),
     /// The context asked for is not one that the model can have.
     #[error("cannot load the model {path}: a context of {asked} tokens was asked for, but it must be from 2 to {most}")]
     Context {
@@ -254,6 +262,9 @@ pub enum EngineError {
     #[error("there is no memory for the cache")]
     Cache(#[source] io::Error),
 }
+
+/// Is told what a model needs, and says whether there is room for it.
+type Admitted<'a> = &'a mut dyn FnMut(Needs) -> bool;
 
 /// The model that is always there: `pocket/README.md` says what it is.
 const POCKET: &[u8] = include_bytes!("../pocket/pocket-q8_0.gguf");
@@ -287,12 +298,12 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
     })
 }
 
-fn load_file(spec: &ModelSpec) -> Result<Model, LoadError> {
+fn load_file(spec: &ModelSpec, admitted: Admitted<'_>) -> Result<Model, LoadError> {
     let (mut file, about) = open(spec.path.as_ref())?;
     let mut identity = DefaultHasher::new();
     (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()).hash(&mut identity);
     let about = About { size: about.len(), identity: identity.finish() };
-    load_gguf(&mut file, about, spec, &|header| Vocabulary::beside(spec.path.as_ref(), header))
+    load_gguf(&mut file, about, spec, &|header| Vocabulary::beside(spec.path.as_ref(), header), admitted)
 }
 
 /// The vocabulary of a GGUF file, which need have nothing else.
@@ -329,6 +340,7 @@ fn load_gguf(
     About { size, identity }: About,
     spec: &ModelSpec,
     read_vocabulary: &dyn Fn(&Header) -> Result<Vocabulary, VocabularyError>,
+    admitted: Admitted<'_>,
 ) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
     let read_error = |source| LoadError::Read { path: path(), source };
@@ -355,6 +367,10 @@ fn load_gguf(
     };
     let chat = header.text("tokenizer.chat_template").map_err(gguf_error)?;
     let chat = chat.map(|source| ChatTemplate::new(source, vocabulary.start_text(), vocabulary.end_text()));
+    let cache = checked.cache_length(context).map_or(0, |length| Cache::size(context, length) as u64);
+    if !admitted(Needs { weights: checked.memory(&header), cache }) {
+        return Err(LoadError::NoRoom(path()));
+    }
     let decoder = Decoder::load(checked, &header, reader, context, spec.threads as usize)
         .map_err(|source| LoadError::Weights { path: path(), source })?;
     let (engine, architecture) = (Box::new(decoder), architecture.to_owned());

@@ -3,7 +3,7 @@ use crate::{
     engine::{self, CHUNK, EngineError, LoadError, Model, bert::Bert, bert::BertError},
     vocabulary::EncodeError,
 };
-use ipc::{ModelInfo, ModelKind, ModelSpec, Precision};
+use ipc::{ModelInfo, ModelKind, ModelSpec, Needs, Precision};
 use std::path::Path;
 use thiserror::Error;
 
@@ -41,15 +41,16 @@ pub enum WarmError {
 }
 
 impl Loaded {
-    /// Loads the model that `spec` names: a folder is an embedding model, and [`engine::load`] knows the others.
-    pub fn load(spec: &ModelSpec) -> Result<Loaded, LoadedError> {
+    /// Loads the model that `spec` names, unless `admitted` says that there is no room for what it needs: a folder is an embedding model,
+    /// and [`engine::load`] knows the others.
+    pub fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<Loaded, LoadedError> {
         if !spec.path.starts_with("builtin:") && Path::new(&spec.path).is_dir() {
-            return Ok(Loaded::Embed(Box::new(Bert::load(spec)?)));
+            return Ok(Loaded::Embed(Box::new(Bert::load_if(spec, admitted)?)));
         }
         if spec.precision != Precision::F32 {
             return Err(LoadedError::Precision(spec.path.clone()));
         }
-        Ok(Loaded::Generate(Box::new(engine::load(spec)?)))
+        Ok(Loaded::Generate(Box::new(engine::load_if(spec, admitted)?)))
     }
 
     /// Goes once through all that a request can make a worker compute, so that whatever is built lazily is built before the fork.

@@ -8,7 +8,7 @@ use crate::{
     chain,
     sys::{self, Fork},
 };
-use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, ToTemplate};
+use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, ToTemplate};
 use nix::{
     dir::Dir,
     fcntl::OFlag,
@@ -66,8 +66,8 @@ pub type Loaded<M> = Result<(M, ModelInfo), String>;
 
 /// What a template does at its three turning points; the real one and the ones that tests make differ only here.
 pub struct Trade<'a, M> {
-    /// Loads and warms the model.
-    pub load: &'a dyn Fn(&ModelSpec) -> Loaded<M>,
+    /// Loads and warms the model, after the second argument has been told what it needs and has answered that it may.
+    pub load: &'a dyn Fn(&ModelSpec, &mut dyn FnMut(Needs) -> bool) -> Loaded<M>,
     /// Lives a worker's life and returns its exit status.
     pub serve: &'a dyn Fn(&mut M, Seat) -> i32,
     /// Is told of each step of a fork.
@@ -105,7 +105,7 @@ pub fn run<M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, M>) -> Result
     let control = Control { socket: control };
     let Some((ToTemplate::Load(spec), _)) = control.receive()? else { return Err(TemplateError::Order) };
     name_process("template", &spec.name);
-    let (mut model, info) = match (trade.load)(&spec) {
+    let (mut model, info) = match (trade.load)(&spec, &mut |needs| control.ask(needs)) {
         Ok(loaded) => loaded,
         Err(message) => {
             control.send(&FromTemplate::LoadFailed { message })?;
@@ -224,6 +224,12 @@ impl Control {
         }
         let payload = ipc::packet(&buffer[..size], MAX_CONTROL).map_err(TemplateError::Frame)?;
         Ok(Some((ipc::decode(payload).map_err(TemplateError::Message)?, descriptors)))
+    }
+
+    /// Whether the supervisor has room for a model. One that has not ends the template.
+    fn ask(&self, needs: Needs) -> bool {
+        let asked = self.send(&FromTemplate::Needs(needs));
+        asked.is_ok() && matches!(self.receive(), Ok(Some((ToTemplate::Admit, _))))
     }
 
     fn send(&self, message: &FromTemplate) -> Result<(), TemplateError> {

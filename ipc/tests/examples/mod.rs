@@ -3,8 +3,8 @@
 //! The matches that name a variant's file have no `_`, so a new variant does not compile before it has a file.
 use ipc::{
     ChatMessage, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked, FromTemplate,
-    FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Precision, Prompt, Request,
-    RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
+    FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Needs, Precision, Prompt,
+    Request, RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
     TokenizeRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -271,6 +271,7 @@ impl Conversation for ToTemplate {
         match self {
             ToTemplate::Load(_) => "to-template-load",
             ToTemplate::Fork(_) => "to-template-fork",
+            ToTemplate::Admit => "to-template-admit",
         }
     }
 
@@ -283,7 +284,7 @@ impl Conversation for ToTemplate {
             threads: 4,
             precision: Precision::Int8,
         };
-        vec![ToTemplate::Load(spec), ToTemplate::Fork(Life { slot: 1, generation: 300 })]
+        vec![ToTemplate::Load(spec), ToTemplate::Fork(Life { slot: 1, generation: 300 }), ToTemplate::Admit]
     }
 }
 
@@ -296,6 +297,7 @@ impl Conversation for FromTemplate {
             FromTemplate::LoadFailed { .. } => "from-template-load-failed",
             FromTemplate::Forked(_) => "from-template-forked",
             FromTemplate::ForkFailed { .. } => "from-template-fork-failed",
+            FromTemplate::Needs(_) => "from-template-needs",
         }
     }
 
@@ -317,6 +319,7 @@ impl Conversation for FromTemplate {
             FromTemplate::LoadFailed { message: "there is no such file".into() },
             FromTemplate::Forked(Forked { life, pid: 4_321 }),
             FromTemplate::ForkFailed { life, message: "there is no memory".into() },
+            FromTemplate::Needs(Needs { weights: 637_000_000, cache: 92_274_688 }),
         ]
     }
 }

@@ -1,5 +1,5 @@
 //! `supervisor template`: the hidden half of the executable, which the daemon starts with its control socket as standard input.
-use ipc::{ModelInfo, ModelSpec};
+use ipc::{ModelInfo, ModelSpec, Needs};
 use nix::unistd::dup2_stdin;
 use std::{
     fs::File,
@@ -45,9 +45,9 @@ fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn load(spec: &ModelSpec) -> Result<(Loaded, ModelInfo), String> {
+fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Loaded, ModelInfo), String> {
     let started = Instant::now();
-    let mut model = Loaded::load(spec).map_err(|error| chain(&error))?;
+    let mut model = Loaded::load(spec, admitted).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;
     let info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok((model, info))

@@ -1,10 +1,11 @@
 //! Whether a model or a worker fits into memory: arithmetic, and the sentence if it does not.
 //!
-//! What is counted is the worst case: the files of every model that is loaded, and for each of its slots what a worker may take and
-//! what a request keeps in its cache. Pages that templates and workers share are counted once, with the files.
-use super::machine::Memory;
-use crate::config::ModelConfig;
-use ipc::ModelInfo;
+//! What is counted is the worst case: the weights of every model that is loaded, and for each of its slots what a worker may take and
+//! what a request keeps in its cache. Pages that templates and workers share are counted once, with the weights. A template says what it
+//! needs before it reads the weights; what it turns out to take, if that is more, counts from then on.
+use super::{Shell, machine::Memory};
+use crate::{config::ModelConfig, core::PoolId};
+use ipc::{ModelInfo, Needs};
 
 /// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a request.
 const PRIVATE: u64 = 64 << 20;
@@ -12,7 +13,8 @@ const PRIVATE: u64 = 64 << 20;
 /// What a model may take of the machine's memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
-    files: u64,
+    /// All workers together, in the template.
+    weights: u64,
     slots: u32,
     /// Of a worker alone.
     private: u64,
@@ -20,34 +22,69 @@ pub(crate) struct Need {
     cache: u64,
 }
 
+impl Shell {
+    /// Makes room for a model that is about to be loaded. `Err` says why there is none.
+    pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
+        let pool = &self.pools[id.0];
+        let need = Need::of(&pool.config, needs, pool.slots);
+        need.admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
+        self.pools[id.0].need = Some(need);
+        Ok(())
+    }
+
+    /// Looks again, when it is loaded, at what it says and what it takes.
+    pub(super) fn admit_loaded(&mut self, id: PoolId, info: &ModelInfo) -> Result<(), String> {
+        let pool = &self.pools[id.0];
+        let told = pool.need.map_or(info.weights, |need| need.weights);
+        let taken = pool.template.as_ref().map_or(0, |template| super::memory::anonymous(template.process.pid()));
+        let need = Need::of(&pool.config, Needs { weights: told.max(taken), cache: info.cache }, pool.slots);
+        need.admit_model(self.needed_by_others(id), 0, Memory::now())?;
+        self.pools[id.0].need = Some(need);
+        Ok(())
+    }
+
+    /// What the other models that are loaded may take of the memory.
+    fn needed_by_others(&self, id: PoolId) -> u64 {
+        let others = self.pools.iter().enumerate().filter(|(at, pool)| PoolId(*at) != id && pool.template.is_some());
+        others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
+    }
+}
+
 impl Need {
     /// What a model of so many slots needs, by its configuration and by what its template says.
-    pub(crate) fn of(config: &ModelConfig, info: &ModelInfo, slots: u32) -> Need {
-        Need { files: info.weights, slots, private: PRIVATE.min(config.memory_per_worker), cache: info.cache }
+    fn of(config: &ModelConfig, Needs { weights, cache }: Needs, slots: u32) -> Need {
+        Need { weights, slots, private: PRIVATE.min(config.memory_per_worker), cache }
     }
 
     /// All of it.
-    pub(crate) fn total(&self) -> u64 {
-        self.files.saturating_add(self.slot().saturating_mul(self.slots.into()))
+    fn total(&self) -> u64 {
+        self.weights.saturating_add(self.slot().saturating_mul(self.slots.into()))
     }
 
     fn slot(&self) -> u64 {
         self.private.saturating_add(self.cache)
     }
 
-    /// Whether a model fits that has just been loaded, beside others which need so much. `Err` says why it does not.
-    pub(crate) fn admit_model(&self, others: u64, memory: Memory) -> Result<(), String> {
+    /// Whether a model fits beside others which need so much, of whose weights so much is not in memory yet. `Err` says why it does not.
+    fn admit_model(&self, others: u64, unread: u64, memory: Memory) -> Result<(), String> {
         let free = memory.total.saturating_sub(others);
-        let (files, private, cache) = (size(self.files), size(self.private), size(self.cache));
-        let (total, free_size, all) = (size(self.total()), size(free), size(memory.total));
+        let (weights, private, cache) = (size(self.weights), size(self.private), size(self.cache));
         if self.total() > free {
-            let slots = self.slots;
+            let (slots, total, free, all) = (self.slots, size(self.total()), size(free), size(memory.total));
             return Err(format!(
-                "it does not fit into memory: {files} of files and {slots} x ({private} for a worker + {cache} for a request's cache) are \
-                 {total}, and {free_size} of {all} are left by other models; set fewer workers or a smaller context"
+                "it does not fit into memory: {weights} of weights and {slots} x ({private} for a worker + {cache} for a request's cache) are \
+                 {total}, and {free} of {all} are left by other models; set fewer workers or a smaller context"
             ));
         }
-        self.admit_worker(true, memory).map_err(|reason| format!("it does not fit into memory now: {reason}"))
+        let now = unread.saturating_add(self.slot());
+        if now > memory.available {
+            let (unread, now, available) = (size(unread), size(now), size(memory.available));
+            return Err(format!(
+                "it does not fit into memory now: {unread} of weights, {private} for a worker and {cache} for a request's cache are {now}, but \
+                 {available} are available; end something else, or set a smaller context"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether one more worker fits now, which will serve a request besides all that run if it is `first` in its slot.
@@ -74,7 +111,7 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
-    const NEED: Need = Need { files: GIB, slots: 4, private: 64 << 20, cache: GIB / 2 };
+    const NEED: Need = Need { weights: GIB, slots: 4, private: 64 << 20, cache: GIB / 2 };
 
     fn memory(total: u64, available: u64) -> Memory {
         Memory { total, available }
@@ -84,24 +121,26 @@ mod tests {
     fn a_model_fits_with_all_its_workers_or_not_at_all() {
         let exactly = GIB + 4 * (GIB / 2 + (64 << 20));
         assert_eq!(NEED.total(), exactly);
-        assert_eq!(NEED.admit_model(0, memory(exactly, GIB)), Ok(()));
-        assert_eq!(NEED.admit_model(GIB, memory(exactly + GIB, GIB)), Ok(()));
-        let refused = NEED.admit_model(1, memory(exactly, GIB)).unwrap_err();
+        assert_eq!(NEED.admit_model(0, GIB, memory(exactly, 2 * GIB)), Ok(()));
+        assert_eq!(NEED.admit_model(GIB, 0, memory(exactly + GIB, GIB)), Ok(()));
+        let refused = NEED.admit_model(1, GIB, memory(exactly, 2 * GIB)).unwrap_err();
         assert_eq!(
             refused,
-            "it does not fit into memory: 1.0 GiB of files and 4 x (64.0 MiB for a worker + 512.0 MiB for a request's cache) are \
+            "it does not fit into memory: 1.0 GiB of weights and 4 x (64.0 MiB for a worker + 512.0 MiB for a request's cache) are \
              3.2 GiB, and 3.2 GiB of 3.2 GiB are left by other models; set fewer workers or a smaller context"
         );
     }
 
     #[test]
     fn a_model_of_which_no_worker_fits_now_is_refused() {
-        let refused = NEED.admit_model(0, memory(8 * GIB, GIB / 2)).unwrap_err();
+        let refused = NEED.admit_model(0, 0, memory(8 * GIB, GIB / 2)).unwrap_err();
         assert_eq!(
             refused,
-            "it does not fit into memory now: a worker may take 64.0 MiB, and a request's cache 512.0 MiB, but 512.0 MiB are \
-             available; set a smaller context, or fewer workers"
+            "it does not fit into memory now: 0 B of weights, 64.0 MiB for a worker and 512.0 MiB for a request's cache are 576.0 MiB, but \
+             512.0 MiB are available; end something else, or set a smaller context"
         );
+        let refused = NEED.admit_model(0, GIB, memory(8 * GIB, GIB)).unwrap_err();
+        assert!(refused.starts_with("it does not fit into memory now: 1.0 GiB of weights, "), "{refused}");
     }
 
     #[test]
@@ -114,20 +153,10 @@ mod tests {
 
     #[test]
     fn no_claim_is_too_large_to_be_refused() {
-        let need = Need { files: u64::MAX, slots: u32::MAX, private: u64::MAX, cache: u64::MAX };
-        assert!(need.admit_model(u64::MAX, memory(GIB, GIB)).is_err());
+        let need = Need { weights: u64::MAX, slots: u32::MAX, private: u64::MAX, cache: u64::MAX };
+        assert!(need.admit_model(u64::MAX, u64::MAX, memory(GIB, GIB)).is_err());
         let config = ModelConfig { memory_per_worker: 1 << 20, ..ModelConfig::new("x".into(), "y".into()) };
-        let info = ModelInfo {
-            architecture: "x".into(),
-            context: 1,
-            chat: false,
-            load_ms: 0,
-            chunk: 1,
-            kind: ipc::ModelKind::Generate,
-            cache: 3,
-            weights: 7,
-            dimensions: 0,
-        };
-        assert_eq!(Need::of(&config, &info, 2), Need { files: 7, slots: 2, private: 1 << 20, cache: 3 });
+        let need = Need::of(&config, Needs { weights: 7, cache: 3 }, 2);
+        assert_eq!(need, Need { weights: 7, slots: 2, private: 1 << 20, cache: 3 });
     }
 }

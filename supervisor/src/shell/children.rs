@@ -2,17 +2,15 @@
 use super::{
     Shell,
     act::{describe, is_fault},
-    admission::Need,
-    machine::Memory,
     request::Heard,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
 use crate::{
-    core::{Event, Isolation, PoolId, TemplateId, TemplateState, WorkerId},
+    core::{Event, Isolation, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToWorker, status::Crash};
+use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToTemplate, ToWorker, status::Crash};
 use std::{process, time::Instant};
 use worker::chain;
 
@@ -35,17 +33,22 @@ impl Shell {
                     let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
-                let need = Need::of(&pool.config, &info, pool.slots);
-                if let Err(message) = need.admit_model(self.needed_by_others(id.pool), Memory::now()) {
+                if let Err(message) = self.admit_loaded(id.pool, &info) {
                     return self.refuse_model(id, message);
                 }
                 let pool = &mut self.pools[id.pool.0];
-                pool.need = Some(need);
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(info);
                 self.sample_template(id);
                 self.feed(Event::TemplateReady(id));
+            }
+            TemplateSaid::Message(FromTemplate::Needs(needs)) => {
+                if let Err(message) = self.admit(id.pool, needs) {
+                    return self.refuse_model(id, message);
+                }
+                // One that has ended is about to be seen as such.
+                let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
             }
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
@@ -63,12 +66,6 @@ impl Shell {
             }
             TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
         }
-    }
-
-    /// What the other models that are loaded may take of the memory.
-    fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.pools.iter().enumerate().filter(|(at, pool)| PoolId(*at) != id && pool.template.is_some());
-        others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {

@@ -1,6 +1,6 @@
 //! What memory a process takes, from `/proc/PID/smaps_rollup`. Reading it walks page tables, so it is done on a blocking thread.
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
 };
 
@@ -31,6 +31,14 @@ pub(crate) fn read(mut file: &File) -> io::Result<Sample> {
     Ok(parse(&text))
 }
 
+/// Bytes of a process that are of no file, without walking its tables; 0 if it has gone.
+pub(crate) fn anonymous(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0).saturating_mul(1024)
+}
+
 fn parse(text: &str) -> Sample {
     let mut sample = Sample::default();
     for line in text.lines() {
@@ -56,6 +64,7 @@ mod tests {
     #[test]
     fn this_process_takes_memory() {
         let sample = read(&File::open("/proc/self/smaps_rollup").unwrap()).unwrap();
+        assert!(anonymous(std::process::id()) > 0);
         assert!(sample.private > 0 && sample.proportional >= sample.private / 2, "{sample:?}");
     }
 

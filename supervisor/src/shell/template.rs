@@ -142,7 +142,7 @@ impl Template {
         }
     }
 
-    fn send(&self, message: &ToTemplate, descriptors: &[i32]) -> io::Result<()> {
+    pub(super) fn send(&self, message: &ToTemplate, descriptors: &[i32]) -> io::Result<()> {
         let payload = ipc::encode(message).map_err(io::Error::other)?;
         let packet = ipc::frame(&payload, MAX_CONTROL).map_err(io::Error::other)?;
         let rights = [ControlMessage::ScmRights(descriptors)];

@@ -25,7 +25,7 @@ use crate::vocabulary::EncodeError;
 use elementwise::Norm;
 use encoder::{Encoder, Layer, Scratch};
 use folder::Folder;
-use ipc::{ModelSpec, Precision, TextRole};
+use ipc::{ModelSpec, Needs, Precision, TextRole};
 use linear::Linear;
 use std::{fs::File, ops::ControlFlow, path::Path};
 use thiserror::Error;
@@ -81,6 +81,9 @@ pub enum BertError {
         /// The one asked for.
         expected: String,
     },
+    /// Whoever asked for it has no room for what it needs.
+    #[error("cannot load the model {0}: there is no room for it in memory")]
+    NoRoom(String),
     /// The context asked for is not one that the model can have.
     #[error(
         "cannot load the model {path}: a context of {asked} tokens was asked for, but it must be from {least} to {most}"
@@ -100,6 +103,11 @@ pub enum BertError {
 impl Bert {
     /// Loads the folder that `spec` names.
     pub fn load(spec: &ModelSpec) -> Result<Bert, BertError> {
+        Bert::load_if(spec, &mut |_| true)
+    }
+
+    /// The same, unless `admitted` says that there is no room for what it needs.
+    pub(crate) fn load_if(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<Bert, BertError> {
         let path = || spec.path.clone();
         let folder =
             Folder::read(Path::new(&spec.path)).map_err(|source| BertError::Folder { path: path(), source })?;
@@ -114,6 +122,9 @@ impl Bert {
         }
         let Folder { limit, vocabulary, is_lowercase, .. } = folder;
         let mut weights = Weights::open(&folder.weights).map_err(weights_error)?;
+        if !admitted(Needs { weights: weights.size, cache: 0 }) {
+            return Err(BertError::NoRoom(path()));
+        }
         let encoder = encoder(&folder, &mut weights, spec.precision).map_err(weights_error)?;
         let tokens_error = |source| BertError::Tokens { path: path(), source };
         let mut tokens =

@@ -4,6 +4,7 @@
 //! another, with the same bits. Those depend on how a prompt is cut into calls, and on nothing else: not on the number of threads, not on
 //! what was computed before. What this does not do: sample, or decide when a position counts as done.
 mod crew;
+mod footprint;
 mod matrix;
 mod rope;
 mod rows;
@@ -22,6 +23,7 @@ use crate::{
 };
 use candle_core::CpuStorage;
 use crew::Crew;
+use footprint::footprint;
 use rope::Rope;
 use shape::{Activation, Shape};
 use std::{
@@ -100,6 +102,16 @@ impl Checked {
     /// Tokens that the model was made for.
     pub(super) fn context(&self) -> usize {
         self.0.context
+    }
+
+    /// Numbers of the cache of a text of at most `context` tokens, if they can be counted.
+    pub(super) fn cache_length(&self, context: usize) -> Option<usize> {
+        self.0.cache_length(context)
+    }
+
+    /// Bytes that the weights of the file with this header take in memory.
+    pub(super) fn memory(&self, header: &Header) -> u64 {
+        footprint(header)
     }
 }
 

@@ -10,7 +10,7 @@ mod job;
 mod script;
 
 use act::Body;
-use ipc::{FromWorker, ModelInfo, ModelKind, ModelSpec, RequestId, Sandbox};
+use ipc::{FromWorker, ModelInfo, ModelKind, ModelSpec, Needs, RequestId, Sandbox};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::{dup2_stdin, getppid},
@@ -38,8 +38,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let loaded = OnceCell::new();
-    let load = |spec: &ModelSpec| {
-        let (bad, info) = load(spec)?;
+    let load = |spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool| {
+        let (bad, info) = load(spec, admitted)?;
         // There is one model in the life of a template.
         let _first = loaded.set(bad.script.clone());
         Ok((bad, info))
@@ -94,8 +94,11 @@ fn moment(step: ForkStep) -> Moment {
     }
 }
 
-fn load(spec: &ModelSpec) -> Result<(Bad, ModelInfo), String> {
+fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Bad, ModelInfo), String> {
     let script = Script::in_path(&spec.path)?;
+    if !script.silent && !admitted(Needs { weights: script.weights, cache: script.cache }) {
+        return Err("there is no room for this model".to_owned());
+    }
     if script.strikes(Moment::Load) {
         if script.action == "fail" {
             return Err("this model fails to load as its script says".to_owned());

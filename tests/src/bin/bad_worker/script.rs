@@ -7,7 +7,7 @@
 //! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
 //! names the file where two scripts would otherwise count as one. `cache=N` and `weights=N` claim that a request needs a cache and
 //! the model has files of N bytes;
-//! `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
+//! with `silent=1` it does so only when it is loaded; `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
 //! `context`) goes to the echo engine.
 use ipc::ModelKind;
 use std::{
@@ -61,6 +61,8 @@ pub(crate) struct Script {
     pub(crate) cache: u64,
     /// The size of the files that the template claims to have loaded.
     pub(crate) weights: u64,
+    /// Whether it does not say before it loads what it needs.
+    pub(crate) silent: bool,
     /// The length of its vectors; 0 if it generates text.
     pub(crate) dimensions: u32,
     /// How long a vector takes.
@@ -88,6 +90,7 @@ impl Script {
         let moment: Moment = moment.parse()?;
         let (mut after, mut times, mut cache, mut weights, mut dimensions, mut text_us) = (None, None, 0, 0, 0, 0);
         let mut counter = format!("{action}@{moment:?}");
+        let mut silent = false;
         let mut engine = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let number = |text: &str| text.parse().map_err(|_| format!("no number: {option:?}"));
@@ -96,6 +99,7 @@ impl Script {
                 Some(("after", text)) => after = Some(number(text)?),
                 Some(("cache", text)) => cache = number(text)?,
                 Some(("weights", text)) => weights = number(text)?,
+                Some(("silent", text)) => silent = number(text)? != 0,
                 Some(("embed", text)) => dimensions = text.parse().map_err(|_| format!("no number: {option:?}"))?,
                 Some(("text_us", text)) => text_us = number(text)?,
                 Some(("as", name)) => counter = name.to_owned(),
@@ -112,6 +116,7 @@ impl Script {
             limit,
             cache,
             weights,
+            silent,
             dimensions,
             text_time,
             engine: engine.join("&"),

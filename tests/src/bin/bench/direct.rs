@@ -57,7 +57,11 @@ impl Direct {
             .map_err(|error| format!("cannot start a template: {error}"))?;
         let mut direct = Direct { socket: None, control: Some(control), worker: 0, template, chunk: 1, requests: 0 };
         let spec = ModelSpec::new("echo", "builtin:echo");
-        match direct.tell(&ToTemplate::Load(spec), &[])? {
+        let mut answer = direct.tell(&ToTemplate::Load(spec), &[])?;
+        if let FromTemplate::Needs(_) = answer {
+            answer = direct.tell(&ToTemplate::Admit, &[])?;
+        }
+        match answer {
             FromTemplate::Ready(info) => direct.chunk = info.chunk,
             other => return Err(format!("the template cannot load the echo engine: {other:?}").into()),
         }

@@ -37,16 +37,26 @@ impl Rows {
     /// The tensor library has no vector instructions for Q5_0 and, on x86, fast ones for Q8_0 but not for Q4_0. A block of both is a
     /// scale times small whole numbers, and so is a block of Q8_0: nothing is rounded. It takes up to twice the memory.
     pub(super) fn computable(self) -> Rows {
-        let widened = match self.kind {
+        let kind = kind_in_memory(self.kind, self.columns());
+        let bytes = match self.kind {
+            _ if kind == self.kind => return self,
             GgmlDType::Q5_0 => widen(&self.bytes, five_bits),
-            GgmlDType::Q4_0 if has_fast_q8_0() && self.columns().is_multiple_of(256) => widen(&self.bytes, four_bits),
-            _ => return self,
+            _ => widen(&self.bytes, four_bits),
         };
-        Rows { kind: GgmlDType::Q8_0, count: self.count, bytes: widened }
+        Rows { kind, count: self.count, bytes }
     }
 
     fn columns(&self) -> usize {
         self.bytes.len() / self.count.max(1) / self.kind.type_size() * self.kind.block_size()
+    }
+}
+
+/// The type in which rows of so many values are kept.
+pub(super) fn kind_in_memory(kind: GgmlDType, columns: usize) -> GgmlDType {
+    match kind {
+        GgmlDType::Q5_0 => GgmlDType::Q8_0,
+        GgmlDType::Q4_0 if has_fast_q8_0() && columns.is_multiple_of(256) => GgmlDType::Q8_0,
+        _ => kind,
     }
 }
 
