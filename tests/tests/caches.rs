@@ -32,8 +32,9 @@ fn held(daemon: &Daemon) -> usize {
 }
 
 #[test]
-fn a_successor_gets_the_same_cache_and_the_last_try_an_empty_one() {
+fn a_successor_goes_on_with_the_cache_unless_it_is_what_kills() {
     for isolation in ["request", "worker"] {
+        // The second gets no further than the first, and the third begins anew.
         let daemon = Daemon::scripted(
             "kill@3?times=3&cache=70000",
             &format!("workers = 1\nisolation = \"{isolation}\"\nmax_attempts = 4"),
@@ -43,11 +44,21 @@ fn a_successor_gets_the_same_cache_and_the_last_try_an_empty_one() {
         let seen = seen(&daemon);
         assert_eq!(seen.len(), 4, "{seen:?}");
         assert!(seen.iter().all(|cache| cache.size == 70_000 && cache.sealed), "{seen:?}");
-        assert_eq!(seen.iter().map(|cache| cache.before).collect::<Vec<_>>(), [0, 1, 0, 0]);
-        assert_eq!(seen[0].inode, seen[1].inode);
-        assert!(seen[1].inode != seen[2].inode && seen[2].inode != seen[3].inode, "{seen:?}");
+        assert_eq!(seen.iter().map(|cache| cache.before).collect::<Vec<_>>(), [0, 1, 0, 1]);
+        assert_eq!((seen[0].inode, seen[2].inode), (seen[1].inode, seen[3].inode));
+        assert_ne!(seen[1].inode, seen[2].inode);
         assert_eq!(held(&daemon), 0, "it ends with its request");
     }
+}
+
+#[test]
+fn a_cache_is_gone_on_with_as_long_as_each_worker_gets_further() {
+    let daemon = Daemon::scripted("kill@2?times=1&cache=70000", "workers = 1");
+    let answer = generate(&daemon, GenerateRequest::raw("!kill@9?times=1 some text")).unwrap();
+    assert_eq!(answer.done.attempts, 3);
+    let seen = seen(&daemon);
+    assert_eq!(seen.iter().map(|cache| cache.before).collect::<Vec<_>>(), [0, 1, 2], "{seen:?}");
+    assert!(seen.iter().all(|cache| cache.inode == seen[0].inode), "{seen:?}");
 }
 
 #[test]

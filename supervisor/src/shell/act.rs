@@ -122,7 +122,7 @@ impl Shell {
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let (job, cache) = request.job(part.number, attempt, info, Instant::now());
+        let (job, cache) = request.job(part.number, info, Instant::now());
         worker.forget_speed();
         worker.part = Some(part);
         worker.send_with(&job, cache);

@@ -221,6 +221,9 @@ impl Shell {
         let pool = &mut self.pools[id.pool.0];
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
+        if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
+            request.worker_died(worker.reached());
+        }
         let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;
         let crashed = !chosen && (!exit.is_clean() || worker.part.is_some() || worker.killed.is_some());
         if crashed {

@@ -99,22 +99,23 @@ impl Request {
     }
 
     /// What the next worker gets for this part, and the descriptor that goes with it.
-    pub(crate) fn job(
-        &mut self,
-        part: u32,
-        attempt: u32,
-        info: &ModelInfo,
-        now: Instant,
-    ) -> (ToWorker, Option<Arc<OwnedFd>>) {
+    pub(crate) fn job(&mut self, part: u32, info: &ModelInfo, now: Instant) -> (ToWorker, Option<Arc<OwnedFd>>) {
         self.attempts += 1;
         self.times.dispatched.get_or_insert(now);
         match &mut self.kind {
             Kind::Generation(generation) => {
-                let cache = generation.cache(self.id, attempt, info.cache);
+                let cache = generation.cache(self.id, info.cache);
                 (ToWorker::Run(Box::new(generation.job(self.id, info.chunk, cache.is_some()))), cache)
             }
             Kind::Embedding(embedding) => (ToWorker::Embed(Box::new(embedding.job(self.id, part))), None),
             Kind::Tokenization(tokenization) => (ToWorker::Tokenize(Box::new(tokenization.job(self.id))), None),
+        }
+    }
+
+    /// A worker has died that says to have got through so many of its tokens.
+    pub(crate) fn worker_died(&mut self, reached: u64) {
+        if let Kind::Generation(generation) = &mut self.kind {
+            generation.worker_died(reached);
         }
     }
 

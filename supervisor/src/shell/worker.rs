@@ -204,6 +204,12 @@ impl Worker {
         }
     }
 
+    /// How many tokens, of prompt and answer, its board says it has got through.
+    pub(crate) fn reached(&self) -> u64 {
+        let word = |word| self.board.word(word).load(Relaxed);
+        word(Word::PromptDone).saturating_add(word(Word::Generated))
+    }
+
     /// Forgets the speed of an earlier request.
     pub(crate) fn forget_speed(&mut self) {
         self.generated.clear();

@@ -17,6 +17,10 @@ pub(super) struct Generation {
     end: Option<End>,
     /// What its workers keep of it in memory, for the next one. It is never mapped here.
     cache: Option<Arc<OwnedFd>>,
+    /// Whether the newest worker found one there.
+    inherited: bool,
+    /// Tokens, of the prompt and of the answer, that the workers have got through with this cache.
+    reached: u64,
 }
 
 /// How its worker ended it.
@@ -39,15 +43,15 @@ impl Generation {
             first_piece: None,
             end: None,
             cache: None,
+            inherited: false,
+            reached: 0,
         }
     }
 
-    /// The cache that the worker of this attempt gets, of `size` bytes; none if there is none, or if it cannot be had. The second
-    /// worker goes on with the first one's; if it dies too, what it found there may be why, so later ones get an empty one.
-    pub(super) fn cache(&mut self, id: RequestId, attempt: u32, size: u64) -> Option<Arc<OwnedFd>> {
-        if attempt > 2 {
-            self.cache = None;
-        }
+    /// The cache that the next worker gets, of `size` bytes, with what the last one left there; none if there is none, or if it
+    /// cannot be had.
+    pub(super) fn cache(&mut self, id: RequestId, size: u64) -> Option<Arc<OwnedFd>> {
+        self.inherited = self.cache.is_some();
         if self.cache.is_none() && size > 0 {
             match sealed_memory("cache", size) {
                 Ok(memory) => self.cache = Some(Arc::new(memory)),
@@ -55,6 +59,17 @@ impl Generation {
             }
         }
         self.cache.clone()
+    }
+
+    /// Its worker has died, and says to have got through so many tokens. If it got no further than the one whose cache it went on with, what
+    /// it found there may be why it died: the next one gets an empty one.
+    pub(super) fn worker_died(&mut self, reached: u64) {
+        self.reached = if self.inherited && reached <= self.reached {
+            self.cache = None;
+            0
+        } else {
+            reached
+        };
     }
 
     /// What the next worker gets. A fresh job takes the prompt along; it is kept until a worker has fixed its ids.
