@@ -4,6 +4,7 @@
 
 use integration_tests::{Daemon, Running, Signal, process};
 use ipc::{Client, GenerateRequest, status::Status};
+use std::fs;
 
 /// Workers of one model on a host of so many cores.
 fn daemon(script: &str, cores: u32, settings: &str) -> Daemon {
@@ -76,4 +77,21 @@ fn one_that_gives_nothing_back_keeps_others_at_one_thread_and_no_more() {
             .any(|worker| worker.request == Some(second.request().to_string()) && worker.tokens > 50)
     });
     assert_eq!(threads(&daemon.status()), [4, 1]);
+}
+
+/// The nice value of a process: the 19th field, of which the second may hold spaces.
+fn nice(pid: u32) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().parse().unwrap()
+}
+
+#[test]
+fn those_that_make_vectors_leave_the_processor_to_those_that_generate() {
+    let own = nice(std::process::id());
+    let daemon = Daemon::scripted("ok?embed=4", "workers = 2");
+    let workers = daemon.model().workers;
+    assert!(workers.iter().all(|worker| nice(worker.pid.unwrap()) == (own + 5).min(19)), "{workers:?}");
+    let daemon = Daemon::scripted("ok", "workers = 2");
+    let workers = daemon.model().workers;
+    assert!(workers.iter().all(|worker| nice(worker.pid.unwrap()) == own), "{workers:?}");
 }

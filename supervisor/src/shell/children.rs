@@ -85,6 +85,7 @@ impl Shell {
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.inputs.clone();
+        let kind = self.pools[id.pool.0].kind();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
         if worker.terminated {
             // It finds its socket closed.
@@ -92,7 +93,7 @@ impl Shell {
             self.events.push_back(Event::ForkFailed(id));
             return self.next_fork(template);
         }
-        match worker.adopt(pid, &inputs) {
+        match worker.adopt(pid, kind, &inputs) {
             Ok(()) => {
                 let pool = &self.pools[id.pool.0];
                 let single = pool.isolation == Isolation::Request;

@@ -4,7 +4,7 @@ use crate::{
     core::{KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ToWorker, board::Word};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelKind, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
@@ -33,6 +33,9 @@ use worker::sys::Board;
 
 /// How likely the kernel is to choose a worker when memory runs out, before the template and the supervisor.
 const OOM_SCORE_ADJUSTMENT: &str = "500";
+/// The nice value of workers that make vectors: a batch may keep as many of them busy as there are cores, and a text that is generated
+/// beside them keeps its core.
+const EMBEDDING_NICE: i32 = 5;
 /// How long what a dead worker had sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How far back the live speed looks.
@@ -125,11 +128,15 @@ impl Worker {
     }
 
     /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
-    pub(crate) fn adopt(&mut self, pid: u32, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+    pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
         let ends = self.ends.take().ok_or_else(|| io::Error::other("it lives already"))?;
         let process = Process::open(pid)?;
         // It may end at any time; then these files are gone, and its end is seen soon.
         let _gone = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT);
+        if kind == ModelKind::Embed {
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+            let _gone = rustix::process::setpriority_process(pid, EMBEDDING_NICE);
+        }
         self.memory_file = File::open(format!("/proc/{pid}/smaps_rollup")).ok().map(Arc::new);
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
