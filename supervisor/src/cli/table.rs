@@ -54,7 +54,7 @@ impl Page {
     fn model(&mut self, model: &Model) {
         let mut title = format!("{}: {}", escaped(&model.name), escaped(&model.state));
         if let Some(seconds) = model.retry_in_s {
-            title.push_str(&format!(", next try in {}", duration(seconds)));
+            title.push_str(&format!(", next try in {} at the earliest", duration(seconds)));
         }
         self.paragraph("", 2, &title);
         if let Some(error) = &model.error {
@@ -78,7 +78,10 @@ impl Page {
         self.labelled("queue", &queue);
         self.labelled("requests", &request_words(&model.totals));
         self.labelled("workers", &worker_words(model));
-        self.workers(&model.workers);
+        // Of a model that is not there, each slot would say the same.
+        if model.state == "warm" || model.workers.iter().any(|worker| worker.pid.is_some()) {
+            self.workers(&model.workers);
+        }
         if let Some(crash) = &model.last_crash {
             self.crash(crash);
         }

@@ -277,7 +277,8 @@ fn a_failed_and_a_parked_model() {
         architecture: None,
         context: None,
         template: None,
-        workers: Vec::new(),
+        // Nothing to see of each of them.
+        workers: vec![Worker { pid: None, state: "waiting".to_string(), ..worker(0, 0, 1) }],
         ..idle_model()
     };
     let parked = Model {
@@ -295,7 +296,7 @@ fn a_failed_and_a_parked_model() {
         r"
 supervisor 0.1.0, pid 7, up 12 s, 4 cores
 
-big: failed, next try in 1 m 12 s
+big: failed, next try in 1 m 12 s at the earliest
   error      big.gguf needs 4.1 GB of memory, but this machine has only 2.0 GB;
              choose a smaller file
   model      /models/big.gguf, generate
@@ -303,7 +304,7 @@ big: failed, next try in 1 m 12 s
   requests   none yet
   workers    a fresh process for each request
 
-pocket: parked, next try in 29 s
+pocket: parked, next try in 29 s at the earliest
   model      builtin:pocket, llama, generate, 512 tokens of context
   template   pid 31, loading, generation 3
   queue      0/64
