@@ -122,7 +122,7 @@ pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
 }
 
 /// The same, unless `admitted` says that there is no room for what it needs, which is known before the weights are read.
-pub(crate) fn load_if(spec: &ModelSpec, admitted: Admitted<'_>) -> Result<Model, LoadError> {
+pub(crate) fn load_if(spec: &ModelSpec, admitted: Room<'_>) -> Result<Model, LoadError> {
     keep_to_this_thread();
     match spec.path.strip_prefix("builtin:") {
         None => load_file(spec, admitted),
@@ -263,8 +263,8 @@ pub enum EngineError {
     Cache(#[source] io::Error),
 }
 
-/// Is told what a model needs, and says whether there is room for it.
-type Admitted<'a> = &'a mut dyn FnMut(Needs) -> bool;
+/// Is told what a model needs before its weights are read, and says whether there is room for it.
+pub type Room<'a> = &'a mut dyn FnMut(Needs) -> bool;
 
 /// The model that is always there: `pocket/README.md` says what it is.
 const POCKET: &[u8] = include_bytes!("../pocket/pocket-q8_0.gguf");
@@ -298,7 +298,7 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
     })
 }
 
-fn load_file(spec: &ModelSpec, admitted: Admitted<'_>) -> Result<Model, LoadError> {
+fn load_file(spec: &ModelSpec, admitted: Room<'_>) -> Result<Model, LoadError> {
     let (mut file, about) = open(spec.path.as_ref())?;
     let mut identity = DefaultHasher::new();
     (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()).hash(&mut identity);
@@ -340,7 +340,7 @@ fn load_gguf(
     About { size, identity }: About,
     spec: &ModelSpec,
     read_vocabulary: &dyn Fn(&Header) -> Result<Vocabulary, VocabularyError>,
-    admitted: Admitted<'_>,
+    admitted: Room<'_>,
 ) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
     let read_error = |source| LoadError::Read { path: path(), source };

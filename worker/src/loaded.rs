@@ -1,9 +1,9 @@
 //! A model of either kind: one that generates text, or one that turns texts into vectors. The only match on which of them a path names.
 use crate::{
-    engine::{self, CHUNK, EngineError, LoadError, Model, bert::Bert, bert::BertError},
+    engine::{self, CHUNK, EngineError, LoadError, Model, Room, bert::Bert, bert::BertError},
     vocabulary::EncodeError,
 };
-use ipc::{ModelInfo, ModelKind, ModelSpec, Needs, Precision};
+use ipc::{ModelInfo, ModelKind, ModelSpec, Precision};
 use std::path::Path;
 use thiserror::Error;
 
@@ -43,7 +43,7 @@ pub enum WarmError {
 impl Loaded {
     /// Loads the model that `spec` names, unless `admitted` says that there is no room for what it needs: a folder is an embedding model,
     /// and [`engine::load`] knows the others.
-    pub fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<Loaded, LoadedError> {
+    pub fn load(spec: &ModelSpec, admitted: Room<'_>) -> Result<Loaded, LoadedError> {
         if !spec.path.starts_with("builtin:") && Path::new(&spec.path).is_dir() {
             return Ok(Loaded::Embed(Box::new(Bert::load_if(spec, admitted)?)));
         }

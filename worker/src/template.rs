@@ -6,6 +6,7 @@
 //! Invariant: the process has one thread at every fork; else it refuses.
 use crate::{
     chain,
+    engine::Room,
     sys::{self, Fork},
 };
 use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, ToTemplate};
@@ -67,7 +68,7 @@ pub type Loaded<M> = Result<(M, ModelInfo), String>;
 /// What a template does at its three turning points; the real one and the ones that tests make differ only here.
 pub struct Trade<'a, M> {
     /// Loads and warms the model, after the second argument has been told what it needs and has answered that it may.
-    pub load: &'a dyn Fn(&ModelSpec, &mut dyn FnMut(Needs) -> bool) -> Loaded<M>,
+    pub load: &'a dyn Fn(&ModelSpec, Room<'_>) -> Loaded<M>,
     /// Lives a worker's life and returns its exit status.
     pub serve: &'a dyn Fn(&mut M, Seat) -> i32,
     /// Is told of each step of a fork.

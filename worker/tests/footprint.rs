@@ -16,7 +16,9 @@ use worker::{chain, loaded::Loaded};
 
 /// Names the file for the child.
 const FILE: &str = "FOOTPRINT_FILE";
-const TYPES: [(&str, fn(&str) -> GgmlDType); 9] = [
+/// The element type of each matrix.
+type Kinds = fn(&str) -> GgmlDType;
+const TYPES: [(&str, Kinds); 9] = [
     ("F32", |_| GgmlDType::F32),
     ("F16", |_| GgmlDType::F16),
     ("BF16", |_| GgmlDType::BF16),

@@ -1,5 +1,5 @@
 //! `supervisor template`: the hidden half of the executable, which the daemon starts with its control socket as standard input.
-use ipc::{ModelInfo, ModelSpec, Needs};
+use ipc::{ModelInfo, ModelSpec};
 use nix::unistd::dup2_stdin;
 use std::{
     fs::File,
@@ -10,6 +10,7 @@ use std::{
 };
 use worker::{
     chain,
+    engine::Room,
     loaded::Loaded,
     serve::serve,
     template::{self, Trade},
@@ -45,7 +46,7 @@ fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Loaded, ModelInfo), String> {
+fn load(spec: &ModelSpec, admitted: Room<'_>) -> Result<(Loaded, ModelInfo), String> {
     let started = Instant::now();
     let mut model = Loaded::load(spec, admitted).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;

@@ -21,6 +21,7 @@ pub use folder::FolderError;
 pub use tokens::TokensError;
 pub use weights::WeightsError;
 
+use super::Room;
 use crate::vocabulary::EncodeError;
 use elementwise::Norm;
 use encoder::{Encoder, Layer, Scratch};
@@ -107,7 +108,7 @@ impl Bert {
     }
 
     /// The same, unless `admitted` says that there is no room for what it needs.
-    pub(crate) fn load_if(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<Bert, BertError> {
+    pub(crate) fn load_if(spec: &ModelSpec, admitted: Room<'_>) -> Result<Bert, BertError> {
         let path = || spec.path.clone();
         let folder =
             Folder::read(Path::new(&spec.path)).map_err(|source| BertError::Folder { path: path(), source })?;

@@ -27,7 +27,7 @@ use std::{
 };
 use worker::{
     chain,
-    engine::{self, CHUNK, Model},
+    engine::{self, CHUNK, Model, Room},
     serve::{take_seat, wait_for_go},
     template::{self, ForkStep, Seat, Trade},
 };
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let loaded = OnceCell::new();
-    let load = |spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool| {
+    let load = |spec: &ModelSpec, admitted: Room<'_>| {
         let (bad, info) = load(spec, admitted)?;
         // There is one model in the life of a template.
         let _first = loaded.set(bad.script.clone());
@@ -94,7 +94,7 @@ fn moment(step: ForkStep) -> Moment {
     }
 }
 
-fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Bad, ModelInfo), String> {
+fn load(spec: &ModelSpec, admitted: Room<'_>) -> Result<(Bad, ModelInfo), String> {
     let script = Script::in_path(&spec.path)?;
     if !script.silent && !admitted(Needs { weights: script.weights, cache: script.cache }) {
         return Err("there is no room for this model".to_owned());

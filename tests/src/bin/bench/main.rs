@@ -3,6 +3,7 @@
 //! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints Markdown. Each part starts daemons of its
 //! own and ends them. Figures with a reach are compared with it; nothing fails because one is missed.
 
+mod beside;
 mod direct;
 mod embed;
 mod engine;
@@ -50,6 +51,8 @@ enum Part {
     Resume,
     /// Two clients at once against one after the other
     Together,
+    /// A text beside a burst of vectors, which tests/set-up fetches a model for
+    Beside,
     /// Texts per second of an embedding model, the folder that --model names
     Embed,
     /// All but the engines alone
@@ -102,13 +105,15 @@ fn run(arguments: &Arguments) -> Result<()> {
         Part::Overhead => overhead::measure(seconds),
         Part::Resume => resume::measure(&models),
         Part::Together => together::measure(&models),
+        Part::Beside => beside::measure(&models),
         Part::Engine(options) => engine::measure(&models, options),
         Part::All => {
             memory::measure(&models)?;
             respawn::measure(&models)?;
             overhead::measure(seconds)?;
             resume::measure(&models)?;
-            together::measure(&models)
+            together::measure(&models)?;
+            beside::measure(&models)
         }
         Part::Embed | Part::EngineRun(_) => Ok(()),
     }
