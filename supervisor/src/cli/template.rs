@@ -10,7 +10,7 @@ use std::{
 };
 use worker::{
     chain,
-    loaded::Loaded,
+    loaded::{self, Loaded},
     serve::serve,
     template::{self, Trade},
 };
@@ -47,7 +47,8 @@ fn take_control() -> io::Result<OwnedFd> {
 
 fn load(spec: &ModelSpec) -> Result<(Loaded, ModelInfo), String> {
     let started = Instant::now();
-    let mut model = Loaded::load(spec).map_err(|error| chain(&error))?;
+    let source = loaded::open(spec).map_err(|error| chain(&error))?;
+    let mut model = Loaded::read(source, spec).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;
     let info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok((model, info))
