@@ -15,6 +15,8 @@ pub mod generate;
 pub mod loaded;
 mod numeric;
 pub mod sampling;
+pub mod sandbox;
+pub mod seat;
 pub mod serve;
 pub mod socket;
 pub mod sys;

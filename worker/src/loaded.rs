@@ -4,7 +4,7 @@ use crate::{
     files::Files,
     vocabulary::EncodeError,
 };
-use ipc::{ModelInfo, ModelKind, ModelSpec, Precision};
+use ipc::{ModelInfo, ModelKind, ModelSpec, Precision, Sandbox};
 use std::path::Path;
 use thiserror::Error;
 
@@ -92,6 +92,7 @@ impl Loaded {
                 cache: model.cache_size(),
                 weights: model.size,
                 dimensions: 0,
+                sandbox: Sandbox::default(),
             },
             Loaded::Embed(bert) => ModelInfo {
                 architecture: "bert".to_owned(),
@@ -103,6 +104,7 @@ impl Loaded {
                 cache: 0,
                 weights: bert.weights(),
                 dimensions: u32::try_from(bert.dimensions()).unwrap_or(u32::MAX),
+                sandbox: Sandbox::default(),
             },
         }
     }

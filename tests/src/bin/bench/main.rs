@@ -14,6 +14,7 @@ mod process;
 mod respawn;
 mod resume;
 mod sample;
+mod sandbox;
 mod server;
 mod together;
 
@@ -50,12 +51,16 @@ enum Part {
     Resume,
     /// Two clients at once against one after the other
     Together,
+    /// What it costs a worker to be confined
+    Sandbox,
     /// Texts per second of an embedding model, the folder that --model names
     Embed,
     /// All but the engines alone
     All,
     #[command(hide = true)]
     EngineRun(engine::Arguments),
+    #[command(hide = true)]
+    SandboxRun,
 }
 
 /// A model to measure.
@@ -83,6 +88,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Part::EngineRun(arguments) = &arguments.part {
         return engine::run(arguments);
     }
+    if let Part::SandboxRun = arguments.part {
+        return sandbox::run();
+    }
     if cfg!(debug_assertions) {
         eprintln!("bench: this is not a release build; its figures say little");
     }
@@ -90,6 +98,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         let folder = arguments.model.as_deref().ok_or("an embedding model's folder must be named with --model")?;
         machine::describe(&[]);
         return embed::measure(folder);
+    }
+    if let Part::Sandbox = arguments.part {
+        machine::describe(&[]);
+        return sandbox::measure();
     }
     let models = models(arguments)?;
     eprintln!("bench: building the supervisor, unless it has been built");
@@ -108,9 +120,10 @@ fn run(arguments: &Arguments) -> Result<()> {
             respawn::measure(&models)?;
             overhead::measure(seconds)?;
             resume::measure(&models)?;
-            together::measure(&models)
+            together::measure(&models)?;
+            sandbox::measure()
         }
-        Part::Embed | Part::EngineRun(_) => Ok(()),
+        Part::Sandbox | Part::Embed | Part::EngineRun(_) | Part::SandboxRun => Ok(()),
     }
 }
 
