@@ -127,6 +127,7 @@ mod tests {
             cache: 3,
             weights: 7,
             dimensions: 0,
+            sandbox: ipc::Sandbox::default(),
         };
         assert_eq!(Need::of(&config, &info, 2), Need { files: 7, slots: 2, private: 1 << 20, cache: 3 });
     }

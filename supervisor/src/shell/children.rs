@@ -9,6 +9,7 @@ use super::{
     worker::WorkerSaid,
 };
 use crate::{
+    config::Confinement,
     core::{Event, Isolation, PoolId, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
@@ -21,6 +22,12 @@ const MOST_CONTEXT: u32 = 1 << 20;
 
 /// The longest vector that a model may make.
 const MOST_DIMENSIONS: u32 = 16_384;
+
+/// What is told of a worker that sends what cannot be.
+const BROKEN: &str = "it broke the protocol";
+
+/// Where Landlock is required, what is told of a process without it.
+const UNCONFINED: &str = "Landlock does not confine it, and the configuration says sandbox = \"require-landlock\"";
 
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
@@ -35,6 +42,11 @@ impl Shell {
                     let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
+                let sandbox = &info.sandbox;
+                if self.confinement == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    return self.refuse_model(id, UNCONFINED.to_owned());
+                }
+                tracing::info!(model = pool.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
                 let need = Need::of(&pool.config, &info, pool.slots);
                 if let Err(message) = need.admit_model(self.needed_by_others(id.pool), Memory::now()) {
                     return self.refuse_model(id, message);
@@ -148,15 +160,18 @@ impl Shell {
             WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
             WorkerSaid::Message(message) => {
                 if let Err(reason) = self.hear_message(id, message) {
-                    self.misbehaved(id, reason);
+                    self.misbehaved(id, format!("{BROKEN}: {reason}"));
                 }
             }
-            WorkerSaid::Broken(error) => self.misbehaved(id, &chain(&error)),
+            WorkerSaid::Broken(error) => self.misbehaved(id, format!("{BROKEN}: {}", chain(&error))),
         }
     }
 
-    pub(super) fn misbehaved(&mut self, id: WorkerId, reason: &str) {
-        tracing::warn!(model = self.pools[id.pool.0].config.name, worker = %id.life, "a worker misbehaves: {reason}");
+    /// Has a worker that did something wrong ended.
+    pub(super) fn misbehaved(&mut self, id: WorkerId, misdeed: String) {
+        if let Some(worker) = self.worker(id) {
+            worker.misdeed.get_or_insert(misdeed);
+        }
         self.feed(Event::Misbehaved(id));
     }
 
@@ -167,6 +182,10 @@ impl Shell {
         let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
+                if self.confinement == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    self.misbehaved(id, UNCONFINED.to_owned());
+                    return Ok(());
+                }
                 worker.sandbox = Some(sandbox.to_string());
                 self.feed(Event::Ready(id));
                 return Ok(());
@@ -229,7 +248,7 @@ impl Shell {
         if crashed {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
-                Some(reason) => format!("{exit}: {}", describe(reason)),
+                Some(reason) => format!("{exit}: {}", worker.misdeed.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
             tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");
