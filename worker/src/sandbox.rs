@@ -13,6 +13,7 @@ use landlock::{
     RulesetStatus, Scope,
 };
 use seccompiler::BpfProgram;
+use std::io;
 use thiserror::Error;
 
 /// What a process is there for.
@@ -35,7 +36,7 @@ pub enum SandboxError {
     Filter(#[source] seccompiler::BackendError),
     /// The kernel does not take the filter.
     #[error("the kernel refuses the filter of system calls")]
-    Seccomp(#[source] seccompiler::Error),
+    Seccomp(#[source] io::Error),
 }
 
 /// The newest version of Landlock that is known here.
@@ -81,7 +82,12 @@ impl Locks {
             Role::Template => &self.template,
             Role::Worker => &self.worker,
         };
-        filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(SandboxError::Seccomp)
+        filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(|error| {
+            SandboxError::Seccomp(match error {
+                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+                other => io::Error::other(other.to_string()),
+            })
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     sandbox::{Locks, Role, SandboxError},
     socket::WorkerSocket,
-    sys::Board,
+    sys::{self, Board},
     template::Seat,
 };
 use ipc::{BlockingEnd, EndError, Go, MAX_FRAME, Sandbox, ToWorker};
@@ -58,6 +58,18 @@ pub enum SeatError {
     /// The process could not be confined.
     #[error("cannot be confined")]
     Sandbox(#[source] SandboxError),
+}
+
+impl SeatError {
+    /// The exit status that says it.
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            SeatError::Limit(..) | SeatError::Privileges(_) | SeatError::Sandbox(_) => sys::CANNOT_CONFINE,
+            SeatError::Take(_) | SeatError::Socket(_) | SeatError::NotGo | SeatError::Tie(_) | SeatError::Orphaned => {
+                sys::FAILED
+            }
+        }
+    }
 }
 
 /// Makes the seat's stderr this process's own and maps the board.

@@ -25,18 +25,13 @@ use thiserror::Error;
 /// Tokens that come faster than this are sent together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// Exit status of a worker that could not serve.
-const FAILED: i32 = 1;
-
 /// Lives a worker's life in a process just forked, and returns its exit status.
 pub fn serve(model: &mut Loaded, seat: Seat, locks: &Locks) -> i32 {
     let Err(error) = live(model, seat, locks) else { return 0 };
     eprintln!("worker: {}", crate::chain(&error));
     match error {
-        ServeError::Seat(SeatError::Limit(..) | SeatError::Privileges(_) | SeatError::Sandbox(_)) => {
-            sys::CANNOT_CONFINE
-        }
-        _ => FAILED,
+        ServeError::Seat(error) => error.exit_status(),
+        ServeError::Socket(_) | ServeError::Order => sys::FAILED,
     }
 }
 

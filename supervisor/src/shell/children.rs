@@ -133,8 +133,10 @@ impl Shell {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        // That one which was let go ends is no crash.
-        let is_unwanted = self.core.is_closing() || self.core.pool(id.pool).state == TemplateState::Cold;
+        // That one which was let go ends is no crash, nor that of workers which do not even start it was given up.
+        let state = self.core.pool(id.pool).state;
+        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. });
+        let is_unwanted = self.core.is_closing() || is_given_up;
         let pool = &mut self.pools[id.pool.0];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {

@@ -145,7 +145,7 @@ fn conditions(role: Role) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendE
         // All advice but the two that let root break the machine's memory.
         (libc::SYS_madvise, only(condition(2, SeccompCmpOp::Lt, libc::MADV_HWPOISON))?),
         // Others would have the kernel send signals.
-        (libc::SYS_fcntl, one_of(1, &[libc::F_GETFD, libc::F_GETFL, libc::F_GET_SEALS])?),
+        (libc::SYS_fcntl, one_of(1, &[libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL, libc::F_GET_SEALS])?),
     ]);
     let names = [libc::PR_SET_NAME, libc::PR_SET_VMA];
     match role {

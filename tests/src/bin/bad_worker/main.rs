@@ -34,6 +34,7 @@ use worker::{
     engine::{self, CHUNK, Model, Source},
     sandbox::Locks,
     seat::{Seated, confine, take_seat, wait_for_go},
+    sys::exit_now,
     template::{self, ForkStep, Seat, Trade},
 };
 
@@ -167,7 +168,10 @@ fn live(bad: &mut Bad, seat: Seat, locks: &Locks) -> Result<(), String> {
         pages = Some(Pages::find().map_err(|error| error.to_string())?);
     }
     let sandbox = match bad.script.confine {
-        Confine::Worker | Confine::Both => confine(&go, inherited, locks).map_err(|error| chain(&error))?,
+        Confine::Worker | Confine::Both => confine(&go, inherited, locks).unwrap_or_else(|error| {
+            eprintln!("bad-worker: {}", chain(&error));
+            exit_now(error.exit_status())
+        }),
         Confine::Paths => {
             Sandbox { landlock: locks.deny_paths().map_err(|error| chain(&error))?, ..Sandbox::default() }
         }

@@ -25,15 +25,11 @@ use worker::sys::exit_now;
 /// Tries what an action of this name says, and ends this process. Returns if the action is not one of these.
 pub(crate) fn probe(action: &str) {
     match action {
-        "probe" => {
-            both();
-            worker_only();
-        }
-        "probe-template" => both(),
+        "probe" => both(),
+        "probe-worker" => worker_only(),
         "probe-paths" => {
             report("open", File::open("/dev/null"));
             report("list", fs::read_dir("/"));
-            report("remove", fs::remove_file("/nothing-of-this-name/file"));
             report("bind-tcp", TcpListener::bind("127.0.0.1:0"));
             report("connect-tcp", TcpStream::connect("127.0.0.1:1"));
             report("signal", kill(getppid(), None));
@@ -70,7 +66,7 @@ fn both() {
     report_descriptors();
 }
 
-/// What only a template may do.
+/// What only a template may do, and what a worker may.
 fn worker_only() {
     report("fork", daemon(true, true));
     report("spawn", Command::new("/bin/true").spawn());
