@@ -65,6 +65,9 @@ pub struct Template {
     pub pss_bytes: Option<u64>,
     /// How many templates the model has had.
     pub generation: u64,
+    /// What confines it, once it is ready.
+    #[serde(default)]
+    pub sandbox: Option<String>,
 }
 
 /// Requests that wait for a worker.

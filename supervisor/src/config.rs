@@ -45,6 +45,17 @@ pub(crate) struct SupervisorConfig {
     pub(crate) allow_users: Vec<u32>,
     /// How long a shutdown waits for the requests that run and wait.
     pub(crate) shutdown_timeout: Duration,
+    /// What must confine templates and workers.
+    pub(crate) sandbox: Confinement,
+}
+
+/// What must confine templates and workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confinement {
+    /// A filter of system calls, and Landlock if the kernel has it.
+    On,
+    /// Both.
+    RequireLandlock,
 }
 
 /// What concerns one model.
@@ -183,6 +194,7 @@ impl Default for SupervisorConfig {
             cores: Auto::Auto,
             allow_users: Vec::new(),
             shutdown_timeout: Duration::from_secs(30),
+            sandbox: Confinement::On,
         }
     }
 }

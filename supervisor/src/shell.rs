@@ -24,12 +24,13 @@ mod request;
 mod signals;
 mod tail;
 mod template;
+mod watch;
 mod worker;
 
 pub(crate) use listener::ListenError;
 
 use crate::{
-    config::{Auto, Config},
+    config::{Auto, Config, Confinement},
     core::{Core, Event, Limits, PoolId, TemplateState, Time},
 };
 use connection::{FromClient, Outbox};
@@ -135,6 +136,8 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut shell = Shell::new(setup.config, socket, starter, sender);
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
+    let mut watch = tokio::time::interval(watch::INTERVAL);
+    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(BATCH);
     shell.settle();
     while !shell.halted {
@@ -151,6 +154,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             signal = signals.next() => shell.signalled(signal),
             () = until(deadline) => shell.time_out(),
             _ = observe.tick() => shell.observe(),
+            _ = watch.tick(), if shell.computes() => shell.watch(),
             _ = housekeeping.tick() => shell.keep_house().await,
         }
         if let Some(reason) = shell.nothing_served() {
@@ -176,6 +180,7 @@ struct Shell {
     started: Instant,
     cores: u32,
     queue_limit: usize,
+    confinement: Confinement,
     pools: Vec<Pool>,
     requests: HashMap<RequestId, Request>,
     clients: HashMap<ConnectionId, Client>,
@@ -219,6 +224,7 @@ impl Shell {
             started: Instant::now(),
             cores,
             queue_limit: config.supervisor.queue,
+            confinement: config.supervisor.sandbox,
             pools,
             requests: HashMap::new(),
             clients: HashMap::new(),

@@ -1,5 +1,5 @@
 //! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
-use crate::{LIMIT, bad_worker, process, supervisor, until, wait::pause};
+use crate::{LIMIT, bad_worker, executables::without, process, supervisor, until, wait::pause};
 use ipc::{
     Client, ClientError, RequestId,
     status::{Model, Status, Worker},
@@ -67,16 +67,25 @@ impl Daemon {
 
     /// Starts a daemon and does not wait for anything.
     pub fn launch(config: &str, arguments: &[&str]) -> Daemon {
-        let executable = supervisor();
+        Daemon::launch_by(Command::new(supervisor()), config, arguments)
+    }
+
+    /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
+    pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
+        let mut command = Command::new(without());
+        command.arg(what).arg(supervisor());
+        Daemon::launch_by(command, config, arguments)
+    }
+
+    fn launch_by(mut command: Command, config: &str, arguments: &[&str]) -> Daemon {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         let prepared = fs::write(&file, config).and_then(|()| File::create(folder.path().join("log")));
         let log = prepared.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
-        let mut command = Command::new(executable);
         command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).args(arguments);
         command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {executable:?}: {error}"));
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let watchdog = Some(watch(child.id()));
         Daemon { child, socket, folder, watchdog }
     }

@@ -12,7 +12,10 @@ use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
 use plan::Plan;
 use std::{env, fs, path::Path, process::Command};
-use worker::{chain, loaded::Loaded};
+use worker::{
+    chain,
+    loaded::{self, Loaded},
+};
 
 /// Names the file for the child.
 const FILE: &str = "FOOTPRINT_FILE";
@@ -68,7 +71,9 @@ fn a_model_takes_what_it_was_said_to_need() {
 fn child(path: &Path) {
     let before = anonymous();
     let mut needed = 0;
-    let loaded = Loaded::load(&ModelSpec::new("test", path.to_str().unwrap()), &mut |needs| {
+    let spec = ModelSpec::new("test", path.to_str().unwrap());
+    let source = loaded::open(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let loaded = Loaded::read(source, &spec, &mut |needs| {
         needed = needs.weights;
         true
     });

@@ -312,6 +312,7 @@ impl Conversation for FromTemplate {
             cache: 1 << 24,
             weights: 668_000_000,
             dimensions: 384,
+            sandbox: Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock: Some(7) },
         };
         let life = Life { slot: 2, generation: 70_000 };
         vec![

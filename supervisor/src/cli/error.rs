@@ -48,6 +48,11 @@ pub(crate) enum CliError {
     /// The file's tokenizer fails on the text.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The configuration asks for what the kernel does not have.
+    #[error(
+        "this kernel has no Landlock, and the configuration says sandbox = \"require-landlock\"; sandbox = \"on\" does with seccomp alone"
+    )]
+    NoLandlock,
     /// A file that was named cannot be used.
     #[error("there is no executable {0}")]
     NoExecutable(PathBuf),
@@ -69,7 +74,11 @@ impl CliError {
     /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            CliError::Config(_) | CliError::NotText | CliError::NoExecutable(_) | CliError::Load(_) => 2,
+            CliError::Config(_)
+            | CliError::NotText
+            | CliError::NoExecutable(_)
+            | CliError::NoLandlock
+            | CliError::Load(_) => 2,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
             CliError::Client(ClientError::Failed(failure)) => match failure.kind {
                 FailureKind::Busy => 4,

@@ -1,7 +1,7 @@
 //! `supervisor run`: the daemon, in the foreground.
 use super::{error::CliError, print};
 use crate::{
-    config::{Auto, Config, Overrides},
+    config::{Auto, Config, Confinement, Overrides},
     shell::{self, Setup},
 };
 use std::{
@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
 };
 use tracing_subscriber::EnvFilter;
+use worker::sandbox::has_landlock;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -63,6 +64,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let config = config.with_overrides(&overrides)?;
     if arguments.check {
         return print("the configuration is valid\n");
+    }
+    if config.supervisor.sandbox == Confinement::RequireLandlock && !has_landlock() {
+        return Err(CliError::NoLandlock);
     }
     let socket = config.supervisor.socket.clone().map_or_else(ipc::default_socket, Ok)?;
     if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {

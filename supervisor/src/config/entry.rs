@@ -1,7 +1,7 @@
 //! The check of one value: its type, its range, and the sentence if it is wrong.
 //!
 //! It is the same for a file and for the command line. Which keys there are is not known here.
-use super::{Auto, ConfigError, Isolation, Load, Place};
+use super::{Auto, ConfigError, Confinement, Isolation, Load, Place};
 use bytesize::ByteSize;
 use ipc::Precision;
 use nix::unistd::User;
@@ -102,6 +102,14 @@ impl<'a> Entry<'a> {
             Some("request") => Ok(Auto::Fixed(Isolation::Request)),
             Some("worker") => Ok(Auto::Fixed(Isolation::Worker)),
             _ => Err(self.refused("must be \"auto\", \"request\" or \"worker\"")),
+        }
+    }
+
+    pub(super) fn confinement(&self) -> Result<Confinement, ConfigError> {
+        match self.text() {
+            Some("on") => Ok(Confinement::On),
+            Some("require-landlock") => Ok(Confinement::RequireLandlock),
+            _ => Err(self.refused("must be \"on\" or \"require-landlock\"")),
         }
     }
 

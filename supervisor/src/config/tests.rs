@@ -87,6 +87,7 @@ fn every_key_is_read() {
         cores = 1024
         allow_users = ["root", 4294967294]
         shutdown_timeout = "1s"
+        sandbox = "require-landlock"
         "#,
     )
     .unwrap();
@@ -113,6 +114,7 @@ fn every_key_is_read() {
         cores: Auto::Fixed(1024),
         allow_users: vec![0, 4_294_967_294],
         shutdown_timeout: Duration::from_secs(1),
+        sandbox: Confinement::RequireLandlock,
     };
     assert_eq!(config, Config { supervisor, models: vec![model, Config::builtin().models.remove(0)] });
 }
@@ -202,6 +204,10 @@ fn numbers_have_ranges() {
     assert_eq!(model("context = 0"), "context is 0, but must be from 1 to 4294967295");
     assert_eq!(model("context = 4294967296"), "context is 4294967296, but must be from 1 to 4294967295");
     assert_eq!(model("max_attempts = 0"), "max_attempts is 0, but must be from 1 to 100");
+    for value in ["\"off\"", "true"] {
+        let refused = format!("sandbox is {value}, but must be \"on\" or \"require-landlock\"");
+        assert_eq!(supervisor(&format!("sandbox = {value}")), refused);
+    }
     assert_eq!(model("max_attempts = 101"), "max_attempts is 101, but must be from 1 to 100");
 }
 

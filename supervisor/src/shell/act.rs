@@ -132,7 +132,8 @@ impl Shell {
         let pool = &mut self.pools[id.pool.0];
         let Some(worker) = pool.workers.get_mut(&id.life) else { return };
         if is_fault(reason) {
-            tracing::warn!(model = pool.config.name, worker = %id.life, "killing a worker: {}", describe(reason));
+            let why = worker.misdeed.as_deref().unwrap_or(describe(reason));
+            tracing::warn!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
         }
         worker.kill(reason);
     }
@@ -232,7 +233,7 @@ pub(super) fn describe(reason: KillReason) -> &'static str {
         KillReason::ProgressTimeout => "it made no progress",
         KillReason::RequestTimeout => "its request took too long",
         KillReason::Cancelled => "its request has ended",
-        KillReason::Misbehaved => "it broke the protocol or took too much memory",
+        KillReason::Misbehaved => "it misbehaved",
         KillReason::Lingered => "it did not exit",
         KillReason::Shutdown => "the supervisor is stopping",
     }

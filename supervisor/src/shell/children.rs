@@ -7,6 +7,7 @@ use super::{
     worker::WorkerSaid,
 };
 use crate::{
+    config::Confinement,
     core::{Event, Isolation, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
@@ -19,6 +20,12 @@ const MOST_CONTEXT: u32 = 1 << 20;
 
 /// The longest vector that a model may make.
 const MOST_DIMENSIONS: u32 = 16_384;
+
+/// What is told of a worker that sends what cannot be.
+const BROKEN: &str = "it broke the protocol";
+
+/// Where Landlock is required, what is told of a process without it.
+const UNCONFINED: &str = "Landlock does not confine it, and the configuration says sandbox = \"require-landlock\"";
 
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
@@ -33,6 +40,11 @@ impl Shell {
                     let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
+                let sandbox = &info.sandbox;
+                if self.confinement == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    return self.refuse_model(id, UNCONFINED.to_owned());
+                }
+                tracing::info!(model = pool.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
                 if let Err(message) = self.admit_loaded(id.pool, &info) {
                     return self.refuse_model(id, message);
                 }
@@ -119,8 +131,10 @@ impl Shell {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        // That one which was let go ends is no crash.
-        let is_unwanted = self.core.is_closing() || self.core.pool(id.pool).state == TemplateState::Cold;
+        // That one which was let go ends is no crash, nor that of workers which do not even start it was given up.
+        let state = self.core.pool(id.pool).state;
+        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. });
+        let is_unwanted = self.core.is_closing() || is_given_up;
         let pool = &mut self.pools[id.pool.0];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
@@ -146,15 +160,18 @@ impl Shell {
             WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
             WorkerSaid::Message(message) => {
                 if let Err(reason) = self.hear_message(id, message) {
-                    self.misbehaved(id, reason);
+                    self.misbehaved(id, format!("{BROKEN}: {reason}"));
                 }
             }
-            WorkerSaid::Broken(error) => self.misbehaved(id, &chain(&error)),
+            WorkerSaid::Broken(error) => self.misbehaved(id, format!("{BROKEN}: {}", chain(&error))),
         }
     }
 
-    pub(super) fn misbehaved(&mut self, id: WorkerId, reason: &str) {
-        tracing::warn!(model = self.pools[id.pool.0].config.name, worker = %id.life, "a worker misbehaves: {reason}");
+    /// Has a worker that did something wrong ended.
+    pub(super) fn misbehaved(&mut self, id: WorkerId, misdeed: String) {
+        if let Some(worker) = self.worker(id) {
+            worker.misdeed.get_or_insert(misdeed);
+        }
         self.feed(Event::Misbehaved(id));
     }
 
@@ -165,6 +182,10 @@ impl Shell {
         let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
+                if self.confinement == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    self.misbehaved(id, UNCONFINED.to_owned());
+                    return Ok(());
+                }
                 worker.sandbox = Some(sandbox.to_string());
                 self.feed(Event::Ready(id));
                 return Ok(());
@@ -230,7 +251,7 @@ impl Shell {
         if crashed {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
-                Some(reason) => format!("{exit}: {}", describe(reason)),
+                Some(reason) => format!("{exit}: {}", worker.misdeed.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
             tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");

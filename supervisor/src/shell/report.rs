@@ -38,12 +38,14 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         TemplateState::Parked { retry_at } => ("parked", Some(retry_at)),
         TemplateState::Cold | TemplateState::Stopped => ("cold", None),
     };
+    let is_warm = view.state == TemplateState::Warm;
     let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
     let template = pool.template.as_ref().map(|template| Template {
         pid: template.process.pid(),
-        load_s: load_s.filter(|_| view.state == TemplateState::Warm),
+        load_s: load_s.filter(|_| is_warm),
         pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
         generation: template.id.generation,
+        sandbox: pool.info.as_ref().filter(|_| is_warm).map(|info| info.sandbox.to_string()),
     });
     let kind = match pool.kind() {
         ModelKind::Generate => "generate",

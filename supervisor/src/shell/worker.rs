@@ -1,5 +1,9 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
-use super::{Input, memory::Sample, tail::Tail};
+use super::{
+    Input,
+    memory::{self, Sample},
+    tail::Tail,
+};
 use crate::{
     core::{KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process},
@@ -90,11 +94,16 @@ pub(crate) struct Worker {
     pub(crate) part: Option<Part>,
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
+    /// What it did wrong, if it was found to do something wrong.
+    pub(crate) misdeed: Option<String>,
     /// Whether it was asked to exit.
     pub(crate) terminated: bool,
     /// Its memory, opened before it closes itself to inspection.
     pub(crate) memory_file: Option<Arc<File>>,
     pub(crate) memory: Option<(Sample, Instant)>,
+    faults_file: Option<File>,
+    /// Its page faults when its memory was last looked at.
+    pub(crate) faults_seen: u64,
     pub(crate) sandbox: Option<String>,
     /// Tokens generated for the request at some instants, for the live speed.
     generated: VecDeque<(Instant, u64)>,
@@ -107,24 +116,27 @@ impl Worker {
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         super::set_nonblocking(&read)?;
-        let memory = Board::create()?;
+        let shared = Board::create()?;
         let worker = Worker {
             id,
             template,
-            board: Board::map(&memory)?,
+            board: Board::map(&shared)?,
             ends: Some(Ends { socket: ours.into(), stderr: read }),
             process: None,
             outgoing: None,
             forked_at: now,
             part: None,
             killed: None,
+            misdeed: None,
             terminated: false,
             memory_file: None,
             memory: None,
+            faults_file: None,
+            faults_seen: 0,
             sandbox: None,
             generated: VecDeque::new(),
         };
-        Ok((worker, Seat { socket: theirs, board: memory, stderr: write }))
+        Ok((worker, Seat { socket: theirs, board: shared, stderr: write }))
     }
 
     /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
@@ -138,6 +150,8 @@ impl Worker {
             let _gone = rustix::process::setpriority_process(pid, EMBEDDING_NICE);
         }
         self.memory_file = File::open(format!("/proc/{pid}/smaps_rollup")).ok().map(Arc::new);
+        self.faults_file = File::open(format!("/proc/{pid}/stat")).ok();
+        self.faults_seen = self.faults();
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
         let (outgoing, mut frames) = mpsc::unbounded_channel::<Outgoing>();
@@ -197,6 +211,11 @@ impl Worker {
         if let Some(process) = &self.process {
             process.kill();
         }
+    }
+
+    /// How many page faults it has had; none if it has ended.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults_file.as_ref().and_then(|file| memory::faults(file).ok()).unwrap_or(0)
     }
 
     /// Notes how many tokens its board says it has generated.

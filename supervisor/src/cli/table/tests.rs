@@ -18,7 +18,13 @@ fn idle_model() -> Model {
         context: Some(512),
         isolation: "request".to_string(),
         weights_bytes: None,
-        template: Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(5_200_000), generation: 1 }),
+        template: Some(Template {
+            pid: 9,
+            load_s: Some(0.4),
+            pss_bytes: Some(5_200_000),
+            generation: 1,
+            sandbox: None,
+        }),
         queue: Queue { length: 0, limit: 64, oldest_s: 0.0 },
         workers: vec![worker(0, 1, 21), worker(1, 1, 22)],
         totals: Totals::default(),
@@ -285,7 +291,7 @@ fn a_failed_and_a_parked_model() {
         state: "parked".to_string(),
         retry_in_s: Some(29.97),
         isolation: "worker".to_string(),
-        template: Some(Template { pid: 31, load_s: None, pss_bytes: None, generation: 3 }),
+        template: Some(Template { pid: 31, load_s: None, pss_bytes: None, generation: 3, sandbox: None }),
         workers: Vec::new(),
         last_crash: Some(Crash { slot: None, request: None, stderr: Vec::new(), ..crash() }),
         ..idle_model()
@@ -338,7 +344,8 @@ fn what_processes_take_is_shown_against_the_files() {
         shares(Some(9_000_000), Some(301_000_000)),
         shares(None, None),
     ];
-    let template = Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1 });
+    let template =
+        Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1, sandbox: None });
     let model = Model { weights_bytes: Some(600_000_000), template, workers, ..idle_model() };
     let words = "  memory     600.0 MB of files, 900.0 MB in all processes (1.50 times that), 17.0 MB of workers alone";
     assert_eq!(line(model.clone()).as_deref(), Some(words));
