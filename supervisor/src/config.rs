@@ -104,6 +104,23 @@ pub(crate) struct Overrides {
     pub(crate) socket: Option<PathBuf>,
 }
 
+/// Where a daemon's configuration comes from, to be read once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// `--config`; every default holds if `None`.
+    pub(crate) file: Option<PathBuf>,
+    /// What the command line sets.
+    pub(crate) overrides: Overrides,
+}
+
+impl Source {
+    /// Reads the configuration.
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
+        config.with_overrides(&self.overrides)
+    }
+}
+
 impl Config {
     /// The configuration of a daemon that was given none: the built-in model and every default.
     pub(crate) fn builtin() -> Config {

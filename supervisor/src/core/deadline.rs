@@ -12,20 +12,21 @@ impl Pool {
     pub(super) fn next_deadline(&self, context: &Context) -> Option<Time> {
         let load = self.template.load_at().filter(|_| self.wants_model(context));
         let may_fork = self.may_fork(context);
+        let forks = self.wanted_slots().filter(|slot| may_fork && slot.lacks_worker(self.limits.isolation));
+        let forks = forks.map(|slot| slot.fork_at);
         let slots = self.slots.iter().filter_map(|slot| {
-            let fork = (may_fork && slot.lacks_worker(self.limits.isolation)).then_some(slot.fork_at);
             let workers = slot.workers().filter_map(|worker| {
                 let stuck = worker.fork_deadline().filter(|_| self.template.is_warm());
                 worker.deadline().into_iter().chain(stuck).min()
             });
-            fork.into_iter().chain(workers).min()
+            workers.min()
         });
         let newcomer = self.queue.oldest_newcomer().filter(|_| !self.is_clock_stopped);
         let requests = context.begun(self.id).chain(newcomer);
         let requests = requests.filter_map(|request| context.requests.get(&request));
         let requests = requests.map(|request| request.deadline);
         let unload = self.unload_at();
-        self.template.deadline().into_iter().chain(load).chain(unload).chain(slots).chain(requests).min()
+        self.template.deadline().into_iter().chain(load).chain(unload).chain(forks).chain(slots).chain(requests).min()
     }
 
     /// Ends what has come due. What is to begin now begins when the pool settles.

@@ -3,6 +3,7 @@ use super::{
     Shell,
     act::{describe, is_fault},
     admission::Need,
+    identity,
     machine::Memory,
     request::Heard,
     template::{Template, TemplateSaid},
@@ -13,7 +14,7 @@ use crate::{
     process::{Exit, Process},
 };
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToWorker, status::Crash};
-use std::{process, time::Instant};
+use std::{process, sync::Arc, time::Instant};
 use worker::chain;
 
 /// Most tokens of a request, whatever a template says that its model can.
@@ -24,7 +25,7 @@ const MOST_DIMENSIONS: u32 = 16_384;
 
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
-        let pool = &mut self.pools[id.pool.0];
+        let Some(pool) = self.pools.get_mut(id.pool) else { return };
         if pool.template.as_ref().is_none_or(|template| template.id != id) {
             return;
         }
@@ -35,17 +36,22 @@ impl Shell {
                     let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
+                let identity = identity::now(&pool.spec);
+                if pool.identity != Some(identity) {
+                    return self.refuse_model(id, "its files have changed while they were being loaded".to_owned());
+                }
                 let need = Need::of(&pool.config, &info, pool.slots);
                 if let Err(message) = need.admit_model(self.needed_by_others(id.pool), Memory::now()) {
                     return self.refuse_model(id, message);
                 }
-                let pool = &mut self.pools[id.pool.0];
+                let pool = &mut self.pools[id.pool];
                 pool.need = Some(need);
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
-                pool.info = Some(info);
+                pool.info = Some(Arc::new(info));
+                self.has_served = true;
                 self.sample_template(id);
-                self.feed(Event::TemplateReady(id));
+                self.feed(Event::TemplateReady(id, identity));
             }
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
@@ -66,13 +72,13 @@ impl Shell {
     }
 
     /// What the other models that are loaded may take of the memory.
-    fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.pools.iter().enumerate().filter(|(at, pool)| PoolId(*at) != id && pool.template.is_some());
+    pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
+        let others = self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
         others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::error!(model = pool.config.name, "{message}");
         pool.error = Some(message);
         self.feed(Event::LoadFailed(id));
@@ -91,17 +97,18 @@ impl Shell {
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
         if worker.terminated {
             // It finds its socket closed.
-            self.pools[id.pool.0].workers.remove(&id.life);
+            self.pools[id.pool].workers.remove(&id.life);
             self.events.push_back(Event::ForkFailed(id));
             return self.next_fork(template);
         }
         match worker.adopt(pid, &inputs) {
             Ok(()) => {
-                let pool = &self.pools[id.pool.0];
+                let pool = &self.pools[id.pool];
                 let single = pool.isolation == Isolation::Request;
-                let memory = pool.config.memory_per_worker;
-                let go = Go { life: id.life, supervisor: process::id(), memory, single, threads: pool.spec.threads };
+                let threads = pool.spec.threads;
                 if let Some(worker) = self.worker(id) {
+                    let memory = worker.memory_limit;
+                    let go = Go { life: id.life, supervisor: process::id(), memory, single, threads };
                     worker.send(&ToWorker::Go(go));
                 }
                 self.events.push_back(Event::Forked(id));
@@ -122,8 +129,9 @@ impl Shell {
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
         // That one which was let go ends is no crash.
-        let is_unwanted = self.core.is_closing() || self.core.pool(id.pool).state == TemplateState::Cold;
-        let pool = &mut self.pools[id.pool.0];
+        let state = self.core.pool(id.pool).state;
+        let is_unwanted = self.core.is_closing() || matches!(state, TemplateState::Cold | TemplateState::Stopped);
+        let pool = &mut self.pools[id.pool];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             tracing::error!(model = pool.config.name, "the template has ended by {exit}");
@@ -156,15 +164,15 @@ impl Shell {
     }
 
     pub(super) fn misbehaved(&mut self, id: WorkerId, reason: &str) {
-        tracing::warn!(model = self.pools[id.pool.0].config.name, worker = %id.life, "a worker misbehaves: {reason}");
+        tracing::warn!(model = self.pools[id.pool].config.name, worker = %id.life, "a worker misbehaves: {reason}");
         self.feed(Event::Misbehaved(id));
     }
 
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
     fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let pool = &mut self.pools[id.pool.0];
-        let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
+        let pool = &mut self.pools[id.pool];
+        let Some(worker) = pool.workers.get_mut(&id.life) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
                 worker.sandbox = Some(sandbox.to_string());
@@ -197,7 +205,7 @@ impl Shell {
             }
             return Ok(());
         };
-        match request.hear(part.number, message, info, Instant::now()).map_err(|_| LIE)? {
+        match request.hear(part.number, message, &worker.origin.info, Instant::now()).map_err(|_| LIE)? {
             Heard::Nothing => {}
             Heard::More(pieces) => {
                 self.feed(Event::Streamed(id));
@@ -221,7 +229,7 @@ impl Shell {
     }
 
     fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
         let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;

@@ -23,10 +23,8 @@ const TEMPLATE_MEMORY_AGE: Duration = Duration::from_secs(60);
 impl Shell {
     pub(super) fn signalled(&mut self, signal: Signalled) {
         match signal {
-            Signalled::Stop => {
-                tracing::info!(again = self.core.is_closing(), "told to stop");
-                self.feed(Event::ShutdownRequested);
-            }
+            Signalled::Stop => self.stop(false),
+            Signalled::Reload => self.reload(None),
             // Children that are known are waited for by name; strangers can wait for the next round.
             Signalled::ChildEnded => self.children_ended = true,
         }
@@ -36,7 +34,7 @@ impl Shell {
     pub(super) fn observe(&mut self) {
         let now = Instant::now();
         let mut seen = Vec::new();
-        for worker in self.pools.iter_mut().flat_map(|pool| pool.workers.values_mut()) {
+        for worker in self.pools.values_mut().flat_map(|pool| pool.workers.values_mut()) {
             if worker.part.is_some() && worker.killed.is_none() {
                 worker.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
@@ -48,29 +46,31 @@ impl Shell {
     }
 
     pub(super) async fn keep_house(&mut self) {
-        match self.socket.heal() {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
-            Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+        if !self.is_stopping() {
+            match self.socket.heal() {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
+                Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+            }
         }
         if std::mem::take(&mut self.children_ended) {
             self.bury_orphans();
         }
-        for at in 0..self.pools.len() {
+        for id in self.pools.ids() {
             let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_MEMORY_AGE);
-            let pool = &self.pools[at];
+            let pool = &self.pools[id];
             let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
-            if let Some(id) = template.map(|template| template.id) {
-                self.sample_template(id);
+            if let Some(template) = template.map(|template| template.id) {
+                self.sample_template(template);
             }
-            self.sample_workers(PoolId(at));
+            self.sample_workers(id);
         }
     }
 
     /// Has the memory of the next worker that has not been looked at for a while looked at, one of a model at a time. Looking walks page
     /// tables and holds a lock that the worker's exit needs too, so those that have just been born are left alone.
     fn sample_workers(&mut self, id: PoolId) {
-        let pool = &mut self.pools[id.0];
+        let pool = &mut self.pools[id];
         let is_due = |worker: &&Worker| match worker.memory {
             Some((_, taken)) => taken.elapsed() > MEMORY_AGE,
             None => worker.forked_at.elapsed() > INTERVAL,
@@ -85,7 +85,7 @@ impl Shell {
 
     /// Has the template's memory looked at.
     pub(super) fn sample_template(&self, id: TemplateId) {
-        if let Some(file) = self.pools[id.pool.0].template_memory_file.clone() {
+        if let Some(file) = self.pools[id.pool].template_memory_file.clone() {
             self.sample(file, Sampled::Template(id));
         }
     }
@@ -104,19 +104,19 @@ impl Shell {
         let taken = Some((sample, Instant::now()));
         match whose {
             Sampled::Template(id) => {
-                let pool = &mut self.pools[id.pool.0];
+                let Some(pool) = self.pools.get_mut(id.pool) else { return };
                 if pool.template.as_ref().is_some_and(|template| template.id == id) {
                     pool.template_memory = taken;
                 }
             }
             Sampled::Worker(id) => {
-                let pool = &mut self.pools[id.pool.0];
+                let Some(pool) = self.pools.get_mut(id.pool) else { return };
                 pool.sampling = false;
-                let limit = pool.config.memory_per_worker;
                 if let Some(worker) = pool.workers.get_mut(&id.life) {
                     worker.memory = taken;
                     // When the template has ended, its pages belong to whoever still shares them, which is nobody's fault.
-                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.template);
+                    let limit = worker.memory_limit;
+                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.origin.template);
                     if shares && sample.own() > limit && worker.killed.is_none() {
                         let reason = format!("it takes {} bytes of memory, {limit} are allowed", sample.own());
                         self.misbehaved(id, &reason);
@@ -129,14 +129,14 @@ impl Shell {
 
     /// Reaps children that nobody knows: workers whose template died before it could speak of them.
     fn bury_orphans(&mut self) {
-        if self.pools.iter().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
+        if self.pools.values().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
             // One of them may be about to be introduced.
             self.children_ended = true;
             return;
         }
-        let templates = self.pools.iter().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
+        let templates = self.pools.values().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
         let workers =
-            self.pools.iter().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+            self.pools.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
             let Ok(raw) = i32::try_from(pid) else { continue };

@@ -1,10 +1,10 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
 use super::{Input, memory::Sample, tail::Tail};
 use crate::{
-    core::{KillReason, Part, TemplateId, WorkerId},
+    core::{Identity, KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ToWorker, board::Word};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
@@ -71,12 +71,22 @@ struct Outgoing {
     descriptor: Option<Arc<OwnedFd>>,
 }
 
+/// What a worker was forked from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Whose pages it shares.
+    pub(crate) template: TemplateId,
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) identity: Identity,
+}
+
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
-    /// Whose pages it shares.
-    pub(crate) template: TemplateId,
+    pub(crate) origin: Origin,
+    /// Most bytes of memory that it may have for itself.
+    pub(crate) memory_limit: u64,
     pub(crate) board: Board,
     ends: Option<Ends>,
     /// Once the template has said that it lives.
@@ -99,7 +109,12 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes what a worker is born with.
-    pub(crate) fn prepare(id: WorkerId, template: TemplateId, now: Instant) -> io::Result<(Worker, Seat)> {
+    pub(crate) fn prepare(
+        id: WorkerId,
+        origin: Origin,
+        memory_limit: u64,
+        now: Instant,
+    ) -> io::Result<(Worker, Seat)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -107,7 +122,8 @@ impl Worker {
         let memory = Board::create()?;
         let worker = Worker {
             id,
-            template,
+            origin,
+            memory_limit,
             board: Board::map(&memory)?,
             ends: Some(Ends { socket: ours.into(), stderr: read }),
             process: None,

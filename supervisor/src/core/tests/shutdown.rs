@@ -125,7 +125,7 @@ fn a_template_is_loaded_again_only_for_what_waits() {
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
     rig.quiet(seconds(20));
     assert_eq!(rig.exit(worker(0, 1)), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 3))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 3))]);
 }
 
 #[test]
