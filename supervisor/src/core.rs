@@ -44,9 +44,9 @@ mod event;
 mod poison;
 mod pool;
 mod queue;
+mod reload;
 mod request;
 mod requests;
-mod reload;
 mod residence;
 mod restart;
 #[cfg(test)]
@@ -61,8 +61,8 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
-    WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
+    Work, WorkerId,
 };
 pub use reload::{Change, Reload};
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
@@ -144,7 +144,8 @@ impl Core {
             pool.settle(&mut self.context);
         } else if let Event::Submitted { request, .. } = event {
             // A model that is not there gets its client an answer, too.
-            self.context.finish(request, Outcome::Unavailable { until: now });
+            let outcome = if self.is_closing() { Outcome::ShuttingDown } else { Outcome::Unavailable { until: now } };
+            self.context.finish(request, outcome);
         }
         self.settle();
     }

@@ -2,10 +2,10 @@
 //!
 //! The matches that name a variant's file have no `_`, so a new variant does not compile before it has a file.
 use ipc::{
-    ChatMessage, Control, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked, FromTemplate,
-    FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Precision, Prompt, Request,
-    RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
-    TokenizeRequest,
+    ChatMessage, Control, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked,
+    FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Precision,
+    Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker, TokenCounts,
+    TokenizeJob, TokenizeRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug};

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::event::{Outcome, Time};
 use super::pool::Pool;
 use super::slot::Slot;
+use ipc::RequestId;
 
 impl Pool {
     /// When something comes due if nothing happens before.
@@ -21,7 +22,7 @@ impl Pool {
             });
             workers.min()
         });
-        let newcomer = self.queue.oldest_newcomer().filter(|_| !self.is_clock_stopped);
+        let newcomer = self.first_to_expire(context).filter(|_| !self.is_clock_stopped);
         let requests = context.begun(self.id).chain(newcomer);
         let requests = requests.filter_map(|request| context.requests.get(&request));
         let requests = requests.map(|request| request.deadline);
@@ -29,11 +30,21 @@ impl Pool {
         self.template.deadline().into_iter().chain(load).chain(unload).chain(forks).chain(slots).chain(requests).min()
     }
 
+    /// The newcomer whose wait ends first.
+    fn first_to_expire(&self, context: &Context) -> Option<RequestId> {
+        if !self.has_mixed_waits {
+            return self.queue.oldest_newcomer();
+        }
+        let deadline = |request: &RequestId| context.requests.get(request).map(|record| record.deadline);
+        self.queue.all_newcomers().min_by_key(deadline)
+    }
+
     /// Ends what has come due. What is to begin now begins when the pool settles.
     pub(super) fn expire(&mut self, context: &mut Context) {
         self.template.expire(context);
         self.unload_if_idle(context);
-        while let Some(request) = self.queue.oldest_newcomer().filter(|request| context.is_overdue(*request)) {
+        self.has_mixed_waits &= self.queue.newcomers() > 0;
+        while let Some(request) = self.first_to_expire(context).filter(|request| context.is_overdue(*request)) {
             if self.is_clock_stopped {
                 break;
             }

@@ -28,6 +28,10 @@ pub(super) struct Pool {
     pub(super) is_resident: bool,
     /// Whether waiting in the queue costs no time, because the first worker is still to come.
     pub(super) is_clock_stopped: bool,
+    /// Whether some that wait may wait for longer than others.
+    pub(super) has_mixed_waits: bool,
+    /// Whether it may still get requests of one whose place it has taken.
+    pub(super) is_heir: bool,
     /// Since when the model is warm and there is no request.
     pub(super) idle_from: Option<Time>,
 }
@@ -54,6 +58,8 @@ impl Pool {
             early_deaths: Restart::default(),
             is_resident: false,
             is_clock_stopped: false,
+            has_mixed_waits: false,
+            is_heir: false,
             idle_from: None,
         }
     }
@@ -171,9 +177,9 @@ impl Pool {
     }
 
     /// Whether workers that wait have something to wait for: always, until the supervisor stops or the model goes; then only
-    /// requests that wait.
+    /// requests that wait, here or with one whose place it has taken.
     pub(super) fn has_use(&self, context: &Context) -> bool {
-        let goes_on = !context.closing && !self.is_retired();
+        let goes_on = self.is_heir || (!context.closing && !self.is_retired());
         goes_on || !self.queue.is_empty() || self.workers().any(|worker| worker.replay().is_some())
     }
 

@@ -119,7 +119,7 @@ impl Queue {
         self.newcomers.iter().map(|(_, request)| *request)
     }
 
-    /// The one that has waited longest of those that were never dispatched. They all may wait equally long.
+    /// The one that has waited longest of those that were never dispatched.
     pub(super) fn oldest_newcomer(&self) -> Option<RequestId> {
         self.newcomers.front().map(|(_, request)| *request)
     }

@@ -7,7 +7,7 @@ use super::event::{Effect, Load, PoolId, PoolLimits, Time};
 use super::pool::Pool;
 use super::standing::{Proof, Successor};
 use super::{Core, Phase};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What is to be different.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,14 +135,36 @@ impl Core {
 
     /// Lets those wait elsewhere who wait for a model that was replaced.
     pub(super) fn settle_moves(&mut self) {
-        while let Some(moved) = self.context.moves.pop_front() {
-            let (request, to) = (moved.request, moved.to);
-            if let Some(pool) = self.pools.get_mut(&to) {
-                self.context.emit(Effect::Moved { request, to });
-                pool.receive(moved, &mut self.context);
-                pool.settle(&mut self.context);
+        while !self.context.moves.is_empty() || self.settle_heirs() {
+            let moves = std::mem::take(&mut self.context.moves);
+            let targets: BTreeSet<_> = moves.iter().map(|moved| moved.to).collect();
+            // All come before any is served.
+            for moved in moves {
+                if let Some(pool) = self.pools.get_mut(&moved.to) {
+                    pool.receive(moved, &mut self.context);
+                }
+            }
+            for target in targets {
+                if let Some(pool) = self.pools.get_mut(&target) {
+                    pool.settle(&mut self.context);
+                }
             }
         }
+    }
+
+    /// Has pools be there for as long as requests may come to them. Says whether anything has followed from that.
+    fn settle_heirs(&mut self) -> bool {
+        let old = self.pools.values().filter(|pool| pool.successor().is_some() && pool.has_requests());
+        let heirs: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();
+        let mut has_settled = false;
+        for pool in self.pools.values_mut() {
+            let is_heir = heirs.contains(&pool.id);
+            if std::mem::replace(&mut pool.is_heir, is_heir) && !is_heir {
+                pool.settle(&mut self.context);
+                has_settled = true;
+            }
+        }
+        has_settled
     }
 
     /// Forgets pools of which nothing is left.

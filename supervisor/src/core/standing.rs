@@ -4,7 +4,7 @@
 //! old pool then finishes what it had begun, with what it had loaded, and gives all else to the new one. So nothing that was begun
 //! with one model's weights is gone on with another's. Which pools change together is in `reload.rs`.
 use super::context::Context;
-use super::event::{Identity, Load, Outcome, PoolId, PoolLimits, WorkerId};
+use super::event::{Effect, Identity, Load, Outcome, PoolId, PoolLimits, WorkerId};
 use super::pool::Pool;
 use super::queue::Place;
 use super::slot::Slot;
@@ -48,22 +48,16 @@ pub(super) struct Successor {
 /// A request that goes to another pool.
 #[derive(Debug)]
 pub(super) struct Move {
-    pub(super) request: RequestId,
+    request: RequestId,
     pub(super) to: PoolId,
     place: Place,
-    /// Whether its wait in the queue has cost no time.
-    is_clock_stopped: bool,
+    /// Whether its wait in the queue has cost no time, and does from now on.
+    restarts_clock: bool,
 }
 
 impl Pool {
     /// A pool that nobody asks for yet. Its templates are numbered on from this number. If it `loads`, it is tried.
-    pub(super) fn staged(
-        id: PoolId,
-        limits: PoolLimits,
-        generation: u64,
-        loads: bool,
-        context: &mut Context,
-    ) -> Pool {
+    pub(super) fn staged(id: PoolId, limits: PoolLimits, generation: u64, loads: bool, context: &mut Context) -> Pool {
         let mut pool = Pool::cold(id, limits, Template::new(id, generation));
         pool.standing = Standing::Staged(if loads { Proof::Awaited } else { Proof::Spared });
         if loads {
@@ -116,8 +110,9 @@ impl Pool {
 
     /// Lives by other limits, which need no other template. If they are told to workers, `fresh` ones are needed.
     pub(super) fn adjust(&mut self, limits: PoolLimits, fresh: bool) {
+        self.has_mixed_waits |= self.limits.queue_timeout != limits.queue_timeout;
         self.limits = limits;
-        self.is_resident |= limits.load == Load::Eager;
+        self.is_resident |= limits.load == Load::Eager && limits.idle_unload.is_none();
         for number in 0..limits.workers {
             if self.slots.len() <= number as usize {
                 self.slots.push(Slot::new(self.id, number));
@@ -182,29 +177,30 @@ impl Pool {
         let Some(successor) = self.successor() else { return };
         let waiting: Vec<_> = self.queue.all_newcomers().chain(self.stranded(context)).collect();
         for request in waiting {
-            let bound = context.requests.get(&request).and_then(|record| record.identity);
-            if bound.is_none() || bound == successor.identity {
-                let place = self.queue.take(request);
-                context.moves.push_back(Move {
-                    request,
-                    to: successor.pool,
-                    place,
-                    is_clock_stopped: self.is_clock_stopped,
-                });
+            let Some(record) = context.requests.get_mut(&request) else { continue };
+            if record.identity.is_some() && record.identity != successor.identity {
+                continue;
             }
+            let to = successor.pool;
+            record.pool = to;
+            let was_begun = context.begun.remove(&(self.id, request));
+            if was_begun {
+                context.begun.insert((to, request));
+            }
+            let place = self.queue.take(request);
+            let restarts_clock = self.is_clock_stopped && !was_begun;
+            context.moves.push_back(Move { request, to, place, restarts_clock });
+            context.emit(Effect::Moved { request, to });
         }
     }
 
     /// Takes a request in that waited for the pool whose place this one has taken.
     pub(super) fn receive(&mut self, moved: Move, context: &mut Context) {
         let Some(record) = context.requests.get_mut(&moved.request) else { return };
-        let was_begun = context.begun.remove(&(record.pool, moved.request));
-        record.pool = self.id;
-        if was_begun {
-            context.begun.insert((self.id, moved.request));
-        } else if moved.is_clock_stopped {
+        if moved.restarts_clock {
             record.deadline = context.now.after(self.limits.queue_timeout);
         }
+        self.has_mixed_waits = true;
         self.queue.put(moved.request, moved.place);
     }
 }

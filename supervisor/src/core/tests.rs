@@ -8,8 +8,8 @@ mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
-    WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
+    Work, WorkerId,
 };
 use super::{Core, PoolView, TemplateState, WorkerState};
 use ipc::{Life, RequestId};

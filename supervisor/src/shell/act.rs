@@ -223,10 +223,7 @@ impl Shell {
 fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
     let (id, age) = (request.id, request.age(now));
     match outcome {
-        Outcome::WorkersDied { .. }
-        | Outcome::ModelChanged
-        | Outcome::QueueTimeout
-        | Outcome::RequestTimeout => {
+        Outcome::WorkersDied { .. } | Outcome::ModelChanged | Outcome::QueueTimeout | Outcome::RequestTimeout => {
             tracing::info!(%id, model, ?age, ?outcome, "not answered");
         }
         // Anybody can have any number of the others.

@@ -99,7 +99,8 @@ impl Shell {
     fn describe_restart(&self, id: PoolId, slot: Option<u32>) -> String {
         let (name, view) = (&self.pools[id].config.name, self.core.pool(id));
         let Some(slot) = slot else {
-            let there = view.workers.iter().filter(|worker| self.pools[id].workers.contains_key(&worker.id.life)).count();
+            let there =
+                view.workers.iter().filter(|worker| self.pools[id].workers.contains_key(&worker.id.life)).count();
             let busy = view.workers.iter().filter(|worker| worker.request.is_some()).count();
             let workers = count(there, "worker");
             return match busy {

@@ -60,7 +60,8 @@ impl Shell {
         match planned {
             Ok((reloading, changes)) => {
                 self.reloading = Some(Reloading { askers, ..reloading });
-                let drain = self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
+                let drain =
+                    self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
                 self.core.reload(self.now(), Reload { drain, changes });
                 self.settle();
             }

@@ -109,12 +109,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes what a worker is born with.
-    pub(crate) fn prepare(
-        id: WorkerId,
-        origin: Origin,
-        memory_limit: u64,
-        now: Instant,
-    ) -> io::Result<(Worker, Seat)> {
+    pub(crate) fn prepare(id: WorkerId, origin: Origin, memory_limit: u64, now: Instant) -> io::Result<(Worker, Seat)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;

@@ -122,11 +122,7 @@ fn a_template_that_crashes_is_loaded_again_with_a_back_off_and_parked_in_the_end
     let mut longest = milliseconds(100);
     for generation in 2..8 {
         if generation % 2 == 0 {
-            assert_eq!(
-                rig.feed(ready(generation)).len(),
-                1,
-                "being warm is not yet a success"
-            );
+            assert_eq!(rig.feed(ready(generation)).len(), 1, "being warm is not yet a success");
         }
         assert_eq!(rig.feed(Event::TemplateExited(template(generation))), []);
         let wait = rig.core.next_deadline().expect("a back-off").since(rig.now);
