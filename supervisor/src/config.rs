@@ -139,7 +139,14 @@ impl Config {
             let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
             ConfigError::NotUtf8 { place: Place::line(&file, line) }
         })?;
-        Config::parse(text, path)
+        let mut config = Config::parse(text, path)?;
+        for model in config.models.iter_mut().filter(|model| !model.path.starts_with("builtin:")) {
+            // Templates have another working directory.
+            let absolute =
+                std::path::absolute(&model.path).ok().and_then(|path| path.into_os_string().into_string().ok());
+            model.path = absolute.unwrap_or(std::mem::take(&mut model.path));
+        }
+        Ok(config)
     }
 
     /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.

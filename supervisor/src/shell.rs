@@ -222,19 +222,10 @@ struct Shell {
     drains: Vec<ConnectionId>,
     /// Who waits for the end.
     stops: Vec<ConnectionId>,
-    accepting: Accepting,
+    is_accepting: bool,
     /// The end of the time in which those who had connected before the daemon was told to stop may still ask.
     gathering: Option<tokio::time::Instant>,
     halted: bool,
-}
-
-/// Whether clients are accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Yes,
-    /// Only those who had connected before.
-    Backlog,
-    No,
 }
 
 /// A client that is connected.
@@ -303,7 +294,7 @@ impl Shell {
             has_new_limits: false,
             drains: Vec::new(),
             stops: Vec::new(),
-            accepting: Accepting::Yes,
+            is_accepting: true,
             gathering: None,
             halted: false,
         }
@@ -372,7 +363,7 @@ impl Shell {
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
-        if self.accepting == Accepting::No {
+        if !self.is_accepting {
             return std::future::pending().await;
         }
         tokio::time::sleep_until(self.accept_from).await;

@@ -23,9 +23,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 impl Shell {
     /// Takes a new client in, or tells it why not.
     pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
-        if accepted.is_err() && self.backlog_is_empty(&accepted) {
-            return;
-        }
         let (stream, refusal) = match accepted {
             Ok(Ok(stream)) if self.clients.len() < CONNECTIONS || self.make_place() => (stream, None),
             Ok(Ok(stream)) => {

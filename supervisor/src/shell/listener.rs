@@ -8,7 +8,7 @@ use interprocess::{
         tokio::{Listener, Stream},
         traits::{StreamCommon, tokio::Listener as _},
     },
-    os::unix::local_socket::ListenerOptionsExt,
+    os::unix::{local_socket::ListenerOptionsExt, uds_local_socket},
 };
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -18,8 +18,9 @@ use nix::{
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process,
 };
@@ -86,17 +87,27 @@ impl ClientSocket {
         self.allowed = allowed;
     }
 
-    /// Lets nobody connect any more. Those who are connected already and have not been accepted can still be; when there are none
-    /// left, accepting fails with [`io::ErrorKind::InvalidInput`]. This is for a socket of our own: one that another process holds
-    /// too, which keeps clients waiting for who comes next, must not be shut down but only not accepted from any more.
-    pub(crate) fn close(&self) {
+    /// Lets nobody connect any more, and returns those who had connected and have not been accepted; `Err` holds one that may not use
+    /// the socket.
+    ///
+    /// This is for a socket of our own: one that another process holds too, which keeps clients waiting for who comes next, must not be
+    /// shut down but only not accepted from any more.
+    pub(crate) fn close(&self) -> io::Result<Vec<Result<Stream, Stream>>> {
         if identity(&self.path) == Some(self.identity) {
             // Who finds no file need not be refused.
             let _refused_instead = fs::remove_file(&self.path);
         }
         let Listener::UdSocket(listener) = &self.listener;
-        // It fails only for what is no socket.
-        let _open = shutdown(listener.as_fd().as_raw_fd(), Shutdown::Read);
+        shutdown(listener.as_fd().as_raw_fd(), Shutdown::Read)?;
+        // The runtime would wait for ever for more; the system says when there are none.
+        let listener = UnixListener::from(listener.as_fd().try_clone_to_owned()?);
+        listener.set_nonblocking(true)?;
+        let mut waiting = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = Stream::from(uds_local_socket::tokio::Stream::try_from(OwnedFd::from(stream))?);
+            waiting.push(if self.admits(&stream) { Ok(stream) } else { Err(stream) });
+        }
+        Ok(waiting)
     }
 
     fn admits(&self, stream: &Stream) -> bool {

@@ -12,6 +12,7 @@ use crate::{
 };
 use difference::{Difference, named};
 use ipc::{Failure, FailureKind, Response};
+use std::time::Duration;
 use worker::chain;
 
 /// A configuration that is to come into force.
@@ -212,8 +213,8 @@ impl Shell {
 /// What has become of a model.
 fn describe(model: &Planned, pool: &Pool) -> String {
     let loaded = pool.info.as_ref().filter(|_| pool.template.is_some());
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
-    let loaded = loaded.map(|info| format!("loaded in {:.1} s", info.load_ms as f64 / 1e3));
+    let loaded = loaded.map(|info| humantime::format_duration(Duration::from_millis(info.load_ms)));
+    let loaded = loaded.map(|time| format!("loaded in {time}"));
     let loaded = loaded.unwrap_or_else(|| "to be loaded when it is asked for".to_owned());
     match &model.difference {
         None => format!("added, {loaded}"),

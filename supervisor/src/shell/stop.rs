@@ -2,11 +2,10 @@
 //!
 //! First nobody is accepted any more. Those who had connected before and have not asked for anything yet have a moment to; whoever
 //! waits for nothing is disconnected. Then the core finishes what was admitted, for as long as the configuration says.
-use super::{Accepting, Shell, control::count};
+use super::{Client, Shell, control::count};
 use crate::core::Event;
-use interprocess::local_socket::tokio::Stream;
 use ipc::Response;
-use std::{io, time::Duration};
+use std::time::Duration;
 
 /// How long those may take to ask who had connected before.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -14,7 +13,7 @@ const MOMENT: Duration = Duration::from_secs(2);
 impl Shell {
     /// Whether the daemon has been told to stop.
     pub(super) fn is_stopping(&self) -> bool {
-        self.accepting != Accepting::Yes
+        !self.is_accepting
     }
 
     /// Stops, in order; a second time, or at once, without finishing anything.
@@ -22,8 +21,11 @@ impl Shell {
         let again = self.is_stopping();
         tracing::info!(again, at_once, "told to stop");
         if !again {
-            self.accepting = Accepting::Backlog;
-            self.socket.close();
+            self.is_accepting = false;
+            match self.socket.close() {
+                Ok(waiting) => waiting.into_iter().for_each(|client| self.connect(Ok(client))),
+                Err(error) => tracing::warn!("cannot close the socket: {error}"),
+            }
             self.gathering = Some(tokio::time::Instant::now() + MOMENT);
             // Who has had an answer knows that others may be refused.
             for client in self.clients.values_mut().filter(|client| client.is_idle() && client.has_asked) {
@@ -48,8 +50,8 @@ impl Shell {
 
     /// Goes on with stopping when nobody is left who might ask.
     pub(super) fn gather(&mut self) {
-        let is_fresh = |client: &super::Client| client.is_idle() && !client.has_asked && !client.finished;
-        if self.gathering.is_some() && self.accepting == Accepting::No && !self.clients.values().any(is_fresh) {
+        let is_fresh = |client: &Client| client.is_idle() && !client.has_asked && !client.finished;
+        if self.gathering.is_some() && !self.clients.values().any(is_fresh) {
             self.gathered();
         }
     }
@@ -59,20 +61,10 @@ impl Shell {
         if self.gathering.take().is_none() {
             return;
         }
-        self.accepting = Accepting::No;
         for client in self.clients.values_mut().filter(|client| client.is_idle()) {
             client.outbox.close();
         }
         self.feed(Event::ShutdownRequested);
-    }
-
-    /// Whether accepting has failed because nobody is left who had connected before.
-    pub(super) fn backlog_is_empty(&mut self, accepted: &io::Result<Result<Stream, Stream>>) -> bool {
-        let is_empty = matches!(accepted, Err(error) if error.kind() == io::ErrorKind::InvalidInput);
-        if self.accepting == Accepting::Backlog && is_empty {
-            self.accepting = Accepting::No;
-        }
-        self.accepting == Accepting::No
     }
 
     /// Everything has ended, or cannot be ended.
