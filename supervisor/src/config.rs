@@ -115,6 +115,23 @@ pub(crate) struct Overrides {
     pub(crate) socket: Option<PathBuf>,
 }
 
+/// Where a daemon's configuration comes from, to be read once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// `--config`; every default holds if `None`.
+    pub(crate) file: Option<PathBuf>,
+    /// What the command line sets.
+    pub(crate) overrides: Overrides,
+}
+
+impl Source {
+    /// Reads the configuration.
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
+        config.with_overrides(&self.overrides)
+    }
+}
+
 impl Config {
     /// The configuration of a daemon that was given none: the built-in model and every default.
     pub(crate) fn builtin() -> Config {
@@ -133,7 +150,14 @@ impl Config {
             let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
             ConfigError::NotUtf8 { place: Place::line(&file, line) }
         })?;
-        Config::parse(text, path)
+        let mut config = Config::parse(text, path)?;
+        for model in config.models.iter_mut().filter(|model| !model.path.starts_with("builtin:")) {
+            // Templates have another working directory.
+            let absolute =
+                std::path::absolute(&model.path).ok().and_then(|path| path.into_os_string().into_string().ok());
+            model.path = absolute.unwrap_or(std::mem::take(&mut model.path));
+        }
+        Ok(config)
     }
 
     /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.

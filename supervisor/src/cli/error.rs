@@ -71,7 +71,7 @@ impl CliError {
         let _unread = write!(io::stderr(), "supervisor: {}\n{advice}", worker::chain(self));
     }
 
-    /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.
+    /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy or draining.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CliError::Config(_)
@@ -81,7 +81,7 @@ impl CliError {
             | CliError::Load(_) => 2,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
             CliError::Client(ClientError::Failed(failure)) => match failure.kind {
-                FailureKind::Busy => 4,
+                FailureKind::Busy | FailureKind::Draining => 4,
                 FailureKind::BadRequest | FailureKind::UnknownModel | FailureKind::TooLong => 2,
                 _ => 1,
             },

@@ -1,7 +1,7 @@
 //! `supervisor run`: the daemon, in the foreground.
 use super::{error::CliError, print};
 use crate::{
-    config::{Auto, Config, Confinement, Overrides},
+    config::{Auto, Confinement, Overrides, Source},
     shell::{self, Setup},
 };
 use std::{
@@ -51,17 +51,14 @@ fn parse_threads(text: &str) -> Result<Auto<u32>, String> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
-    let config = match &arguments.config {
-        Some(path) => Config::load(path)?,
-        None => Config::builtin(),
-    };
     let overrides = Overrides {
         models: absolute(arguments.model),
         workers: arguments.workers,
         threads: arguments.threads,
         socket: arguments.socket.filter(|path| !path.as_os_str().is_empty()),
     };
-    let config = config.with_overrides(&overrides)?;
+    let source = Source { file: arguments.config, overrides };
+    let config = source.read()?;
     if arguments.check {
         return print("the configuration is valid\n");
     }
@@ -82,7 +79,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         .log_internal_errors(false)
         .init();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "starting");
-    shell::run(Setup { config, socket, template: arguments.template_executable })?;
+    shell::run(Setup { config, source, socket, template: arguments.template_executable })?;
     tracing::info!("stopped");
     Ok(())
 }

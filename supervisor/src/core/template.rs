@@ -15,7 +15,7 @@
 //!
 //! A pool without requests for so long leads from Warm to Unloading, with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
 use super::context::Context;
-use super::event::{Effect, PoolId, TemplateId, Time};
+use super::event::{Effect, Identity, PoolId, TemplateId, Time};
 use super::restart::{Restart, Verdict, load_retry};
 use super::view::TemplateState;
 
@@ -23,6 +23,8 @@ use super::view::TemplateState;
 pub(super) struct Template {
     /// The newest one, whether or not it still lives.
     pub(super) id: TemplateId,
+    /// What the last one had loaded that could.
+    pub(super) identity: Option<Identity>,
     state: State,
     /// Templates in a row that ended unexpectedly, with no worker becoming ready in between.
     crashes: Restart,
@@ -75,10 +77,10 @@ enum Process {
 }
 
 impl Template {
-    /// What a pool has before its first template.
-    pub(super) fn new(pool: PoolId) -> Template {
-        let id = TemplateId { pool, generation: 0 };
-        Template { id, state: State::Cold, crashes: Restart::default(), load_failures: 0 }
+    /// What a pool has before its first template, whose number is the next one.
+    pub(super) fn new(pool: PoolId, generation: u64) -> Template {
+        let id = TemplateId { pool, generation };
+        Template { id, identity: None, state: State::Cold, crashes: Restart::default(), load_failures: 0 }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -117,10 +119,11 @@ impl Template {
         }
     }
 
-    pub(super) fn ready(&mut self) {
+    pub(super) fn ready(&mut self, identity: Identity) {
         match self.state {
             State::Loading { .. } => {
                 self.state = State::Warm;
+                self.identity = Some(identity);
                 self.load_failures = 0;
             }
             State::Warm

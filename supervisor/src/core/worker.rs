@@ -3,27 +3,31 @@
 //! This file owns what a worker's state makes of each event. It does not know whether the worker serves its slot or
 //! stands by for it (`slot.rs`), and hands what its end leaves to do to the pool (`pool.rs`).
 //!
-//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | stop at once |
-//! |---|---|---|---|---|---|---|---|---|---|---|
-//! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill |
-//! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill |
-//! | Busy | - | new deadline | part done; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill |
-//! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill |
-//! | Retiring | - | - | - | Kill | - | . | . | Kill | - | Kill |
-//! | Terminating | - | - | - | Kill | - | . | . | Kill | - | Kill |
-//! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | forget the aftermath |
+//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | replaced | stop at once |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|
+//! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill | Kill |
+//! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill | Kill |
+//! | Busy | - | new deadline | part done; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill, replay | Kill |
+//! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill | Kill |
+//! | Retiring | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
+//! | Terminating | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
+//! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | - | forget the aftermath |
 //!
 //! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating
 //! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to its part of the request,
 //! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
 //! ignored otherwise; so is `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had not forked are dropped: they never were.
 use super::context::{Aftermath, Context};
-use super::event::{Effect, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
+use super::event::{Effect, Identity, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
 use ipc::RequestId;
 
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    /// What its template had loaded.
+    pub(super) identity: Identity,
+    /// Whether another is to take its place once it has nothing to do.
+    pub(super) is_worn: bool,
     stage: Stage,
     /// When it must be ready at the latest.
     ready_by: Time,
@@ -73,9 +77,10 @@ pub(super) enum State {
 
 impl Worker {
     /// A worker that the template is being asked for.
-    pub(super) fn new(id: WorkerId, context: &Context) -> Worker {
+    pub(super) fn new(id: WorkerId, identity: Identity, context: &Context) -> Worker {
         let ready_by = context.now.after(context.limits.start);
-        Worker { id, stage: Stage::Asked, ready_by, ticks: 0, state: State::Starting }
+        let stage = Stage::Asked;
+        Worker { id, identity, is_worn: false, stage, ready_by, ticks: 0, state: State::Starting }
     }
 
     pub(super) fn state(&self) -> State {
@@ -93,6 +98,20 @@ impl Worker {
     /// Whether it has been ready and will not take another request, so that its successor may stand by.
     pub(super) fn is_spent(&self) -> bool {
         self.stage == Stage::Ready && !self.is_idle()
+    }
+
+    /// Whether it may still be given a request of those that wait.
+    pub(super) fn may_serve(&self, isolation: Isolation) -> bool {
+        match self.state {
+            State::Starting | State::Idle => true,
+            State::Busy { .. } | State::Cancelling { .. } => isolation == Isolation::Worker,
+            State::Retiring { .. } | State::Terminating { .. } | State::Dying { .. } => false,
+        }
+    }
+
+    /// The part that it computes.
+    pub(super) fn part(&self) -> Option<Part> {
+        if let State::Busy { part, .. } = self.state { Some(part) } else { None }
     }
 
     /// The open request that it computes, or that awaits its exit.
@@ -288,6 +307,22 @@ impl Worker {
             | State::Retiring { .. }
             | State::Terminating { .. }
             | State::Dying { .. } => {}
+        }
+    }
+
+    /// Another is to take its place. One that has not been ready yet is as good as another.
+    pub(super) fn wears_out(&mut self) {
+        self.is_worn |= self.stage == Stage::Ready;
+    }
+
+    /// Another is to take its place at once, and to go on with what it computes. It is nobody's fault.
+    pub(super) fn replaced(&mut self, context: &mut Context) {
+        match self.state {
+            State::Starting | State::Idle | State::Cancelling { .. } => {
+                self.kill(KillReason::Restarted, Aftermath::Nothing, context);
+            }
+            State::Busy { part, .. } => self.kill(KillReason::Restarted, Aftermath::Replay(part), context),
+            State::Retiring { .. } | State::Terminating { .. } | State::Dying { .. } => {}
         }
     }
 

@@ -1,10 +1,10 @@
 //! The core's effects, done.
 use super::{
-    Shell,
+    Shell, identity,
     machine::Memory,
     request::{Named, Request},
     template::Template,
-    worker::Worker,
+    worker::{Origin, Worker},
 };
 use crate::core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
 use ipc::{RequestId, Response, board::Word};
@@ -48,21 +48,30 @@ impl Shell {
             }
             Effect::Kill { worker, reason } => self.kill(worker, reason),
             Effect::Finish { request, outcome } => self.finish(request, outcome),
-            Effect::Halt => self.halted = true,
+            Effect::Moved { request, to } => {
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.pool = to;
+                }
+            }
+            Effect::Reloaded => self.reloaded(),
+            Effect::ReloadRefused(pool) => self.reload_refused(pool),
+            Effect::Gone(pool) => self.forget_pool(pool),
+            Effect::Halt => self.halt(),
         }
     }
 
     pub(super) fn template(&mut self, id: TemplateId) -> Option<&mut Template> {
-        self.pools.get_mut(id.pool.0)?.template.as_mut().filter(|template| template.id == id)
+        self.pools.get_mut(id.pool)?.template.as_mut().filter(|template| template.id == id)
     }
 
     pub(super) fn worker(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.pools.get_mut(id.pool.0)?.workers.get_mut(&id.life)
+        self.pools.get_mut(id.pool)?.workers.get_mut(&id.life)
     }
 
     fn load(&mut self, id: TemplateId) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::info!(model = pool.config.name, path = pool.spec.path, "loading");
+        pool.identity = Some(identity::now(&pool.spec));
         match Template::start(&self.starter, id, &pool.spec, self.inputs.clone()) {
             Ok(template) => {
                 let path = format!("/proc/{}/smaps_rollup", template.process.pid());
@@ -80,7 +89,7 @@ impl Shell {
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
         if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, Memory::now())) {
             if pool.shortage.is_none() {
@@ -91,8 +100,13 @@ impl Shell {
             return;
         }
         pool.shortage = None;
-        let forked = Worker::prepare(id, template, Instant::now()).map(|(worker, seat)| {
-            self.pools[id.pool.0].workers.insert(id.life, worker);
+        let (Some(info), Some(identity)) = (pool.info.clone(), pool.identity) else {
+            return self.not_forked(id, "its template has loaded nothing");
+        };
+        let origin = Origin { template, info, identity };
+        let memory = pool.config.memory_per_worker;
+        let forked = Worker::prepare(id, origin, memory, Instant::now()).map(|(worker, seat)| {
+            self.pools[id.pool].workers.insert(id.life, worker);
             seat
         });
         let asked = match (forked, self.template(template)) {
@@ -107,7 +121,7 @@ impl Shell {
 
     /// Notes that a worker will not come.
     pub(super) fn not_forked(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::error!(model = pool.config.name, worker = %id.life, "cannot fork a worker: {reason}");
         pool.workers.remove(&id.life);
         self.events.push_back(Event::ForkFailed(id));
@@ -115,21 +129,21 @@ impl Shell {
 
     fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
         let Some(request) = self.requests.get_mut(&part.request) else { return };
-        let pool = &mut self.pools[to.pool.0];
-        let (Some(info), Some(worker)) = (&pool.info, pool.workers.get_mut(&to.life)) else { return };
-        if attempt > 1 && request.has_begun(part.number) {
+        let pool = &mut self.pools[to.pool];
+        let Some(worker) = pool.workers.get_mut(&to.life) else { return };
+        if request.has_begun(part.number) {
             pool.totals.resumed += 1;
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let (job, cache) = request.job(part.number, info, Instant::now());
+        let (job, cache) = request.job(part.number, &worker.origin, Instant::now());
         worker.forget_speed();
         worker.part = Some(part);
         worker.send_with(&job, cache);
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let Some(worker) = pool.workers.get_mut(&id.life) else { return };
         if is_fault(reason) {
             let why = worker.misdeed.as_deref().unwrap_or(describe(reason));
@@ -140,20 +154,22 @@ impl Shell {
 
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut request) = self.requests.remove(&id) else { return };
-        let pool = &mut self.pools[request.pool.0];
+        let pool = &mut self.pools[request.pool];
         let totals = &mut pool.totals;
         *match outcome {
             Outcome::Answered => &mut totals.answered,
-            Outcome::QueueFull | Outcome::Poisonous { .. } | Outcome::Unavailable { .. } | Outcome::ShuttingDown => {
-                &mut totals.refused
-            }
-            Outcome::Rejected | Outcome::WorkersDied { .. } => &mut totals.failed,
+            Outcome::QueueFull
+            | Outcome::Poisonous { .. }
+            | Outcome::Unavailable { .. }
+            | Outcome::ShuttingDown
+            | Outcome::Draining => &mut totals.refused,
+            Outcome::Rejected | Outcome::WorkersDied { .. } | Outcome::ModelChanged => &mut totals.failed,
             Outcome::Cancelled => &mut totals.cancelled,
             Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
         } += 1;
         let now = Instant::now();
         let core_now = self.now();
-        let pool = &self.pools[request.pool.0];
+        let pool = &self.pools[request.pool];
         log(&request, outcome, &pool.config.name, now);
         let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
         let response = request.last_message(outcome, &model, core_now, now);
@@ -162,9 +178,7 @@ impl Shell {
         if let Some(client) = client {
             client.active = None;
             client.outbox.send(&response);
-            if client.finished {
-                client.outbox.close();
-            }
+            self.rests(request.client);
         }
     }
 
@@ -194,8 +208,8 @@ impl Shell {
         /// Bytes that may wait for any client.
         const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
-        let pool = &self.pools[request.pool.0];
-        let limit = request.outbox_limit(pool.info.as_ref(), pool.slots);
+        let pool = &self.pools[request.pool];
+        let limit = request.outbox_limit(pool.info.as_deref(), pool.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
         // Who listens does not suffer for those who do not.
@@ -210,7 +224,7 @@ impl Shell {
 fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
     let (id, age) = (request.id, request.age(now));
     match outcome {
-        Outcome::WorkersDied { .. } | Outcome::QueueTimeout | Outcome::RequestTimeout => {
+        Outcome::WorkersDied { .. } | Outcome::ModelChanged | Outcome::QueueTimeout | Outcome::RequestTimeout => {
             tracing::info!(%id, model, ?age, ?outcome, "not answered");
         }
         // Anybody can have any number of the others.
@@ -222,7 +236,7 @@ fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
 pub(super) fn is_fault(reason: KillReason) -> bool {
     match reason {
         KillReason::StartTimeout | KillReason::ProgressTimeout | KillReason::Misbehaved | KillReason::Lingered => true,
-        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown => false,
+        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown | KillReason::Restarted => false,
     }
 }
 
@@ -236,5 +250,6 @@ pub(super) fn describe(reason: KillReason) -> &'static str {
         KillReason::Misbehaved => "it misbehaved",
         KillReason::Lingered => "it did not exit",
         KillReason::Shutdown => "the supervisor is stopping",
+        KillReason::Restarted => "another is to take its place",
     }
 }

@@ -2,6 +2,7 @@
 use super::{
     Shell,
     act::{describe, is_fault},
+    identity,
     request::Heard,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
@@ -12,7 +13,7 @@ use crate::{
     process::{Exit, Process},
 };
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToTemplate, ToWorker, status::Crash};
-use std::{process, time::Instant};
+use std::{process, sync::Arc, time::Instant};
 use worker::chain;
 
 /// Most tokens of a request, whatever a template says that its model can.
@@ -29,7 +30,7 @@ const UNCONFINED: &str = "Landlock does not confine it, and the configuration sa
 
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
-        let pool = &mut self.pools[id.pool.0];
+        let Some(pool) = self.pools.get_mut(id.pool) else { return };
         if pool.template.as_ref().is_none_or(|template| template.id != id) {
             return;
         }
@@ -41,19 +42,24 @@ impl Shell {
                     return self.refuse_model(id, message);
                 }
                 let sandbox = &info.sandbox;
-                if self.confinement == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
                     return self.refuse_model(id, UNCONFINED.to_owned());
                 }
                 tracing::info!(model = pool.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
+                let identity = identity::now(&pool.spec);
+                if pool.identity != Some(identity) {
+                    return self.refuse_model(id, "its files have changed while they were being loaded".to_owned());
+                }
                 if let Err(message) = self.admit_loaded(id.pool, &info) {
                     return self.refuse_model(id, message);
                 }
-                let pool = &mut self.pools[id.pool.0];
+                let pool = &mut self.pools[id.pool];
                 tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
                 pool.error = None;
-                pool.info = Some(info);
+                pool.info = Some(Arc::new(info));
+                self.has_served = true;
                 self.sample_template(id);
-                self.feed(Event::TemplateReady(id));
+                self.feed(Event::TemplateReady(id, identity));
             }
             TemplateSaid::Message(FromTemplate::Needs(needs)) => {
                 if let Err(message) = self.admit(id.pool, needs) {
@@ -81,7 +87,7 @@ impl Shell {
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::error!(model = pool.config.name, "{message}");
         pool.error = Some(message);
         self.feed(Event::LoadFailed(id));
@@ -97,21 +103,22 @@ impl Shell {
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.inputs.clone();
-        let kind = self.pools[id.pool.0].kind();
+        let kind = self.pools[id.pool].kind();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
         if worker.terminated {
             // It finds its socket closed.
-            self.pools[id.pool.0].workers.remove(&id.life);
+            self.pools[id.pool].workers.remove(&id.life);
             self.events.push_back(Event::ForkFailed(id));
             return self.next_fork(template);
         }
         match worker.adopt(pid, kind, &inputs) {
             Ok(()) => {
-                let pool = &self.pools[id.pool.0];
+                let pool = &self.pools[id.pool];
                 let single = pool.isolation == Isolation::Request;
-                let memory = pool.config.memory_per_worker;
-                let go = Go { life: id.life, supervisor: process::id(), memory, single, threads: pool.spec.threads };
+                let threads = pool.spec.threads;
                 if let Some(worker) = self.worker(id) {
+                    let memory = worker.memory_limit;
+                    let go = Go { life: id.life, supervisor: process::id(), memory, single, threads };
                     worker.send(&ToWorker::Go(go));
                 }
                 self.events.push_back(Event::Forked(id));
@@ -133,9 +140,9 @@ impl Shell {
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
         // That one which was let go ends is no crash, nor that of workers which do not even start it was given up.
         let state = self.core.pool(id.pool).state;
-        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. });
+        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. } | TemplateState::Stopped);
         let is_unwanted = self.core.is_closing() || is_given_up;
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             tracing::error!(model = pool.config.name, "the template has ended by {exit}");
@@ -178,11 +185,11 @@ impl Shell {
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
     fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let pool = &mut self.pools[id.pool.0];
-        let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
+        let pool = &mut self.pools[id.pool];
+        let Some(worker) = pool.workers.get_mut(&id.life) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
-                if self.confinement == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
                     self.misbehaved(id, UNCONFINED.to_owned());
                     return Ok(());
                 }
@@ -216,7 +223,7 @@ impl Shell {
             }
             return Ok(());
         };
-        match request.hear(part.number, message, info, Instant::now()).map_err(|_| LIE)? {
+        match request.hear(part.number, message, &worker.origin.info, Instant::now()).map_err(|_| LIE)? {
             Heard::Nothing => {}
             Heard::More(pieces) => {
                 self.feed(Event::Streamed(id));
@@ -240,7 +247,7 @@ impl Shell {
     }
 
     fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
         if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {

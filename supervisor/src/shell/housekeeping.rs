@@ -19,10 +19,8 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 impl Shell {
     pub(super) fn signalled(&mut self, signal: Signalled) {
         match signal {
-            Signalled::Stop => {
-                tracing::info!(again = self.core.is_closing(), "told to stop");
-                self.feed(Event::ShutdownRequested);
-            }
+            Signalled::Stop => self.stop(false),
+            Signalled::Reload => self.reload(None),
             // Children that are known are waited for by name; strangers can wait for the next round.
             Signalled::ChildEnded => self.children_ended = true,
         }
@@ -32,7 +30,7 @@ impl Shell {
     pub(super) fn observe(&mut self) {
         let now = Instant::now();
         let mut seen = Vec::new();
-        for worker in self.pools.iter_mut().flat_map(|pool| pool.workers.values_mut()) {
+        for worker in self.pools.values_mut().flat_map(|pool| pool.workers.values_mut()) {
             if worker.part.is_some() && worker.killed.is_none() {
                 worker.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
@@ -44,10 +42,12 @@ impl Shell {
     }
 
     pub(super) async fn keep_house(&mut self) {
-        match self.socket.heal() {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
-            Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+        if !self.is_stopping() {
+            match self.socket.heal() {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
+                Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+            }
         }
         if std::mem::take(&mut self.children_ended) {
             self.bury_orphans();
@@ -57,14 +57,14 @@ impl Shell {
 
     /// Reaps children that nobody knows: workers whose template died before it could speak of them.
     fn bury_orphans(&mut self) {
-        if self.pools.iter().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
+        if self.pools.values().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
             // One of them may be about to be introduced.
             self.children_ended = true;
             return;
         }
-        let templates = self.pools.iter().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
+        let templates = self.pools.values().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
         let workers =
-            self.pools.iter().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+            self.pools.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
             let Ok(raw) = i32::try_from(pid) else { continue };

@@ -8,16 +8,19 @@ use interprocess::{
         tokio::{Listener, Stream},
         traits::{StreamCommon, tokio::Listener as _},
     },
-    os::unix::local_socket::ListenerOptionsExt,
+    os::unix::{local_socket::ListenerOptionsExt, uds_local_socket},
 };
 use nix::{
     fcntl::{Flock, FlockArg},
+    sys::socket::{Shutdown, shutdown},
     unistd::Uid,
 };
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process,
 };
@@ -79,10 +82,41 @@ impl ClientSocket {
         Ok(if self.admits(&stream) { Ok(stream) } else { Err(stream) })
     }
 
+    /// Who else may use it from now on.
+    pub(crate) fn allow(&mut self, allowed: Vec<u32>) {
+        self.allowed = allowed;
+    }
+
+    /// Lets nobody connect any more, and returns those who had connected and have not been accepted; `Err` holds one that may not use
+    /// the socket.
+    ///
+    /// This is for a socket of our own: one that another process holds too, which keeps clients waiting for who comes next, must not be
+    /// shut down but only not accepted from any more.
+    pub(crate) fn close(&self) -> io::Result<Vec<Result<Stream, Stream>>> {
+        if identity(&self.path) == Some(self.identity) {
+            // Who finds no file need not be refused.
+            let _refused_instead = fs::remove_file(&self.path);
+        }
+        let Listener::UdSocket(listener) = &self.listener;
+        shutdown(listener.as_fd().as_raw_fd(), Shutdown::Read)?;
+        // The runtime would wait for ever for more; the system says when there are none.
+        let listener = UnixListener::from(listener.as_fd().try_clone_to_owned()?);
+        listener.set_nonblocking(true)?;
+        let mut waiting = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = Stream::from(uds_local_socket::tokio::Stream::try_from(OwnedFd::from(stream))?);
+            waiting.push(if self.admits(&stream) { Ok(stream) } else { Err(stream) });
+        }
+        Ok(waiting)
+    }
+
     fn admits(&self, stream: &Stream) -> bool {
+        if is_operator(stream) {
+            return true;
+        }
         let Ok(peer) = stream.peer_creds() else { return false };
         let Some(user) = peer.euid() else { return false };
-        if user == 0 || user == Uid::effective().as_raw() || self.allowed.contains(&user) {
+        if self.allowed.contains(&user) {
             return true;
         }
         let in_group =
@@ -119,6 +153,12 @@ impl Drop for ClientSocket {
             let _left_behind = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether a client may change what the daemon does: root and the daemon's own user may.
+pub(crate) fn is_operator(stream: &Stream) -> bool {
+    let user = stream.peer_creds().ok().and_then(|peer| peer.euid());
+    user.is_some_and(|user| user == 0 || user == Uid::effective().as_raw())
 }
 
 /// Device and inode of what lies at `path`.

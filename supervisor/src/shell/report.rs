@@ -15,18 +15,39 @@ impl Shell {
     /// The status, as JSON.
     pub(super) fn report(&self) -> String {
         let (now, core_now) = (Instant::now(), self.now());
-        let models = self.pools.iter().enumerate();
+        let models = self.pools.iter();
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: seconds(self.started.elapsed()),
             cores: self.cores as usize,
-            models: models
-                .map(|(at, pool)| model(pool, &self.core.pool(PoolId(at)), self.queue_limit, now, core_now))
-                .collect(),
+            models: models.map(|(id, pool)| self.model(id, pool, now, core_now)).collect(),
+            state: self.state().to_owned(),
+            reload_error: self.reload_error.clone(),
         };
         // Plain data always serialises.
         serde_json::to_string(&status).unwrap_or_default()
+    }
+
+    fn model(&self, id: PoolId, pool: &Pool, now: Instant, core_now: Time) -> Model {
+        let mut model = model(pool, &self.core.pool(id), self.supervisor.queue, now, core_now);
+        if !self.pools.is_served(id) && !self.is_tried(id) {
+            "draining".clone_into(&mut model.state);
+        }
+        model
+    }
+
+    /// What the daemon does.
+    fn state(&self) -> &'static str {
+        if self.is_stopping() {
+            "stopping"
+        } else if self.core.is_draining() {
+            "draining"
+        } else if self.reloading.is_some() {
+            "reloading"
+        } else {
+            "serving"
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod tokenization;
 pub(crate) use asked::Asked;
 pub(crate) use failure::Named;
 
-use super::ConnectionId;
+use super::{ConnectionId, worker::Origin};
 use crate::core::{Outcome, PoolId, Time, Work};
 use embedding::Embedding;
 use generation::Generation;
@@ -98,12 +98,14 @@ impl Request {
         }
     }
 
-    /// What the next worker gets for this part, and the descriptor that goes with it.
-    pub(crate) fn job(&mut self, part: u32, info: &ModelInfo, now: Instant) -> (ToWorker, Option<Arc<OwnedFd>>) {
+    /// What the next worker gets for this part, who was forked from `origin`, and the descriptor that goes with it.
+    pub(crate) fn job(&mut self, part: u32, origin: &Origin, now: Instant) -> (ToWorker, Option<Arc<OwnedFd>>) {
         self.attempts += 1;
         self.times.dispatched.get_or_insert(now);
         match &mut self.kind {
             Kind::Generation(generation) => {
+                let info = &origin.info;
+                generation.begin_with(origin.identity);
                 let cache = generation.cache(self.id, info.cache);
                 (ToWorker::Run(Box::new(generation.job(self.id, info.chunk, cache.is_some()))), cache)
             }

@@ -25,37 +25,33 @@ const TEMPLATE_AGE: Duration = Duration::from_secs(60);
 impl Shell {
     /// Whether any worker computes.
     pub(super) fn computes(&self) -> bool {
-        self.pools.iter().flat_map(|pool| pool.workers.values()).any(|worker| worker.part.is_some())
+        self.pools.iter().flat_map(|(_, pool)| pool.workers.values()).any(|worker| worker.part.is_some())
     }
 
     /// Looks at the memory of workers that compute and may have taken too much.
     pub(super) fn watch(&mut self) {
-        for at in 0..self.pools.len() {
-            self.look(PoolId(at), |worker, limit| worker.part.is_some() && may_exceed(worker, limit));
+        for id in self.pools.ids() {
+            self.look(id, |worker| worker.part.is_some() && may_exceed(worker));
         }
     }
 
     /// Looks at the memory of all that have not been looked at for a while, and of those that may have taken too much.
     pub(super) fn watch_all(&mut self) {
-        for at in 0..self.pools.len() {
+        for id in self.pools.ids() {
             let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_AGE);
-            let pool = &self.pools[at];
+            let pool = &self.pools[id];
             let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
-            if let Some(id) = template.map(|template| template.id) {
-                self.sample_template(id);
+            if let Some(template) = template.map(|template| template.id) {
+                self.sample_template(template);
             }
-            self.look(PoolId(at), |worker, limit| is_due(worker) || may_exceed(worker, limit));
+            self.look(id, |worker| is_due(worker) || may_exceed(worker));
         }
     }
 
     /// Has the memory of the next worker for which this holds looked at, one of a model at a time.
-    fn look(&mut self, id: PoolId, wanted: impl Fn(&Worker, u64) -> bool) {
-        let pool = &mut self.pools[id.0];
-        if pool.sampling {
-            return;
-        }
-        let limit = pool.config.memory_per_worker;
-        let found = pool.workers.values_mut().find(|worker| worker.memory_file.is_some() && wanted(worker, limit));
+    fn look(&mut self, id: PoolId, wanted: impl Fn(&Worker) -> bool) {
+        let Some(pool) = self.pools.get_mut(id).filter(|pool| !pool.sampling) else { return };
+        let found = pool.workers.values_mut().find(|worker| worker.memory_file.is_some() && wanted(worker));
         let Some((worker, file)) = found.and_then(|worker| worker.memory_file.clone().map(|file| (worker, file)))
         else {
             return;
@@ -68,7 +64,7 @@ impl Shell {
 
     /// Has the template's memory looked at.
     pub(super) fn sample_template(&self, id: TemplateId) {
-        if let Some(file) = self.pools[id.pool.0].template_memory_file.clone() {
+        if let Some(file) = self.pools[id.pool].template_memory_file.clone() {
             self.sample(file, Sampled::Template(id));
         }
     }
@@ -87,19 +83,19 @@ impl Shell {
         let taken = Some((sample, Instant::now()));
         match whose {
             Sampled::Template(id) => {
-                let pool = &mut self.pools[id.pool.0];
+                let Some(pool) = self.pools.get_mut(id.pool) else { return };
                 if pool.template.as_ref().is_some_and(|template| template.id == id) {
                     pool.template_memory = taken;
                 }
             }
             Sampled::Worker(id) => {
-                let pool = &mut self.pools[id.pool.0];
+                let Some(pool) = self.pools.get_mut(id.pool) else { return };
                 pool.sampling = false;
-                let limit = pool.config.memory_per_worker;
                 if let Some(worker) = pool.workers.get_mut(&id.life) {
                     worker.memory = taken;
                     // When the template has ended, its pages belong to whoever still shares them, which is nobody's fault.
-                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.template);
+                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.origin.template);
+                    let limit = worker.memory_limit;
                     if shares && sample.own() > limit && worker.killed.is_none() {
                         let size = |bytes| bytesize::ByteSize::b(bytes).display().iec();
                         let reason = format!(
@@ -110,7 +106,7 @@ impl Shell {
                         self.misbehaved(id, reason);
                     }
                 }
-                self.look(id.pool, |worker, limit| is_due(worker) || may_exceed(worker, limit));
+                self.look(id.pool, |worker| is_due(worker) || may_exceed(worker));
             }
         }
     }
@@ -124,11 +120,11 @@ fn is_due(worker: &Worker) -> bool {
     }
 }
 
-fn may_exceed(worker: &Worker, limit: u64) -> bool {
+fn may_exceed(worker: &Worker) -> bool {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096);
     let taken = worker.faults().saturating_sub(worker.faults_seen).saturating_mul(page);
     let own = worker.memory.map_or(0, |(sample, _)| sample.own());
-    taken > threshold(own, limit)
+    taken > threshold(own, worker.memory_limit)
 }
 
 /// How much a worker may have taken since it was found to have `own` before it must be looked at again: half of what is left to it, because what it

@@ -5,10 +5,10 @@ use super::{
     tail::Tail,
 };
 use crate::{
-    core::{KillReason, Part, TemplateId, WorkerId},
+    core::{Identity, KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process},
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelKind, ToWorker, board::Word};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
@@ -78,12 +78,22 @@ struct Outgoing {
     descriptor: Option<Arc<OwnedFd>>,
 }
 
+/// What a worker was forked from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Whose pages it shares.
+    pub(crate) template: TemplateId,
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) identity: Identity,
+}
+
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
-    /// Whose pages it shares.
-    pub(crate) template: TemplateId,
+    pub(crate) origin: Origin,
+    /// Most bytes of memory that it may have for itself.
+    pub(crate) memory_limit: u64,
     pub(crate) board: Board,
     ends: Option<Ends>,
     /// Once the template has said that it lives.
@@ -111,7 +121,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes what a worker is born with.
-    pub(crate) fn prepare(id: WorkerId, template: TemplateId, now: Instant) -> io::Result<(Worker, Seat)> {
+    pub(crate) fn prepare(id: WorkerId, origin: Origin, memory_limit: u64, now: Instant) -> io::Result<(Worker, Seat)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -119,7 +129,8 @@ impl Worker {
         let shared = Board::create()?;
         let worker = Worker {
             id,
-            template,
+            origin,
+            memory_limit,
             board: Board::map(&shared)?,
             ends: Some(Ends { socket: ours.into(), stderr: read }),
             process: None,

@@ -3,7 +3,8 @@ use super::*;
 use ipc::status::Queue;
 
 fn status(models: Vec<Model>) -> Status {
-    Status { version: "0.1.0".to_string(), pid: 7, uptime_s: 12.5, cores: 4, models }
+    let (version, state) = ("0.1.0".to_string(), "serving".to_string());
+    Status { version, pid: 7, uptime_s: 12.5, cores: 4, models, state, reload_error: None }
 }
 
 fn idle_model() -> Model {
@@ -420,4 +421,17 @@ fn durations() {
     ] {
         assert_eq!(duration(seconds), expected);
     }
+}
+
+#[test]
+fn what_the_daemon_does_besides_serving_is_said() {
+    let status = Status {
+        state: "draining".to_string(),
+        reload_error: Some("config.toml:3: unknown key".to_string()),
+        ..status(Vec::new())
+    };
+    assert_eq!(
+        render(&status, None),
+        "supervisor 0.1.0, pid 7, up 12.5 s, 4 cores, draining\nthe last reload has changed nothing: config.toml:3: unknown key\n"
+    );
 }
