@@ -321,6 +321,8 @@ pub struct Limits {
     pub poison: Duration,
     /// How long shutting down waits for what runs and what is queued.
     pub drain: Duration,
+    /// How long after the last thing that was to happen to a pool it counts as one that does not move.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -338,6 +340,7 @@ impl Default for Limits {
             park: Duration::from_secs(30),
             poison: Duration::from_secs(600),
             drain: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
         }
     }
 }

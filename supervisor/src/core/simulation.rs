@@ -38,14 +38,16 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (11, 10, 7));
+    assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
-/// Which effects, outcomes and reasons to kill there were.
+/// Which effects, outcomes and reasons to kill there were, and how often a pool did not move.
 #[derive(Default)]
 struct Seen {
     effects: HashSet<Discriminant<Effect>>,
     outcomes: HashSet<Discriminant<Outcome>>,
     reasons: HashSet<Discriminant<KillReason>>,
+    stalls: u64,
 }
 
 impl Seen {
@@ -136,6 +138,7 @@ impl Simulation {
         }
         self.rules.check_halted();
         self.history.iter().for_each(|effect| seen.note(effect));
+        seen.stalls += self.rules.stalls();
     }
 
     fn run_for(&mut self, steps: u64) {
@@ -211,6 +214,9 @@ impl Simulation {
         }
         self.rules.check_all_ended();
         assert_eq!(self.core.next_deadline(), None);
+        assert!(self.core.is_ready() && !self.core.needs_time());
+        // Rest is no stall, however long it lasts.
+        assert_eq!(self.core.stalled(self.now.after(Duration::from_secs(1_000_000))), None);
     }
 
     fn submit(&mut self, pool: PoolId, fingerprint: u64) -> RequestId {
@@ -372,6 +378,7 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         park: milliseconds(700),
         poison: milliseconds(1_500),
         drain: milliseconds(100 + random.next() % 2_000),
+        stall: milliseconds(50 + random.next() % 200),
     };
     let mut pool = |isolation| PoolLimits {
         workers: 1 + (random.next() % 3) as u32,

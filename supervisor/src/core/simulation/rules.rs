@@ -4,6 +4,7 @@
 //! not forgotten here too. This file records what the core is told; `effects.rs` checks what it asks for, and
 //! `invariants.rs` what must hold between two steps.
 mod effects;
+mod health;
 mod invariants;
 mod residence;
 mod threads;
@@ -34,6 +35,8 @@ pub(super) struct Rules {
     has_granted: bool,
     closing: u32,
     halts: u32,
+    /// How often a pool was found that does not move.
+    stalls: u64,
 }
 
 struct Pool {
@@ -63,7 +66,7 @@ struct Template {
     since: Time,
     is_ready: bool,
     has_failed: bool,
-    is_killed: bool,
+    killed: Option<Time>,
     /// It was killed for no fault of its own, so its exit is no crash.
     is_expected_to_exit: bool,
 }
@@ -86,6 +89,7 @@ struct Worker {
     stops: Option<Time>,
     terminates: Option<Time>,
     killed: Option<KillReason>,
+    killed_at: Time,
     /// Its budget, and what it may still be computing with.
     granted: u32,
     held: u32,
@@ -158,6 +162,7 @@ impl Rules {
             has_granted: false,
             closing: 0,
             halts: 0,
+            stalls: 0,
         }
     }
 
@@ -212,7 +217,7 @@ impl Rules {
                 self.load_ended(id.pool);
             }
             Event::LoadFailed(id) => {
-                self.template(id, |template| template.has_failed = !template.is_killed);
+                self.template(id, |template| template.has_failed = template.killed.is_none());
                 self.load_ended(id.pool);
             }
             Event::TemplateExited(id) => self.template_exited(id),

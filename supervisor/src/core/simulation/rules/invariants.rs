@@ -38,6 +38,7 @@ impl Rules {
         for pool in 0..self.pools.len() {
             self.check_pool(PoolId(pool), core);
         }
+        self.check_health(core);
         self.check_threads(core);
         self.check_given_up();
     }
@@ -61,6 +62,7 @@ impl Rules {
             self.check_forked(PoolId(pool), core);
             self.check_idleness(PoolId(pool));
         }
+        self.check_health(core);
         self.check_threads(core);
         self.check_given_up();
         let (limits, now) = (self.limits, self.now);
@@ -87,7 +89,7 @@ impl Rules {
             assert!(end > now, "{request:?} is overdue");
         }
         for template in self.pools.iter().filter_map(|pool| pool.template.as_ref()) {
-            let is_settled = template.is_ready || template.has_failed || template.is_killed;
+            let is_settled = template.is_ready || template.has_failed || template.killed.is_some();
             assert!(is_settled || template.since.after(limits.load) > now, "{:?} loads for ever", template.id);
         }
     }
@@ -95,7 +97,7 @@ impl Rules {
     /// A worker that was not forked ends with its template; one that was asked to exit has another deadline.
     fn is_excused(&self, id: WorkerId, worker: &Worker) -> bool {
         let template = self.pools[id.pool.0].template.as_ref();
-        let can_fork = template.is_some_and(|template| !template.is_killed);
+        let can_fork = template.is_some_and(|template| template.killed.is_none());
         (worker.is_forked && worker.terminates.is_some()) || (!worker.is_forked && !can_fork)
     }
 
@@ -156,7 +158,7 @@ impl Rules {
     fn check_forked(&self, id: PoolId, core: &Core) {
         let pool = &self.pools[id.0];
         let template = pool.template.as_ref();
-        if self.closing > 0 || template.is_none_or(|template| !template.is_ready || template.is_killed) {
+        if self.closing > 0 || template.is_none_or(|template| !template.is_ready || template.killed.is_some()) {
             return;
         }
         for slot in 0..pool.limits.workers {
