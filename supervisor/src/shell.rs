@@ -10,6 +10,7 @@
 //! ```
 
 mod act;
+mod activation;
 mod admission;
 mod children;
 mod clients;
@@ -18,6 +19,7 @@ mod housekeeping;
 mod listener;
 mod machine;
 mod memory;
+mod notify;
 mod pool;
 mod report;
 mod request;
@@ -26,6 +28,7 @@ mod tail;
 mod template;
 mod worker;
 
+pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use listener::ListenError;
 
 use crate::{
@@ -38,6 +41,7 @@ use ipc::RequestId;
 use listener::ClientSocket;
 use memory::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use notify::Notify;
 use pool::Pool;
 use request::Request;
 use signals::Signals;
@@ -91,6 +95,9 @@ pub(crate) enum RunError {
     /// The runtime cannot be made.
     #[error("cannot start")]
     Start(#[source] io::Error),
+    /// What the service manager has handed over cannot be used.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// The client socket cannot be had.
     #[error(transparent)]
     Listen(ListenError),
@@ -99,12 +106,20 @@ pub(crate) enum RunError {
     NothingServed(String),
 }
 
+/// Where clients connect.
+pub(crate) enum Place {
+    /// At a socket that the daemon makes here.
+    Path(PathBuf),
+    /// At a socket that was handed over.
+    Adopted(Adopted),
+}
+
 /// What a daemon runs with.
 pub(crate) struct Setup {
     /// The configuration.
     pub(crate) config: Config,
     /// The client socket.
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Place,
     /// The executable of templates; this process's own if `None`.
     pub(crate) template: Option<PathBuf>,
 }
@@ -129,12 +144,18 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     raise_descriptor_limit();
     let starter = Starter::new(setup.template).map_err(RunError::Start)?;
     let mut signals = Signals::catch().map_err(RunError::Start)?;
-    let socket =
-        ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone()).map_err(RunError::Listen)?;
+    let allowed = setup.config.supervisor.allow_users.clone();
+    let socket = match setup.socket {
+        Place::Path(path) => ClientSocket::take(&path, allowed),
+        Place::Adopted(adopted) => ClientSocket::adopt(adopted, allowed),
+    };
+    let socket = socket.map_err(RunError::Listen)?;
+    tracing::info!(socket = %socket.path().display(), "listening");
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let mut shell = Shell::new(setup.config, socket, starter, sender);
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
+    let mut watchdog = shell.notify.watchdog_interval().map(tokio::time::interval);
     let mut batch = Vec::with_capacity(BATCH);
     shell.settle();
     while !shell.halted {
@@ -152,7 +173,10 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             () = until(deadline) => shell.time_out(),
             _ = observe.tick() => shell.observe(),
             _ = housekeeping.tick() => shell.keep_house().await,
+            // Here and nowhere else: a loop that does not come round is not to be fed.
+            () = tick(watchdog.as_mut()) => shell.feed_watchdog(),
         }
+        shell.announce();
         if let Some(reason) = shell.nothing_served() {
             shell.say_goodbye().await;
             return Err(RunError::NothingServed(reason));
@@ -169,6 +193,13 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+async fn tick(interval: Option<&mut tokio::time::Interval>) {
+    match interval {
+        Some(interval) => _ = interval.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The daemon's state.
 #[derive(Debug)]
 struct Shell {
@@ -180,6 +211,7 @@ struct Shell {
     requests: HashMap<RequestId, Request>,
     clients: HashMap<ConnectionId, Client>,
     socket: ClientSocket,
+    notify: Notify,
     starter: Starter,
     inputs: mpsc::Sender<Input>,
     /// What has happened and has not been told to the core yet.
@@ -223,6 +255,7 @@ impl Shell {
             requests: HashMap::new(),
             clients: HashMap::new(),
             socket,
+            notify: Notify::from_environment(),
             starter,
             inputs,
             events: VecDeque::new(),

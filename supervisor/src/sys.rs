@@ -1,7 +1,11 @@
-//! The only unsafe code of this crate: what tokio cannot check.
+//! The only unsafe code of this crate: what tokio and the standard library cannot check.
 #![expect(unsafe_code, reason = "this module exists to hold it")]
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Has the runtime watch a descriptor, which must be one that can be polled.
@@ -18,4 +22,21 @@ pub(crate) fn keep_descriptors() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// What the service manager has opened for this process (sd_listen_fds(3)), with the names that it has given. A second call finds nothing.
+///
+/// To be called before anything else is opened: what is announced and was not handed over must not be something of ours.
+pub(crate) fn handed_over() -> io::Result<Vec<(String, OwnedFd)>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Relaxed) {
+        return Ok(Vec::new());
+    }
+    if sd_notify::listen_fds()?.len() == 0 {
+        // There may be names all the same, for another process that had this environment before.
+        return Ok(Vec::new());
+    }
+    let descriptors = sd_notify::listen_fds_with_names()?;
+    // SAFETY: the descriptors are open, which was looked at; they came with this process, and nothing else in it knows of them.
+    Ok(descriptors.map(|(raw, name)| (name, unsafe { OwnedFd::from_raw_fd(raw) })).collect())
 }

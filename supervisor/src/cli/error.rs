@@ -69,6 +69,7 @@ impl CliError {
     /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            CliError::Run(RunError::Activation(_)) => 2,
             CliError::Config(_) | CliError::NotText | CliError::NoExecutable(_) | CliError::Load(_) => 2,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
             CliError::Client(ClientError::Failed(failure)) => match failure.kind {

@@ -1,4 +1,5 @@
-//! What is done now and then: boards and memory are looked at, the socket file is looked after, orphans are buried.
+//! What is done now and then: boards and memory are looked at, the socket file is looked after, orphans are buried, the service
+//! manager is told how things are.
 use super::{Input, Sampled, Shell, memory::Sample, signals::Signalled, worker::Worker};
 use crate::core::{Event, PoolId, TemplateId};
 use ipc::board::Word;
@@ -15,6 +16,8 @@ use std::{
 
 /// How often the house is kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the service manager waits for what takes its time, from each time the house is kept.
+const EXTENSION: Duration = Duration::from_secs(15);
 /// How old the last look at a worker's memory may become.
 const MEMORY_AGE: Duration = Duration::from_secs(10);
 /// How old the last look at a template's memory may become; while it is looked at, it cannot fork.
@@ -64,6 +67,33 @@ impl Shell {
                 self.sample_template(id);
             }
             self.sample_workers(PoolId(at));
+        }
+        if self.core.needs_time() && (self.core.is_closing() || !self.notify.is_ready()) {
+            self.notify.extend(EXTENSION);
+        }
+        let line = self.summary();
+        self.notify.status(line);
+    }
+
+    /// Tells the service manager what it waits for, once it is so.
+    pub(super) fn announce(&mut self) {
+        if self.core.is_closing() {
+            self.notify.stopping();
+        } else if !self.notify.is_ready() && self.core.is_ready() {
+            self.notify.ready();
+        }
+    }
+
+    /// Tells the service manager that the daemon lives, if it does.
+    pub(super) fn feed_watchdog(&mut self) {
+        // After a long sleep, what has come due is due only now.
+        self.time_out();
+        match self.core.stalled(self.now()) {
+            None => self.notify.watchdog(),
+            Some(PoolId(at)) => {
+                let model = &self.pools[at].config.name;
+                tracing::error!(model, "nothing moves any more: its processes were killed and do not end");
+            }
         }
     }
 
