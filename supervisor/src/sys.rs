@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use tokio::io::{Interest, unix::AsyncFd};
@@ -39,4 +39,29 @@ pub(crate) fn handed_over() -> io::Result<Vec<(String, OwnedFd)>> {
     let descriptors = sd_notify::listen_fds_with_names()?;
     // SAFETY: the descriptors are open, which was looked at; they came with this process, and nothing else in it knows of them.
     Ok(descriptors.map(|(raw, name)| (name, unsafe { OwnedFd::from_raw_fd(raw) })).collect())
+}
+
+/// The groups that the process at the other end of a unix socket had when it connected, besides its own.
+pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<libc::gid_t>> {
+    const GROUP: usize = size_of::<libc::gid_t>();
+    let mut groups: Vec<libc::gid_t> = vec![0; 32];
+    loop {
+        let room = groups.len() * GROUP;
+        let mut size = libc::socklen_t::try_from(room).map_err(io::Error::other)?;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERGROUPS);
+        let socket = socket.as_fd().as_raw_fd();
+        // SAFETY: `size` bytes can be written to `groups`, and any bytes are group ids.
+        let result = unsafe { libc::getsockopt(socket, level, option, groups.as_mut_ptr().cast(), &raw mut size) };
+        let error = io::Error::last_os_error();
+        let needed = size as usize;
+        if result == 0 {
+            groups.truncate(needed / GROUP);
+            return Ok(groups);
+        }
+        // The kernel says how much room it wants, which does not change any more.
+        if error.raw_os_error() != Some(libc::ERANGE) || needed <= room {
+            return Err(error);
+        }
+        groups.resize(needed / GROUP, 0);
+    }
 }

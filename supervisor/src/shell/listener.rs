@@ -128,8 +128,9 @@ impl ClientSocket {
         if user == 0 || user == Uid::effective().as_raw() || self.allowed.contains(&user) {
             return true;
         }
-        let in_group =
-            || peer.egid() == Some(self.group) || peer.groups().is_some_and(|groups| groups.contains(&self.group));
+        let Stream::UdSocket(socket) = stream;
+        let in_others = || crate::sys::peer_groups(socket).is_ok_and(|groups| groups.contains(&self.group));
+        let in_group = || peer.egid() == Some(self.group) || in_others();
         self.allowed.is_empty() && in_group()
     }
 
