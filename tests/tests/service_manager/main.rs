@@ -3,3 +3,4 @@
 
 mod activation;
 mod notifications;
+mod units;
