@@ -57,12 +57,15 @@ pub enum ClientError {
     Failed(Failure),
 }
 
+/// The socket of the system's daemon.
+pub const SYSTEM_SOCKET: &str = "/run/supervisor/supervisor.sock";
+
 /// The socket that `SUPERVISOR_SOCKET` names; else the system's, if it is there or the user is root; else the user's.
 pub fn default_socket() -> Result<PathBuf, ClientError> {
     if let Some(named) = env::var_os("SUPERVISOR_SOCKET").filter(|name| !name.is_empty()) {
         return Ok(named.into());
     }
-    let system = PathBuf::from("/run/supervisor/supervisor.sock");
+    let system = PathBuf::from(SYSTEM_SOCKET);
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if root || system.exists() {
         return Ok(system);

@@ -85,7 +85,7 @@ mod response;
 pub mod status;
 mod work;
 
-pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, default_socket};
+pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, SYSTEM_SOCKET, default_socket};
 pub use codec::{CodecError, decode, encode};
 pub use control::{Forked, FromTemplate, ModelInfo, ModelKind, ModelSpec, Needs, Precision, ToTemplate};
 pub use end::{AsyncEnd, BlockingEnd, EndError};

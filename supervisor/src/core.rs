@@ -41,6 +41,7 @@
 mod context;
 mod deadline;
 mod event;
+mod health;
 mod poison;
 mod pool;
 mod queue;

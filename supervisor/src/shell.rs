@@ -10,6 +10,7 @@
 //! ```
 
 mod act;
+mod activation;
 mod admission;
 mod children;
 mod clients;
@@ -20,6 +21,7 @@ mod identity;
 mod listener;
 mod machine;
 mod memory;
+mod notify;
 mod pool;
 mod pools;
 mod reload;
@@ -32,6 +34,7 @@ mod template;
 mod watch;
 mod worker;
 
+pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use listener::ListenError;
 
 use crate::{
@@ -44,6 +47,7 @@ use ipc::RequestId;
 use listener::ClientSocket;
 use memory::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use notify::Notify;
 use pool::Pool;
 use pools::Pools;
 use reload::Reloading;
@@ -99,12 +103,23 @@ pub(crate) enum RunError {
     /// The runtime cannot be made.
     #[error("cannot start")]
     Start(#[source] io::Error),
+    /// What the service manager has handed over cannot be used.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// The client socket cannot be had.
     #[error(transparent)]
     Listen(ListenError),
     /// No model could be loaded.
     #[error("nothing can be served: {0}")]
     NothingServed(String),
+}
+
+/// Where clients connect.
+pub(crate) enum Place {
+    /// At a socket that the daemon makes here.
+    Path(PathBuf),
+    /// At a socket that was handed over.
+    Adopted(Adopted),
 }
 
 /// What a daemon runs with.
@@ -114,7 +129,7 @@ pub(crate) struct Setup {
     /// Where to read it again.
     pub(crate) source: Source,
     /// The client socket.
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Place,
     /// The executable of templates; this process's own if `None`.
     pub(crate) template: Option<PathBuf>,
 }
@@ -139,14 +154,20 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     raise_descriptor_limit();
     let starter = Starter::new(setup.template).map_err(RunError::Start)?;
     let mut signals = Signals::catch().map_err(RunError::Start)?;
-    let socket =
-        ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone()).map_err(RunError::Listen)?;
+    let allowed = setup.config.supervisor.allow_users.clone();
+    let socket = match setup.socket {
+        Place::Path(path) => ClientSocket::take(&path, allowed),
+        Place::Adopted(adopted) => ClientSocket::adopt(adopted, allowed),
+    };
+    let socket = socket.map_err(RunError::Listen)?;
+    tracing::info!(socket = %socket.path().display(), "listening");
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let mut shell = Shell::new(setup.config, setup.source, socket, starter, sender);
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut watch = tokio::time::interval(watch::INTERVAL);
     watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watchdog = shell.notify.watchdog_interval().map(tokio::time::interval);
     let mut batch = Vec::with_capacity(BATCH);
     shell.settle();
     while !shell.halted {
@@ -166,8 +187,11 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             _ = observe.tick() => shell.observe(),
             _ = watch.tick(), if shell.computes() => shell.watch(),
             _ = housekeeping.tick() => shell.keep_house().await,
+            // Here and nowhere else: a loop that does not come round is not to be fed.
+            () = tick(watchdog.as_mut()) => shell.feed_watchdog(),
         }
         shell.after_turn();
+        shell.announce();
         if std::mem::take(&mut shell.has_new_limits) {
             observe = shell.observation_interval();
         }
@@ -187,6 +211,13 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+async fn tick(interval: Option<&mut tokio::time::Interval>) {
+    match interval {
+        Some(interval) => _ = interval.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The daemon's state.
 #[derive(Debug)]
 struct Shell {
@@ -200,6 +231,7 @@ struct Shell {
     requests: HashMap<RequestId, Request>,
     clients: HashMap<ConnectionId, Client>,
     socket: ClientSocket,
+    notify: Notify,
     starter: Starter,
     inputs: mpsc::Sender<Input>,
     /// What has happened and has not been told to the core yet.
@@ -282,6 +314,7 @@ impl Shell {
             requests: HashMap::new(),
             clients: HashMap::new(),
             socket,
+            notify: Notify::from_environment(),
             starter,
             inputs,
             events: VecDeque::new(),

@@ -1,5 +1,5 @@
 //! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
-use crate::{LIMIT, bad_worker, executables::without, process, supervisor, until, wait::pause};
+use crate::{LIMIT, Manager, bad_worker, executables::without, process, supervisor, until, wait::pause};
 use ipc::{
     Client, ClientError, RequestId,
     status::{Model, Status, Worker},
@@ -67,24 +67,40 @@ impl Daemon {
 
     /// Starts a daemon and does not wait for anything.
     pub fn launch(config: &str, arguments: &[&str]) -> Daemon {
-        Daemon::launch_by(Command::new(supervisor()), config, arguments)
+        Daemon::launch_as(Command::new(supervisor()), config, arguments, |command| command)
     }
 
     /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
     pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
         let mut command = Command::new(without());
         command.arg(what).arg(supervisor());
-        Daemon::launch_by(command, config, arguments)
+        Daemon::launch_as(command, config, arguments, |command| command)
     }
 
-    fn launch_by(mut command: Command, config: &str, arguments: &[&str]) -> Daemon {
+    /// Has a service manager start a daemon, and does not wait for anything. If it is handed a client socket, that one is at `socket`.
+    pub fn managed(manager: &Manager, config: &str, socket: Option<&Path>) -> Daemon {
+        let mut daemon = Daemon::launch_as(Command::new(supervisor()), config, &[], |command| manager.wrap(&command));
+        if let Some(socket) = socket {
+            socket.clone_into(&mut daemon.socket);
+        }
+        daemon
+    }
+
+    fn launch_as(
+        mut command: Command,
+        config: &str,
+        arguments: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Daemon {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         let prepared = fs::write(&file, config).and_then(|()| File::create(folder.path().join("log")));
         let log = prepared.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
         command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).args(arguments);
         command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = wrap(command);
+        command.stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let watchdog = Some(watch(child.id()));
         Daemon { child, socket, folder, watchdog }

@@ -74,7 +74,8 @@ impl CliError {
     /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy or draining.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            CliError::Config(_)
+            CliError::Run(RunError::Activation(_))
+            | CliError::Config(_)
             | CliError::NotText
             | CliError::NoExecutable(_)
             | CliError::NoLandlock

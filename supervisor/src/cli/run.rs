@@ -2,7 +2,7 @@
 use super::{error::CliError, print};
 use crate::{
     config::{Auto, Confinement, Overrides, Source},
-    shell::{self, Setup},
+    shell::{self, Adopted, Place, RunError, Setup},
 };
 use std::{
     io::{self, IsTerminal},
@@ -51,6 +51,8 @@ fn parse_threads(text: &str) -> Result<Auto<u32>, String> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
+    // Before anything is opened.
+    let adopted = Adopted::take().map_err(RunError::from)?;
     let overrides = Overrides {
         models: absolute(arguments.model),
         workers: arguments.workers,
@@ -65,7 +67,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     if config.supervisor.sandbox == Confinement::RequireLandlock && !has_landlock() {
         return Err(CliError::NoLandlock);
     }
-    let socket = config.supervisor.socket.clone().map_or_else(ipc::default_socket, Ok)?;
+    let place = match (adopted, &config.supervisor.socket) {
+        // Where it is bound is for the socket's unit to say.
+        (Some(adopted), _) => Place::Adopted(adopted),
+        (None, Some(path)) => Place::Path(path.clone()),
+        (None, None) => Place::Path(ipc::default_socket()?),
+    };
     if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
         return Err(CliError::NoExecutable(executable.clone()));
     }
@@ -78,8 +85,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         .with_target(false)
         .log_internal_errors(false)
         .init();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "starting");
-    shell::run(Setup { config, source, socket, template: arguments.template_executable })?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    shell::run(Setup { config, source, socket: place, template: arguments.template_executable })?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -2,7 +2,7 @@
 use super::*;
 use std::error::Error;
 
-const EXAMPLE: &str = include_str!("../../../deploy/config.example.toml");
+const EXAMPLE: &str = include_str!("../../../deploy/supervisor.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("supervisor.toml"))
@@ -34,15 +34,33 @@ fn the_example_is_the_default() {
     assert_eq!(parse(EXAMPLE).unwrap(), Config::builtin());
 }
 
+/// The example with each key that is a comment made one that is set.
+fn complete_example() -> String {
+    let uncomment = |line: &str| {
+        let rest = line.strip_prefix("# ").unwrap_or(line);
+        let is_key = rest.split_once(" = ").is_some_and(|(key, _)| file::keys().any(|known| known == key));
+        if is_key { format!("{rest}\n") } else { format!("{line}\n") }
+    };
+    EXAMPLE.lines().map(uncomment).collect()
+}
+
 #[test]
 fn the_example_has_every_key() {
-    let complete = EXAMPLE.replace("# socket = ", "socket = ").replace("# context = ", "context = ");
+    let complete = complete_example();
     let mut expected = Config::builtin();
     expected.supervisor.socket = Some("/run/supervisor/supervisor.sock".into());
     expected.models[0].context = Some(4096);
     assert_eq!(parse(&complete).unwrap(), expected);
     for key in file::keys() {
         assert!(complete.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in the example");
+    }
+}
+
+#[test]
+fn the_example_needs_none_of_its_comments() {
+    for (text, expected) in [(EXAMPLE.to_owned(), Some(Config::builtin())), (complete_example(), None)] {
+        let bare: String = text.lines().map(|line| format!("{}\n", line.split('#').next().unwrap_or(line))).collect();
+        assert_eq!(parse(&bare).unwrap(), expected.unwrap_or_else(|| parse(&text).unwrap()));
     }
 }
 

@@ -358,6 +358,8 @@ pub struct Limits {
     pub drain: Duration,
     /// How long what was killed in the end may take to end, until nobody waits for it any more.
     pub last: Duration,
+    /// How long after the last thing that was to happen to a pool it counts as one that does not move.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -376,6 +378,7 @@ impl Default for Limits {
             poison: Duration::from_secs(600),
             drain: Duration::from_secs(30),
             last: Duration::from_secs(5),
+            stall: Duration::from_secs(60),
         }
     }
 }

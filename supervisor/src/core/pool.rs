@@ -141,6 +141,7 @@ impl Pool {
             self.end_unneeded(context);
             if !self.has_requests() {
                 self.template.stop(context);
+                self.is_clock_stopped = false;
             }
         }
         if let Some(identity) = self.template.identity.filter(|_| self.may_fork(context)) {

@@ -40,14 +40,16 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (15, 12, 8));
+    assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
-/// Which effects, outcomes and reasons to kill there were.
+/// Which effects, outcomes and reasons to kill there were, and how often a pool did not move.
 #[derive(Default)]
 struct Seen {
     effects: HashSet<Discriminant<Effect>>,
     outcomes: HashSet<Discriminant<Outcome>>,
     reasons: HashSet<Discriminant<KillReason>>,
+    stalls: u64,
 }
 
 impl Seen {
@@ -148,6 +150,7 @@ impl Simulation {
         }
         self.rules.check_halted(self.now);
         self.history.iter().for_each(|effect| seen.note(effect));
+        seen.stalls += self.rules.stalls();
     }
 
     fn run_for(&mut self, steps: u64) {
@@ -227,6 +230,9 @@ impl Simulation {
         }
         self.rules.check_all_ended();
         assert_eq!(self.core.next_deadline(), None);
+        assert!(self.core.is_ready() && !self.core.needs_time());
+        // Rest is no stall, however long it lasts.
+        assert_eq!(self.core.stalled(self.now.after(Duration::from_secs(1_000_000))), None);
     }
 
     fn submit(&mut self, pool: PoolId, fingerprint: u64) -> RequestId {
@@ -394,6 +400,7 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         poison: milliseconds(1_500),
         drain: milliseconds(100 + random.next() % 2_000),
         last: milliseconds(50 + random.next() % 100),
+        stall: milliseconds(50 + random.next() % 200),
     };
     let isolations = [Isolation::Request, Isolation::Worker, Isolation::Request];
     (limits, isolations.map(|isolation| pool_limits(isolation, random)).to_vec())

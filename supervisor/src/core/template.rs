@@ -59,7 +59,9 @@ enum State {
     /// There is none before a request comes.
     Cold,
     /// Has been killed because no request came for so long.
-    Unloading,
+    Unloading {
+        since: Time,
+    },
     /// Has been killed for good.
     Stopping,
     Stopped,
@@ -89,7 +91,7 @@ impl Template {
 
     /// Whether there is none, or soon will be none, before a request comes.
     pub(super) fn is_cold(&self) -> bool {
-        matches!(self.state, State::Cold | State::Unloading)
+        matches!(self.state, State::Cold | State::Unloading { .. })
     }
 
     pub(super) fn is_warm(&self) -> bool {
@@ -98,6 +100,11 @@ impl Template {
 
     pub(super) fn is_parked(&self) -> bool {
         matches!(self.state, State::Parked { .. })
+    }
+
+    /// Whether the model could not be loaded when it was last tried, or what was loaded does not work.
+    pub(super) fn has_failed(&self) -> bool {
+        self.load_failures > 0 || self.is_parked()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -113,7 +120,7 @@ impl Template {
             | State::Killed { .. }
             | State::Waiting { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => None,
         }
@@ -132,7 +139,7 @@ impl Template {
             | State::Failed { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
         }
@@ -153,7 +160,7 @@ impl Template {
             | State::Failed { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
         }
@@ -170,7 +177,7 @@ impl Template {
             }
             State::Failed { retry_at, .. } => self.state = State::Failed { retry_at, process: Process::Gone },
             State::Parked { retry_at, .. } => self.state = State::Parked { retry_at, is_gone: true },
-            State::Unloading => self.state = State::Cold,
+            State::Unloading { .. } => self.state = State::Cold,
             State::Stopping => self.state = State::Stopped,
             State::Waiting { .. } | State::Cold | State::Stopped => {}
         }
@@ -199,7 +206,7 @@ impl Template {
             State::Failed { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => return,
         };
@@ -210,7 +217,7 @@ impl Template {
     pub(super) fn unload(&mut self, context: &mut Context) {
         if self.state == State::Warm {
             context.emit(Effect::KillTemplate(self.id));
-            self.state = State::Unloading;
+            self.state = State::Unloading { since: context.now };
         }
     }
 
@@ -221,7 +228,7 @@ impl Template {
                 context.emit(Effect::KillTemplate(self.id));
                 State::Stopping
             }
-            State::Killed { .. } | State::Unloading => State::Stopping,
+            State::Killed { .. } | State::Unloading { .. } => State::Stopping,
             State::Waiting { .. } | State::Cold => State::Stopped,
             State::Failed { process: Process::Leaving { .. }, .. } => {
                 context.emit(Effect::KillTemplate(self.id));
@@ -246,7 +253,7 @@ impl Template {
             | State::Failed { process: Process::Killed | Process::Gone, .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => None,
         }
@@ -267,9 +274,20 @@ impl Template {
             | State::Waiting { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
+        }
+    }
+
+    /// When something about it was to happen at the latest: never, if nothing needs to.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.state {
+            State::Killed { at: time } | State::Unloading { since: time } => Some(time),
+            State::Parked { retry_at: time, .. } | State::Failed { retry_at: time, .. } => Some(time),
+            State::Loading { .. } => self.deadline(),
+            State::Waiting { .. } | State::Cold => self.load_at(),
+            State::Warm | State::Stopping | State::Stopped => None,
         }
     }
 
@@ -285,7 +303,7 @@ impl Template {
             | State::Killed { .. }
             | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
             | State::Parked { is_gone: false, .. }
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => None,
         }
@@ -305,7 +323,7 @@ impl Template {
             State::Waiting { until } => TemplateState::Waiting { until },
             State::Failed { retry_at, .. } => TemplateState::Failed { retry_at },
             State::Parked { retry_at, .. } => TemplateState::Parked { retry_at },
-            State::Cold | State::Unloading => TemplateState::Cold,
+            State::Cold | State::Unloading { .. } => TemplateState::Cold,
             State::Stopping | State::Stopped => TemplateState::Stopped,
         }
     }

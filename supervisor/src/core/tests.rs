@@ -1,5 +1,6 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
+mod health;
 mod requests;
 mod residence;
 mod shutdown;

@@ -69,8 +69,9 @@ pub(super) enum State {
     Terminating {
         deadline: Time,
     },
-    /// Was killed.
+    /// Was killed, at that time.
     Dying {
+        since: Time,
         aftermath: Aftermath,
     },
 }
@@ -93,6 +94,10 @@ impl Worker {
 
     pub(super) fn is_asked(&self) -> bool {
         self.stage == Stage::Asked
+    }
+
+    pub(super) fn has_been_ready(&self) -> bool {
+        self.stage == Stage::Ready
     }
 
     /// Whether it has been ready and will not take another request, so that its successor may stand by.
@@ -129,7 +134,7 @@ impl Worker {
 
     /// What awaits its exit to be replayed.
     pub(super) fn replay(&self) -> Option<Part> {
-        let State::Dying { aftermath: Aftermath::Replay(part) } = self.state else { return None };
+        let State::Dying { aftermath: Aftermath::Replay(part), .. } = self.state else { return None };
         Some(part)
     }
 
@@ -220,7 +225,7 @@ impl Worker {
         match self.state {
             State::Starting => Aftermath::EarlyDeath,
             State::Busy { part, .. } => context.count_death(part, limits.max_attempts),
-            State::Dying { aftermath } => aftermath,
+            State::Dying { aftermath, .. } => aftermath,
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
                 Aftermath::Nothing
             }
@@ -238,7 +243,7 @@ impl Worker {
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
-            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -251,7 +256,7 @@ impl Worker {
     pub(super) fn overdue(&mut self, context: &mut Context) {
         match self.state {
             State::Busy { .. } => self.kill(KillReason::RequestTimeout, Aftermath::Nothing, context),
-            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -275,6 +280,19 @@ impl Worker {
             | State::Retiring { deadline }
             | State::Terminating { deadline } => Some(deadline),
             State::Idle | State::Dying { .. } => None,
+        }
+    }
+
+    /// When something about it was to happen at the latest: never, if nothing needs to.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.state {
+            State::Idle => None,
+            State::Dying { since, .. } => Some(since),
+            State::Starting
+            | State::Busy { .. }
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. } => self.deadline().or(self.fork_deadline()),
         }
     }
 
@@ -334,7 +352,7 @@ impl Worker {
             | State::Cancelling { .. }
             | State::Retiring { .. }
             | State::Terminating { .. } => self.kill(KillReason::Shutdown, Aftermath::Nothing, context),
-            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
         }
     }
 
@@ -344,13 +362,13 @@ impl Worker {
     }
 
     fn kill_and_count(&mut self, reason: KillReason, part: Part, limits: &PoolLimits, context: &mut Context) {
-        self.kill(reason, Aftermath::Nothing, context);
-        self.state = State::Dying { aftermath: context.count_death(part, limits.max_attempts) };
+        let aftermath = context.count_death(part, limits.max_attempts);
+        self.kill(reason, aftermath, context);
     }
 
     fn kill(&mut self, reason: KillReason, aftermath: Aftermath, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
         context.threads.end(self.id);
-        self.state = State::Dying { aftermath };
+        self.state = State::Dying { since: context.now, aftermath };
     }
 }

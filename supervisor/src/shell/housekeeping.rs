@@ -1,4 +1,5 @@
-//! What is done now and then: boards are looked at, the socket file is looked after, orphans are buried.
+//! What is done now and then: boards are looked at, the socket file is looked after, orphans are buried, the service manager is told how
+//! things are.
 use super::{Shell, signals::Signalled};
 use crate::core::Event;
 use ipc::board::Word;
@@ -15,6 +16,8 @@ use std::{
 
 /// How often the house is kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the service manager waits for what takes its time, from each time the house is kept.
+const EXTENSION: Duration = Duration::from_secs(15);
 
 impl Shell {
     pub(super) fn signalled(&mut self, signal: Signalled) {
@@ -53,6 +56,33 @@ impl Shell {
             self.bury_orphans();
         }
         self.watch_all();
+        if self.core.needs_time() && (self.core.is_closing() || !self.notify.is_ready()) {
+            self.notify.extend(EXTENSION);
+        }
+        let line = self.summary();
+        self.notify.status(line);
+    }
+
+    /// Tells the service manager what it waits for, once it is so.
+    pub(super) fn announce(&mut self) {
+        if self.is_stopping() {
+            self.notify.stopping();
+        } else if !self.notify.is_ready() && self.reloading.is_none() && self.core.is_ready() {
+            self.notify.ready();
+        }
+    }
+
+    /// Tells the service manager that the daemon lives, if it does.
+    pub(super) fn feed_watchdog(&mut self) {
+        // After a long sleep, what has come due is due only now.
+        self.time_out();
+        match self.core.stalled(self.now()) {
+            None => self.notify.watchdog(),
+            Some(id) => {
+                let model = &self.pools[id].config.name;
+                tracing::error!(model, "nothing moves any more: its processes were killed and do not end");
+            }
+        }
     }
 
     /// Reaps children that nobody knows: workers whose template died before it could speak of them.

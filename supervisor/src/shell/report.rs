@@ -49,6 +49,29 @@ impl Shell {
             "serving"
         }
     }
+
+    /// The status in one short line, however many models there are.
+    pub(super) fn summary(&self) -> String {
+        let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
+        let (mut busy, mut waiting, mut slots) = (0, 0, 0);
+        for (id, pool) in self.pools.served() {
+            let view = self.core.pool(id);
+            *match view.state {
+                TemplateState::Warm => &mut warm,
+                TemplateState::Loading | TemplateState::Waiting { .. } => &mut loading,
+                TemplateState::Failed { .. } | TemplateState::Parked { .. } => &mut failed,
+                TemplateState::Cold | TemplateState::Stopped => &mut cold,
+            } += 1;
+            busy += view.workers.iter().filter(|worker| worker.state == WorkerState::Busy).count();
+            waiting += view.queued;
+            slots += pool.slots;
+        }
+        let models = [(warm, "warm"), (loading, "loading"), (failed, "failed"), (cold, "cold")];
+        let models =
+            models.into_iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+        let models = models.collect::<Vec<_>>().join(", ");
+        format!("models: {models}; workers: {busy} of {slots} busy; requests waiting: {waiting}")
+    }
 }
 
 fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_now: Time) -> Model {

@@ -4,6 +4,7 @@
 //! not forgotten here too. This file records what the core is told; `effects.rs` checks what it asks for, and
 //! `invariants.rs` what must hold between two steps.
 mod effects;
+mod health;
 mod invariants;
 mod reload;
 mod residence;
@@ -46,6 +47,8 @@ pub(super) struct Rules {
     reload: Option<Reload>,
     /// The models that something was decided about in this step: what runs of others is left alone.
     decided: Option<BTreeSet<PoolId>>,
+    /// How often a pool was found that does not move.
+    stalls: u64,
 }
 
 /// A configuration that is to come into force.
@@ -105,7 +108,7 @@ struct Template {
     since: Time,
     is_ready: bool,
     has_failed: bool,
-    is_killed: bool,
+    killed: Option<Time>,
     /// It was killed for no fault of its own, so its exit is no crash.
     is_expected_to_exit: bool,
 }
@@ -133,6 +136,7 @@ struct Worker {
     stops: Option<Time>,
     terminates: Option<Time>,
     killed: Option<KillReason>,
+    killed_at: Time,
     /// Its budget, and what it may still be computing with.
     granted: u32,
     held: u32,
@@ -230,6 +234,7 @@ impl Rules {
             draining: false,
             reload: None,
             decided: None,
+            stalls: 0,
         }
     }
 
@@ -289,14 +294,14 @@ impl Rules {
             Event::TemplateReady(id, identity) => {
                 self.template(id, |template| template.is_ready = true);
                 let pool = &mut self.pools[id.pool.0];
-                if pool.template.as_ref().is_some_and(|template| !template.is_killed) {
+                if pool.template.as_ref().is_some_and(|template| template.killed.is_none()) {
                     pool.identity = Some(identity);
                 }
                 pool.used = now;
                 self.load_ended(id.pool);
             }
             Event::LoadFailed(id) => {
-                self.template(id, |template| template.has_failed = !template.is_killed);
+                self.template(id, |template| template.has_failed = template.killed.is_none());
                 self.pools[id.pool.0].has_failed = true;
                 self.load_ended(id.pool);
             }

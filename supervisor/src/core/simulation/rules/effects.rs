@@ -28,7 +28,7 @@ impl Rules {
                     since: now,
                     is_ready: false,
                     has_failed: false,
-                    is_killed: false,
+                    killed: None,
                     is_expected_to_exit: false,
                 });
             }
@@ -103,8 +103,8 @@ impl Rules {
         let is_done = is_unwanted && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
         let is_idle = self.is_idle(id.pool);
         self.template(id, |template| {
-            assert!(!template.is_killed, "a template is killed once");
-            template.is_killed = true;
+            assert_eq!(template.killed, None, "a template is killed once");
+            template.killed = Some(now);
             let is_slow = !template.is_ready && template.since.after(limits.load) <= now;
             let lets_go = is_idle && template.is_ready;
             template.is_expected_to_exit = parks || is_done || lets_go;
@@ -123,7 +123,8 @@ impl Rules {
 
     fn forks(&mut self, template: TemplateId, id: WorkerId, core: &Core) {
         let pool = &mut self.pools[id.pool.0];
-        let warm = pool.template.as_ref().filter(|known| known.id == template && known.is_ready && !known.is_killed);
+        let warm =
+            pool.template.as_ref().filter(|known| known.id == template && known.is_ready && known.killed.is_none());
         assert!(warm.is_some_and(|known| !known.has_failed), "forked from a template that is not warm");
         assert!(id.life.slot < pool.limits.workers);
         let no_room = pool.no_room.get(&id.life.slot).copied().unwrap_or_default();
@@ -158,6 +159,7 @@ impl Rules {
             stops: None,
             terminates: None,
             killed: None,
+            killed_at: self.now,
             granted: 1,
             held: 1,
         };
@@ -233,7 +235,7 @@ impl Rules {
             KillReason::Restarted => event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) }),
         };
         assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
-        worker.killed = Some(reason);
+        (worker.killed, worker.killed_at) = (Some(reason), now);
         let request = worker.part.map(|part| part.request);
         match reason {
             // It goes on with another worker, and that costs it nothing.
@@ -303,7 +305,8 @@ impl Rules {
             Outcome::Draining => self.draining && record.dispatched.is_none(),
             Outcome::ModelChanged => {
                 let here = &self.pools[record.pool.0];
-                let is_warm = here.template.as_ref().is_some_and(|template| template.is_ready && !template.is_killed);
+                let is_warm =
+                    here.template.as_ref().is_some_and(|template| template.is_ready && template.killed.is_none());
                 let may_return = !is_warm && here.successor.is_none();
                 record.identity.is_some_and(|identity| !is_warm || here.identity != Some(identity)) && !may_return
             }

@@ -41,12 +41,13 @@ impl Rules {
         for pool in self.there() {
             self.check_pool(pool, core);
         }
+        self.check_health(core);
         self.check_threads(core);
         self.check_given_up();
     }
 
     /// The models that are not gone.
-    fn there(&self) -> Vec<PoolId> {
+    pub(super) fn there(&self) -> Vec<PoolId> {
         let there = self.pools.iter().enumerate().filter(|(_, pool)| pool.standing != Standing::Gone);
         there.map(|(at, _)| PoolId(at)).collect()
     }
@@ -70,6 +71,7 @@ impl Rules {
             self.check_forked(pool, core);
             self.check_idleness(pool);
         }
+        self.check_health(core);
         self.check_threads(core);
         self.check_given_up();
         let (limits, now) = (self.limits, self.now);
@@ -94,7 +96,7 @@ impl Rules {
             assert!(end > now, "{request:?} is overdue");
         }
         for template in self.pools.iter().filter_map(|pool| pool.template.as_ref()) {
-            let is_settled = template.is_ready || template.has_failed || template.is_killed;
+            let is_settled = template.is_ready || template.has_failed || template.killed.is_some();
             assert!(is_settled || template.since.after(limits.load) > now, "{:?} loads for ever", template.id);
         }
     }
@@ -102,7 +104,7 @@ impl Rules {
     /// A worker that was not forked ends with its template; one that was asked to exit has another deadline.
     fn is_excused(&self, id: WorkerId, worker: &Worker) -> bool {
         let template = self.pools[id.pool.0].template.as_ref();
-        let can_fork = template.is_some_and(|template| !template.is_killed);
+        let can_fork = template.is_some_and(|template| template.killed.is_none());
         (worker.is_forked && worker.terminates.is_some()) || (!worker.is_forked && !can_fork)
     }
 
@@ -172,7 +174,8 @@ impl Rules {
         let pool = &self.pools[id.0];
         let template = pool.template.as_ref();
         let is_retired = pool.standing == Standing::Retired;
-        if self.closing > 0 || is_retired || template.is_none_or(|template| !template.is_ready || template.is_killed) {
+        let has_template = template.is_some_and(|template| template.is_ready && template.killed.is_none());
+        if self.closing > 0 || is_retired || !has_template {
             return;
         }
         for slot in 0..pool.limits.workers {

@@ -68,7 +68,7 @@ impl Rules {
     /// Nothing may be kept for longer than it may be idle.
     pub(super) fn check_idleness(&self, id: PoolId) {
         let template = self.pools[id.0].template.as_ref();
-        let is_warm = template.is_some_and(|template| template.is_ready && !template.is_killed);
+        let is_warm = template.is_some_and(|template| template.is_ready && template.killed.is_none());
         let is_asked_for = self.pools[id.0].standing == Standing::Serving && self.closing == 0;
         assert!(!is_warm || !is_asked_for || !self.is_idle(id), "{id:?} is kept for nobody");
     }
