@@ -1,6 +1,6 @@
 //! Kernels that lack something.
 use super::failure;
-use integration_tests::{Call, Daemon, bad_worker, generate, model};
+use integration_tests::{Call, Daemon, bad_worker, generate, model, skipped};
 use ipc::{FailureKind, GenerateRequest};
 use std::fs;
 use worker::sandbox::has_landlock;
@@ -36,7 +36,7 @@ fn landlock_that_is_required_and_not_there_is_refused_at_the_start() {
 #[test]
 fn landlock_that_is_required_and_there_confines() {
     if !has_landlock() {
-        println!("skipped: this kernel has no Landlock");
+        skipped("this kernel has no Landlock");
         return;
     }
     let daemon = Daemon::start(&format!("{REQUIRED}{}", model("builtin:echo", "workers = 1")));
@@ -49,7 +49,7 @@ fn landlock_that_is_required_and_there_confines() {
 #[test]
 fn a_template_that_says_it_is_not_confined_is_refused_where_landlock_is_required() {
     if !has_landlock() {
-        println!("skipped: this kernel has no Landlock");
+        skipped("this kernel has no Landlock");
         return;
     }
     let good = model("script:ok?confine=both", "workers = 1");

@@ -1,6 +1,6 @@
 //! From inside: the bad worker, confined as the real one is, tries what it must not do.
 use super::crash;
-use integration_tests::Daemon;
+use integration_tests::{Daemon, skipped};
 use std::fs;
 use worker::sandbox::has_landlock;
 
@@ -87,13 +87,13 @@ fn template_crash(action: &str) -> ipc::status::Crash {
 #[test]
 fn landlock_alone_denies_paths_ports_and_signals() {
     if !has_landlock() {
-        println!("skipped: this kernel has no Landlock");
+        skipped("this kernel has no Landlock");
         return;
     }
     let crash = crash("probe-paths?confine=paths", "");
     assert_eq!(crash.stderr[..2], ["open: EACCES", "list: EACCES"]);
     if !is_at_least(6, 12) {
-        println!("skipped: the Landlock of this kernel knows no ports or no signals");
+        skipped("the Landlock of this kernel knows no ports or no signals");
         return;
     }
     assert_eq!(crash.stderr[2..], ["bind-tcp: EACCES", "connect-tcp: EACCES", "signal: EPERM"]);

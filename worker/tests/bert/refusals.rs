@@ -195,6 +195,6 @@ fn another_file_or_a_context_that_cannot_be_is_refused() {
     }
     assert_eq!(
         refused(Path::new("/nowhere/at/all"), |_| {}),
-        "cannot load the model FOLDER: the folder has no config.json"
+        "cannot load the model FOLDER: cannot list the folder: No such file or directory (os error 2)"
     );
 }
