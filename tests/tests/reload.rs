@@ -1,12 +1,16 @@
 //! New configurations: what did not change is untouched, what did is replaced while it serves, and what cannot be served changes nothing.
 #![cfg(test)]
 
-use integration_tests::{Call, Daemon, Ended, Running, Signal, bad_worker, generate, model, process};
+use integration_tests::{Call, Daemon, Ended, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
 use ipc::{
     Client, ClientError, FailureKind, GenerateRequest,
     status::{Model, Status},
 };
-use std::{fs, thread};
+use std::{
+    fs,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+};
 
 /// A text that takes a while.
 const TEXT: &str = "some words that take a while to be said, so that something can happen before their end";
@@ -375,24 +379,29 @@ fn requests_flow_while_a_model_is_replaced_again_and_again() {
     let config = |number: usize| echo("echo", &format!("token_us={}", 200 + number), "workers = 2");
     let daemon = Daemon::start(&config(0));
     let ask = |client: &mut Client, text: &str| Running::begin(client, GenerateRequest::raw(text))?.finish();
+    let answered = AtomicUsize::new(0);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
             .map(|client| {
-                let (daemon, ask) = (&daemon, &ask);
+                let (daemon, ask, answered) = (&daemon, &ask, &answered);
                 scope.spawn(move || {
                     let mut connection = daemon.client();
                     for number in 0..60 {
                         let text = format!("request {number} of client {client}, which takes a while");
                         assert_eq!(ask(&mut connection, &text).unwrap().text, text);
+                        answered.fetch_add(1, Relaxed);
                     }
                 })
             })
             .collect();
         let mut number = 0;
-        while clients.iter().any(|client| !client.is_finished()) {
+        let is_over = || clients.iter().all(|client| client.is_finished());
+        while !is_over() {
             number += 1;
             daemon.configure(&config(number));
             assert_eq!(reload(&daemon).code(), 0);
+            let before = answered.load(Relaxed);
+            until("some more are answered", LIMIT, || answered.load(Relaxed) > before + 10 || is_over());
         }
         assert!(number > 1);
     });
