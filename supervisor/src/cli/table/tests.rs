@@ -424,6 +424,6 @@ fn what_the_daemon_does_besides_serving_is_said() {
     };
     assert_eq!(
         render(&status, None),
-        "supervisor 0.1.0, pid 7, up 12.5 s, 4 cores, draining\nthe last reload has changed nothing: config.toml:3: unknown key\n"
+        "supervisor 0.1.0, pid 7, up 12 s, 4 cores, draining\nthe last reload has changed nothing: config.toml:3: unknown key\n"
     );
 }
