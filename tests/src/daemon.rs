@@ -12,6 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -32,6 +33,7 @@ pub struct Daemon {
     child: Child,
     socket: PathBuf,
     folder: TempDir,
+    arguments: Vec<OsString>,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -96,14 +98,36 @@ impl Daemon {
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         let prepared = fs::write(&file, config).and_then(|()| File::create(folder.path().join("log")));
         let log = prepared.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
-        command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).args(arguments);
-        command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut command = wrap(command);
-        command.stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        drop(log);
+        let mut all: Vec<OsString> = vec!["run".into(), "--config".into(), file.into(), "--socket".into()];
+        all.push(socket.clone().into());
+        all.extend(arguments.iter().map(OsString::from));
+        command.args(&all);
+        let child = spawn(folder.path(), command, wrap);
         let watchdog = Some(watch(child.id()));
-        Daemon { child, socket, folder, watchdog }
+        Daemon { child, socket, folder, arguments: all, watchdog }
+    }
+
+    /// Tells it to stop, waits for its end, and starts another in its place.
+    #[track_caller]
+    pub fn restart(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait();
+        let mut command = Command::new(supervisor());
+        command.args(&self.arguments);
+        self.child = spawn(self.folder.path(), command, |command| command);
+        if let Some((stop, watchdog)) = self.watchdog.replace(watch(self.child.id())) {
+            drop(stop);
+            let _panicked = watchdog.join();
+        }
+        status
+    }
+
+    /// Another configuration, which it does not know of yet.
+    #[track_caller]
+    pub fn configure(&self, config: &str) {
+        let written = fs::write(self.folder.path().join("config.toml"), config);
+        written.unwrap_or_else(|error| panic!("cannot write the configuration: {error}"));
     }
 
     /// Its client socket.
@@ -271,6 +295,16 @@ impl Drop for Daemon {
         let pid = self.pid();
         until("nothing of the daemon is left", LAST_MOMENT, || process::started_by(pid).is_empty());
     }
+}
+
+fn spawn(folder: &Path, mut command: Command, wrap: impl FnOnce(Command) -> Command) -> Child {
+    let log = File::options().append(true).open(folder.join("log"));
+    let log = log.unwrap_or_else(|error| panic!("cannot open the log: {error}"));
+    command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut command = wrap(command);
+    command.stderr(log);
+    command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 fn only(status: Status) -> Model {

@@ -1,6 +1,8 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
 mod health;
+mod operations;
+mod reloads;
 mod requests;
 mod residence;
 mod shutdown;

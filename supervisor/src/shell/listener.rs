@@ -145,6 +145,7 @@ impl ClientSocket {
         listener.set_nonblocking(true)?;
         let mut waiting = Vec::new();
         while let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(true)?;
             let stream = Stream::from(uds_local_socket::tokio::Stream::try_from(OwnedFd::from(stream))?);
             waiting.push(if self.admits(&stream) { Ok(stream) } else { Err(stream) });
         }

@@ -27,8 +27,7 @@ impl Shell {
                 Err(error) => tracing::warn!("cannot close the socket: {error}"),
             }
             self.gathering = Some(tokio::time::Instant::now() + MOMENT);
-            // Who has had an answer knows that others may be refused.
-            for client in self.clients.values_mut().filter(|client| client.is_idle() && client.has_asked) {
+            for client in self.clients.values_mut().filter(|client| client.is_idle() && !is_about_to_ask(client)) {
                 client.outbox.close();
             }
         }
@@ -42,16 +41,13 @@ impl Shell {
         }
         if again || at_once {
             self.gathered();
-        }
-        if again || at_once {
             self.feed(Event::ShutdownRequested);
         }
     }
 
     /// Goes on with stopping when nobody is left who might ask.
     pub(super) fn gather(&mut self) {
-        let is_fresh = |client: &Client| client.is_idle() && !client.has_asked && !client.finished;
-        if self.gathering.is_some() && !self.clients.values().any(is_fresh) {
+        if self.gathering.is_some() && !self.clients.values().any(is_about_to_ask) {
             self.gathered();
         }
     }
@@ -80,4 +76,9 @@ impl Shell {
             self.reply(id, &Response::Controlled);
         }
     }
+}
+
+/// Whether a client has connected a moment ago and has not asked for anything yet.
+fn is_about_to_ask(client: &Client) -> bool {
+    client.is_idle() && !client.has_asked && client.idle_since.elapsed() < MOMENT
 }
