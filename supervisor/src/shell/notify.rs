@@ -63,7 +63,6 @@ impl Notify {
     }
 
     /// The daemon reads its configuration again, until [`Notify::ready`].
-    #[expect(dead_code, reason = "the configuration is read once")]
     pub(crate) fn reloading(&mut self) {
         self.is_ready = false;
         // Whoever pairs it with the `READY=1` that follows needs to know when it was said.

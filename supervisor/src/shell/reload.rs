@@ -60,6 +60,8 @@ impl Shell {
         };
         match planned {
             Ok((reloading, changes)) => {
+                // The service manager hears that it is ready when that has ended.
+                self.notify.reloading();
                 self.reloading = Some(Reloading { askers, ..reloading });
                 let drain =
                     self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
