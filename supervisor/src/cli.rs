@@ -13,6 +13,7 @@ mod tokenize;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use error::CliError;
+pub(crate) use table::render as page;
 use std::{
     io::{self, Read, Write},
     path::PathBuf,

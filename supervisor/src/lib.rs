@@ -13,5 +13,7 @@ pub mod core;
 mod process;
 mod shell;
 mod sys;
+#[doc(hidden)]
+pub mod untrusted;
 
 pub use cli::main;

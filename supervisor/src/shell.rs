@@ -24,9 +24,11 @@ mod request;
 mod signals;
 mod tail;
 mod template;
+mod untrusted;
 mod worker;
 
 pub(crate) use listener::ListenError;
+pub(crate) use untrusted::{hear, look};
 
 use crate::{
     config::{Auto, Config},

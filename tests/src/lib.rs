@@ -9,6 +9,7 @@ mod daemon;
 mod executables;
 mod minilm;
 pub mod process;
+pub mod untrusted;
 mod vectors;
 mod wait;
 mod wire;
