@@ -13,13 +13,13 @@ mod tokenize;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use error::CliError;
-pub(crate) use table::render as page;
 use std::{
     io::{self, Read, Write},
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
 };
+pub(crate) use table::render as page;
 
 /// Serves language models from isolated, single-request worker processes.
 #[derive(Debug, Parser)]

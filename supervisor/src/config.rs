@@ -45,6 +45,10 @@ pub(crate) struct SupervisorConfig {
     pub(crate) allow_users: Vec<u32>,
     /// How long a shutdown waits for the requests that run and wait.
     pub(crate) shutdown_timeout: Duration,
+    /// How lines of the log look; `auto` depends on where they go.
+    pub(crate) log_format: Auto<LogFormat>,
+    /// What the log says of prompts.
+    pub(crate) log_prompts: LogPrompts,
 }
 
 /// What concerns one model.
@@ -91,6 +95,26 @@ pub(crate) enum Auto<T> {
     Fixed(T),
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// An object on each line.
+    Json,
+}
+
+/// What the log says of prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogPrompts {
+    /// Nothing.
+    None,
+    /// A keyed hash, by which equal ones are recognised.
+    Hash,
+    /// Their beginnings.
+    Full,
+}
+
 /// What the command line sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overrides {
@@ -102,6 +126,8 @@ pub(crate) struct Overrides {
     pub(crate) threads: Option<Auto<u32>>,
     /// `--socket`.
     pub(crate) socket: Option<PathBuf>,
+    /// `--log-format`.
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 impl Config {
@@ -161,6 +187,9 @@ impl Config {
         if let Some(socket) = &overrides.socket {
             self.supervisor.socket = Some(entry::socket(&Place::option("--socket"), socket.clone())?);
         }
+        if let Some(format) = overrides.log_format {
+            self.supervisor.log_format = Auto::Fixed(format);
+        }
         Ok(self)
     }
 
@@ -183,6 +212,8 @@ impl Default for SupervisorConfig {
             cores: Auto::Auto,
             allow_users: Vec::new(),
             shutdown_timeout: Duration::from_secs(30),
+            log_format: Auto::Auto,
+            log_prompts: LogPrompts::None,
         }
     }
 }

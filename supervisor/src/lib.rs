@@ -10,6 +10,7 @@
 mod cli;
 mod config;
 pub mod core;
+mod log;
 mod process;
 mod shell;
 mod sys;

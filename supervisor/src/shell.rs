@@ -18,6 +18,7 @@ mod housekeeping;
 mod listener;
 mod machine;
 mod memory;
+mod outcome;
 mod pool;
 mod report;
 mod request;
@@ -33,6 +34,7 @@ pub(crate) use untrusted::{hear, look};
 use crate::{
     config::{Auto, Config},
     core::{Core, Event, Limits, PoolId, TemplateState, Time},
+    log::Prompts,
 };
 use connection::{FromClient, Outbox};
 use interprocess::local_socket::tokio::Stream;
@@ -40,6 +42,7 @@ use ipc::RequestId;
 use listener::ClientSocket;
 use memory::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use outcome::Peer;
 use pool::Pool;
 use request::Request;
 use signals::Signals;
@@ -133,8 +136,9 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut signals = Signals::catch().map_err(RunError::Start)?;
     let socket =
         ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone()).map_err(RunError::Listen)?;
+    let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(RunError::Start)?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let mut shell = Shell::new(setup.config, socket, starter, sender);
+    let mut shell = Shell::new(setup.config, socket, starter, prompts, sender);
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut batch = Vec::with_capacity(BATCH);
@@ -189,6 +193,7 @@ struct Shell {
     /// Bytes that wait for clients, of all connections.
     queued: Arc<AtomicUsize>,
     fingerprints: RandomState,
+    prompts: Prompts,
     connections: u64,
     submitted: u64,
     /// No client is accepted before.
@@ -201,6 +206,7 @@ struct Shell {
 #[derive(Debug)]
 struct Client {
     outbox: Outbox,
+    peer: Peer,
     /// The request that it waits for.
     active: Option<RequestId>,
     /// Whether it has shut its sending side down.
@@ -208,7 +214,13 @@ struct Client {
 }
 
 impl Shell {
-    fn new(config: Config, socket: ClientSocket, starter: Starter, inputs: mpsc::Sender<Input>) -> Shell {
+    fn new(
+        config: Config,
+        socket: ClientSocket,
+        starter: Starter,
+        prompts: Prompts,
+        inputs: mpsc::Sender<Input>,
+    ) -> Shell {
         let cores = match config.supervisor.cores {
             Auto::Fixed(cores) => cores,
             Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
@@ -230,6 +242,7 @@ impl Shell {
             events: VecDeque::new(),
             queued: Arc::new(AtomicUsize::new(0)),
             fingerprints: RandomState::new(),
+            prompts,
             connections: 0,
             submitted: 0,
             accept_from: tokio::time::Instant::now(),

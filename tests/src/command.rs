@@ -25,7 +25,12 @@ impl Call {
     /// The supervisor's executable with these arguments.
     pub fn new(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
         let mut command = Command::new(supervisor());
-        command.args(arguments).env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command
+            .args(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .env("NO_COLOR", "1")
+            .env_remove("SUPERVISOR_LOG")
+            .env_remove("JOURNAL_STREAM");
         command.env_remove("SUPERVISOR_SOCKET").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Call { command, input: Vec::new(), taken: u64::MAX }

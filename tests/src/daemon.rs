@@ -67,6 +67,11 @@ impl Daemon {
 
     /// Starts a daemon and does not wait for anything.
     pub fn launch(config: &str, arguments: &[&str]) -> Daemon {
+        Daemon::launch_as(config, arguments, |_, _| {})
+    }
+
+    /// Starts a daemon whose command is changed before that, with its folder and its log at hand, and does not wait for anything.
+    pub fn launch_as(config: &str, arguments: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Daemon {
         let executable = supervisor();
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
@@ -74,8 +79,9 @@ impl Daemon {
         let log = prepared.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
         let mut command = Command::new(executable);
         command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).args(arguments);
-        command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
+        command.env("SUPERVISOR_LOG", "debug").env_remove("SUPERVISOR_SOCKET").env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        change(&mut command, folder.path());
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {executable:?}: {error}"));
         let watchdog = Some(watch(child.id()));
         Daemon { child, socket, folder, watchdog }

@@ -1,5 +1,5 @@
 //! What goes wrong at the command line, and the exit status that says so.
-use crate::{config::ConfigError, shell::RunError};
+use crate::config::ConfigError;
 use ipc::{ClientError, FailureKind};
 use std::{
     io::{self, Write},
@@ -15,9 +15,12 @@ pub(crate) enum CliError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The daemon cannot run.
-    #[error(transparent)]
-    Run(#[from] RunError),
+    /// The log cannot be written.
+    #[error("cannot start the log")]
+    Log(#[source] io::Error),
+    /// The daemon cannot run, and its log says why.
+    #[error("the log says why")]
+    Told,
     /// The daemon did not answer, or says why not.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -58,7 +61,7 @@ impl CliError {
     pub(crate) fn print(&self) {
         const ADVICE: &str =
             "Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.\n";
-        if self.is_broken_pipe() {
+        if self.is_broken_pipe() || matches!(self, CliError::Told) {
             return;
         }
         let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };

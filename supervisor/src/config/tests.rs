@@ -87,6 +87,8 @@ fn every_key_is_read() {
         cores = 1024
         allow_users = ["root", 4294967294]
         shutdown_timeout = "1s"
+        log_format = "json"
+        log_prompts = "hash"
         "#,
     )
     .unwrap();
@@ -113,6 +115,8 @@ fn every_key_is_read() {
         cores: Auto::Fixed(1024),
         allow_users: vec![0, 4_294_967_294],
         shutdown_timeout: Duration::from_secs(1),
+        log_format: Auto::Fixed(LogFormat::Json),
+        log_prompts: LogPrompts::Hash,
     };
     assert_eq!(config, Config { supervisor, models: vec![model, Config::builtin().models.remove(0)] });
 }
@@ -196,6 +200,8 @@ fn numbers_have_ranges() {
         supervisor("cores = \"all\""),
         "cores is \"all\", but must be \"auto\" or a whole number from 1 to 1024"
     );
+    assert_eq!(supervisor("log_format = 1"), "log_format is 1, but must be \"auto\", \"text\" or \"json\"");
+    assert_eq!(supervisor("log_prompts = true"), "log_prompts is true, but must be \"none\", \"hash\" or \"full\"");
     assert_eq!(model("workers = 0"), "workers is 0, but must be \"auto\" or a whole number from 1 to 256");
     assert_eq!(model("workers = 257"), "workers is 257, but must be \"auto\" or a whole number from 1 to 256");
     assert_eq!(model("threads = true"), "threads is true, but must be \"auto\" or a whole number from 1 to 1024");
@@ -395,7 +401,9 @@ fn the_command_line_overrides_the_file() {
 
     let overrides =
         Overrides { workers: Some(2), threads: Some(Auto::Fixed(3)), socket: Some("b".into()), ..Overrides::default() };
+    let overrides = Overrides { log_format: Some(LogFormat::Text), ..overrides };
     let mut expected = config.clone();
+    expected.supervisor.log_format = Auto::Fixed(LogFormat::Text);
     expected.supervisor.socket = Some("b".into());
     for model in &mut expected.models {
         model.workers = Auto::Fixed(2);

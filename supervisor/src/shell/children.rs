@@ -41,7 +41,9 @@ impl Shell {
                 }
                 let pool = &mut self.pools[id.pool.0];
                 pool.need = Some(need);
-                tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+                let load_s = info.load_ms as f64 / 1e3;
+                tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(info);
                 self.sample_template(id);
@@ -126,8 +128,14 @@ impl Shell {
         let pool = &mut self.pools[id.pool.0];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
-            tracing::error!(model = pool.config.name, "the template has ended by {exit}");
             let pid = template.process.pid();
+            let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
+            tracing::error!(
+                model = pool.config.name,
+                template_pid = pid,
+                stderr = said,
+                "the template has ended by {exit}"
+            );
             pool.last_crash =
                 Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
         }
@@ -232,9 +240,23 @@ impl Shell {
                 Some(reason) => format!("{exit}: {}", describe(reason)),
                 None => exit.to_string(),
             };
-            tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");
+            let pid = worker.process.as_ref().map_or(0, Process::pid);
+            let request = worker.part.map(|part| tracing::field::display(part.request));
+            // What has seen prompts may repeat them.
+            let tells = !worker.has_seen_requests || self.prompts.are_full();
+            let stderr_lines = stderr.len();
+            let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
+            tracing::warn!(
+                model = pool.config.name,
+                worker = %id.life,
+                worker_pid = pid,
+                request,
+                stderr_lines,
+                stderr = said,
+                "a worker has ended by {cause}"
+            );
             pool.last_crash = Some(Crash {
-                pid: worker.process.as_ref().map_or(0, Process::pid),
+                pid,
                 slot: Some(id.life.slot),
                 cause,
                 at: timestamp(),

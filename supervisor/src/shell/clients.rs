@@ -2,6 +2,7 @@
 use super::{
     CONNECTIONS, Client, ConnectionId, Shell,
     connection::{FromClient, Outbox, to_frame},
+    outcome::{self, Peer},
     pool::Pool,
     request::{Asked, Request},
 };
@@ -41,7 +42,9 @@ impl Shell {
         };
         let Stream::UdSocket(stream) = stream;
         let stream = UnixStream::from(stream);
+        let peer = Peer::of(&stream);
         if let Some(failure) = refusal {
+            outcome::refused(&failure, None, peer);
             // Nothing has been sent yet, so there is room for this; a client that has gone needs no reason.
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
             return;
@@ -50,7 +53,7 @@ impl Shell {
         let id = ConnectionId(self.connections);
         let longest = self.pools.iter().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
         let outbox = Outbox::open(stream, id, self.inputs.clone(), Arc::clone(&self.queued), longest);
-        self.clients.insert(id, Client { outbox, active: None, finished: false });
+        self.clients.insert(id, Client { outbox, peer, active: None, finished: false });
     }
 
     pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
@@ -74,7 +77,9 @@ impl Shell {
                 self.reply(id, &response);
             }
             FromClient::Undecodable(error) => {
-                client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
+                let failure = Failure::new(FailureKind::BadRequest, chain(&error));
+                outcome::refused(&failure, None, client.peer);
+                client.outbox.send(&Response::Failed(failure));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
             FromClient::CaughtUp => {
@@ -98,6 +103,7 @@ impl Shell {
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
         self.withdraw(id);
         if let Some(client) = self.clients.get_mut(&id) {
+            outcome::refused(&failure, None, client.peer);
             client.outbox.send(&Response::Failed(failure));
             client.outbox.close();
         }
@@ -123,7 +129,11 @@ impl Shell {
         };
         let pool = match found {
             Ok(pool) => pool,
-            Err(failure) => return self.reply(connection, &Response::Failed(failure)),
+            Err(failure) => {
+                let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
+                outcome::refused(&failure, Some(asked.name()), peer);
+                return self.reply(connection, &Response::Failed(failure));
+            }
         };
         let Some(client) = self.clients.get_mut(&connection) else { return };
         self.submitted += 1;
@@ -131,7 +141,8 @@ impl Shell {
         client.active = Some(id);
         client.outbox.patience = self.pools[pool.0].config.client_timeout;
         let fingerprint = asked.fingerprint(&self.fingerprints, pool);
-        let request = Request::new(id, pool, connection, asked, self.pools[pool.0].slots, Instant::now());
+        let noted = asked.noted(&self.prompts);
+        let request = Request::new(id, pool, connection, asked, noted, self.pools[pool.0].slots, Instant::now());
         let work = request.work();
         self.requests.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });

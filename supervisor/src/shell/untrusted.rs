@@ -1,10 +1,13 @@
 //! What workers say and write, without workers: see [`crate::untrusted`].
 use super::{
     ConnectionId,
-    request::{Asked, Heard, Request},
+    request::{Asked, Heard, Request, Server},
     worker::Worker,
 };
-use crate::core::{Outcome, PoolId, TemplateId, Time, WorkerId};
+use crate::{
+    core::{Outcome, PoolId, TemplateId, Time, WorkerId},
+    log::Noted,
+};
 use ipc::{
     FromWorker, Life, ModelInfo, RequestId,
     board::{Phase, WORDS, Word},
@@ -26,13 +29,13 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
         return;
     }
     let now = Instant::now();
-    let mut request = Request::new(RequestId(1), PoolId(0), ConnectionId(1), asked, 2, now);
+    let mut request = Request::new(RequestId(1), PoolId(0), ConnectionId(1), asked, Noted::default(), 2, now);
     let parts = request.work().parts;
     let mut outcome = Outcome::Cancelled;
     for (part, is_begun, message) in said {
         let part = part % parts;
         if is_begun {
-            let _job = request.job(part, 3, info, now);
+            let _job = request.job(part, 3, Server { life: Life { slot: 0, generation: 1 }, pid: None }, info, now);
         }
         match request.hear(part, message, info, now) {
             // The worker is condemned, and the next one begins.
@@ -49,8 +52,7 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
 /// A worker's board, looked at once a second.
 pub(crate) fn look(looks: &[[u64; WORDS]]) {
     let life = Life { slot: 0, generation: 1 };
-    let (worker, template) =
-        (WorkerId { pool: PoolId(0), life }, TemplateId { pool: PoolId(0), generation: 1 });
+    let (worker, template) = (WorkerId { pool: PoolId(0), life }, TemplateId { pool: PoolId(0), generation: 1 });
     let mut now = Instant::now();
     let Ok((mut worker, _seat)) = Worker::prepare(worker, template, now) else { return };
     for words in looks {

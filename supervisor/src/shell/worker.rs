@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     pub(crate) forked_at: Instant,
     pub(crate) part: Option<Part>,
+    /// Whether what it writes may tell of requests.
+    pub(crate) has_seen_requests: bool,
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
     /// Whether it was asked to exit.
@@ -114,6 +116,7 @@ impl Worker {
             outgoing: None,
             forked_at: now,
             part: None,
+            has_seen_requests: false,
             killed: None,
             terminated: false,
             memory_file: None,

@@ -12,7 +12,8 @@ use worker::{
 };
 
 /// Texts with what tokenizers stumble over.
-const TEXTS: [&str; 4] = ["", "Once upon a time, 1234567  times\n\n\t", "\u{e9}\u{1f600}\u{0}\u{202e} \u{4f60}", "a<s></s>|<|end|>"];
+const TEXTS: [&str; 4] =
+    ["", "Once upon a time, 1234567  times\n\n\t", "\u{e9}\u{1f600}\u{0}\u{202e} \u{4f60}", "a<s></s>|<|end|>"];
 
 /// The header of a GGUF file, of this size and of a size that makes each promise of it possible.
 pub fn gguf(bytes: &[u8]) {
@@ -21,7 +22,9 @@ pub fn gguf(bytes: &[u8]) {
         match Header::read(bytes, size) {
             Ok(header) => {
                 assert!(header.data <= size.saturating_add(1 << 20), "the data begin at {}", header.data);
-                for key in ["general.architecture", "tokenizer.ggml.tokens", "tokenizer.ggml.scores", "general.alignment"] {
+                for key in
+                    ["general.architecture", "tokenizer.ggml.tokens", "tokenizer.ggml.scores", "general.alignment"]
+                {
                     for wrong in [
                         header.text(key).err(),
                         header.unsigned(key).err(),
@@ -101,7 +104,8 @@ pub fn chat(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (source, said) = text.split_once('\0').unwrap_or((&text, "hello"));
     let turn = |role, content: &str| ChatMessage { role, content: content.to_owned() };
-    let messages = [turn(Role::System, "be brief"), turn(Role::User, said), turn(Role::Assistant, "yes"), turn(Role::User, said)];
+    let messages =
+        [turn(Role::System, "be brief"), turn(Role::User, said), turn(Role::Assistant, "yes"), turn(Role::User, said)];
     match ChatTemplate::new(source, "<s>", "</s>").render(&messages) {
         Ok(_) | Err(ChatError::TooLong) => {}
         Err(error) => is_a_sentence(Some(error.to_string())),

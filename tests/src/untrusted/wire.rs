@@ -16,7 +16,11 @@ pub fn frames(bytes: &[u8]) {
     let cut = split(stream, usize::from(*step).max(1));
     assert_eq!(whole, cut, "the frames are the same however they arrive");
     if let Ok(payload) = ipc::packet(stream, ipc::MAX_CONTROL) {
-        assert_eq!(ipc::frame(payload, ipc::MAX_CONTROL).as_deref(), Ok(stream), "a packet is one frame and nothing else");
+        assert_eq!(
+            ipc::frame(payload, ipc::MAX_CONTROL).as_deref(),
+            Ok(stream),
+            "a packet is one frame and nothing else"
+        );
     }
 }
 

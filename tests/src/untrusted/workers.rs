@@ -6,16 +6,17 @@ use ipc::{
 };
 use std::{
     cell::RefCell,
-    fs::File,
+    fs::{self, File},
     ops::ControlFlow,
     os::{fd::OwnedFd, unix::fs::FileExt},
 };
 use supervisor::untrusted;
+use tempfile::TempDir;
 use worker::{
     chain,
     engine::{self, CHUNK, Model, Pace},
     generate::{self, Progress},
-    sys::sealed_memory,
+    sys::{MEMORY_HEAD, sealed_memory},
 };
 
 /// A request of the kind that the first byte names, and frames of messages from its workers. The byte before each frame says which part
@@ -71,9 +72,9 @@ pub fn board(bytes: &[u8]) {
 /// What a dead worker left in a request's cache, which the next one goes on with.
 pub fn cache(bytes: &[u8]) {
     thread_local! {
-        static MODEL: RefCell<Model> = RefCell::new(pocket());
+        static MODEL: RefCell<(Model, TempDir)> = RefCell::new(small());
     }
-    MODEL.with_borrow_mut(|model| {
+    MODEL.with_borrow_mut(|(model, _file)| {
         let job = Job {
             request: RequestId(1),
             prompt: JobPrompt::Ids(vec![1, 2, 3, 4, 5, 6]),
@@ -87,12 +88,12 @@ pub fn cache(bytes: &[u8]) {
             ignore_end: true,
             cache: true,
         };
-        let memory = left(bytes, model.cache_size());
+        let memory = left(bytes, model);
         let mut ends = 0;
         generate::run(model, &job, Some(memory), &Silent, &mut |message| {
             match message {
                 FromWorker::Token { index, id, .. } => {
-                    assert!(index < 4 && (id as usize) < model_size(), "token {index} is {id}");
+                    assert!(index < 4 && id < TOKENS, "token {index} is {id}");
                 }
                 FromWorker::Done { .. } | FromWorker::Failed { .. } => ends += 1,
                 other => panic!("{other:?} is not expected"),
@@ -103,24 +104,32 @@ pub fn cache(bytes: &[u8]) {
     });
 }
 
-/// Tokens of one request of the cached model.
+/// Tokens of one request of the small model.
 const CONTEXT: u32 = 32;
+/// Tokens that the small model knows.
+const TOKENS: u32 = 11;
 
-fn pocket() -> Model {
-    let spec = ModelSpec { context: Some(CONTEXT), ..ModelSpec::new("pocket", "builtin:pocket") };
-    engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)))
+/// A model that computes in no time, and its file.
+fn small() -> (Model, TempDir) {
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
+    let path = folder.path().join("model.gguf");
+    let written = fs::write(&path, include_bytes!("../../fuzz/seeds/model/llama"));
+    written.unwrap_or_else(|error| panic!("cannot write the model: {error}"));
+    let spec = ModelSpec { context: Some(CONTEXT), ..ModelSpec::new("small", path.to_string_lossy()) };
+    (engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error))), folder)
 }
 
-/// More tokens than the cached model has.
-fn model_size() -> usize {
-    1 << 16
-}
-
-fn left(bytes: &[u8], size: u64) -> OwnedFd {
+/// A cache of this model with these bytes, which say of themselves that they are this model's.
+fn left(bytes: &[u8], model: &Model) -> OwnedFd {
+    /// Where a cache says of which model it is: behind the first word of its record.
+    const IDENTITY: u64 = MEMORY_HEAD as u64 + 4;
+    let size = model.cache_size();
     let memory = sealed_memory("cache", size).unwrap_or_else(|error| panic!("no memory: {error}"));
     let file = File::from(memory);
     let most = bytes.len().min(usize::try_from(size).unwrap_or(usize::MAX));
-    file.write_all_at(&bytes[..most], 0).unwrap_or_else(|error| panic!("cannot write memory: {error}"));
+    let written = file.write_all_at(&bytes[..most], 0);
+    let written = written.and_then(|()| file.write_all_at(&model.identity.to_le_bytes(), IDENTITY));
+    written.unwrap_or_else(|error| panic!("cannot write memory: {error}"));
     file.into()
 }
 
