@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use tracing::Level;
 
 /// Messages are padded to this where fields follow.
-const MESSAGE: usize = 24;
+const MESSAGE: usize = 22;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Display for Plain<'_> {
         if self.0.fields.is_empty() {
             return f.write_str(&message);
         }
-        write!(f, "{message:<MESSAGE$}")?;
+        write!(f, "{message:<MESSAGE$} ")?;
         self.0.fields.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
     }
 }
@@ -182,7 +182,7 @@ mod tests {
         let fields =
             [("model", text("pocket")), ("wait_s", Value::Float(0.25)), ("error", text("why not")), ("n", text(""))];
         let line = rendered(TEXT, &record("it ends", &fields));
-        let expected = "2026-01-02T03:04:05.600Z WARN  it ends                  model=pocket wait_s=0.25 error=\"why not\" n=\"\"\n";
+        let expected = "2026-01-02T03:04:05.600Z WARN  it ends                 model=pocket wait_s=0.25 error=\"why not\" n=\"\"\n";
         assert_eq!(line, expected);
         assert_eq!(rendered(TEXT, &record("alone", &[])), "2026-01-02T03:04:05.600Z WARN  alone\n");
         let coloured = rendered(Format::Text { is_coloured: true }, &record("alone", &[]));
@@ -225,7 +225,7 @@ mod tests {
         let bytes =
             Format::Journal.render(&record("it\nends", &[("request", text("req-1")), ("stderr", text("a\nb"))]));
         let expected = [
-            &b"PRIORITY=4\nSYSLOG_IDENTIFIER=supervisor\nMESSAGE=it\\nends                 request=req-1 stderr=\"a\\nb\"\n"[..],
+            &b"PRIORITY=4\nSYSLOG_IDENTIFIER=supervisor\nMESSAGE=it\\nends                request=req-1 stderr=\"a\\nb\"\n"[..],
             b"SUPERVISOR_REQUEST=req-1\nSUPERVISOR_STDERR\n\x03\0\0\0\0\0\0\0a\nb\n",
         ];
         assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&expected.concat()));

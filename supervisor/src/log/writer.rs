@@ -12,10 +12,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracing::Level;
 
@@ -98,17 +98,13 @@ impl Writer {
     /// Waits until all is written, but not for long.
     pub(super) fn flush(&self) {
         let (done, all) = sync_channel(1);
-        let began = Instant::now();
-        let mut item = Item::Done(done);
-        while let Err(TrySendError::Full(again)) = self.queue.try_send(item) {
-            if began.elapsed() > MOMENT {
-                return;
-            }
-            item = again;
-            thread::sleep(Duration::from_millis(5));
+        let queue = self.queue.clone();
+        // There may be no room in the queue, and never be.
+        let asked = thread::Builder::new().spawn(move || queue.send(Item::Done(done)));
+        if asked.is_ok() {
+            // What is not written by then is lost with this process.
+            let _not_written = all.recv_timeout(MOMENT);
         }
-        // What is not written by then is lost with this process.
-        let _not_written = all.recv_timeout(MOMENT);
     }
 }
 

@@ -244,7 +244,7 @@ impl Shell {
             let request = worker.part.map(|part| tracing::field::display(part.request));
             // What has seen prompts may repeat them.
             let tells = !worker.has_seen_requests || self.prompts.are_full();
-            let stderr_lines = stderr.len();
+            let stderr_lines = Some(stderr.len()).filter(|lines| !tells && *lines > 0);
             let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
             tracing::warn!(
                 model = pool.config.name,

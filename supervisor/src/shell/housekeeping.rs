@@ -24,7 +24,8 @@ impl Shell {
     pub(super) fn signalled(&mut self, signal: Signalled) {
         match signal {
             Signalled::Stop => {
-                tracing::info!(again = self.core.is_closing(), "told to stop");
+                let what = if self.core.is_closing() { "at once" } else { "what runs and waits is finished first" };
+                tracing::info!("stopping: {what}");
                 self.feed(Event::ShutdownRequested);
             }
             // Children that are known are waited for by name; strangers can wait for the next round.

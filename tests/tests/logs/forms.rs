@@ -29,7 +29,7 @@ fn people_read_text() {
     let line = log.lines().find(|line| line.contains("outcome=")).unwrap();
     let (time, rest) = line.split_once(' ').unwrap();
     assert!(time.len() == "2026-01-02T03:04:05.678Z".len() && time.ends_with('Z'), "{line}");
-    let words = "INFO  answered                 request=req-1 model=echo kind=generate outcome=answered client_uid=";
+    let words = "INFO  answered                request=req-1 model=echo kind=generate outcome=answered client_uid=";
     assert!(rest.starts_with(words), "{line}");
 }
 

@@ -115,10 +115,10 @@ fn no_answer_has_a_reason() {
     };
     let taken = |also: &[&'static str]| [&TAKEN[..], &["error_kind"], also].concat();
     let late = find("timed_out", "timed_out");
-    has_fields(late, &taken(&["error", "tokens"]));
+    has_fields(late, &taken(&["error"]));
     assert_eq!((text(late, "message"), text(late, "level"), number(late, "attempts")), ("timed out", "warn", 0.0));
     assert_eq!(number(late, "wait_s"), number(late, "total_s"));
-    has_fields(find("refused", "busy"), &taken(&["error", "tokens"]));
+    has_fields(find("refused", "busy"), &taken(&["error"]));
     has_fields(
         find("cancelled", "cancelled"),
         &taken(&["error", "worker", "worker_pid", "first_token_s", "prompt_tokens", "tokens", "tokens_per_s"]),

@@ -9,7 +9,6 @@ use nix::{
 use std::{
     fs::File,
     io::Read,
-    os::fd::OwnedFd,
     process::{Command, Stdio},
     thread,
 };
@@ -59,7 +58,7 @@ fn with_stderr_closed() {
     let daemon = Daemon::launch_as(CONFIG, &[], |command, _| {
         let (read, write) = pipe().unwrap();
         drop(read);
-        command.stderr(OwnedFd::from(write));
+        command.stderr(write);
     });
     daemon.settle();
     load(&daemon);

@@ -54,7 +54,7 @@ impl Request {
                 let (tokens, first) = generation.generated();
                 measure.first_token = first.map(since);
                 measure.prompt_tokens = generation.prompt_tokens();
-                measure.tokens = Some(tokens);
+                measure.tokens = self.server.map(|_| tokens);
                 let seconds = first.map_or(0.0, |first| now.duration_since(first).as_secs_f64());
                 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
                 let speed = tokens.saturating_sub(1) as f64 / seconds;
@@ -63,7 +63,7 @@ impl Request {
             Kind::Embedding(embedding) => {
                 measure.kind = "embed";
                 let (texts, tokens) = embedding.done();
-                (measure.texts, measure.prompt_tokens) = (Some(texts), Some(tokens));
+                (measure.texts, measure.prompt_tokens) = self.server.map(|_| (texts, tokens)).unzip();
             }
             Kind::Tokenization(tokenization) => {
                 measure.kind = "tokenize";
