@@ -36,3 +36,21 @@ impl Journal {
         self.socket.send_to(record, &self.path).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn only_the_stream_itself_is_the_journals() {
+        let own = std::fs::metadata("/proc/self/fd/2").expect("stderr");
+        let is_it = |named: String| is_stderr(Some(OsStr::new(&named)));
+        assert!(is_it(format!("{}:{}", own.dev(), own.ino())));
+        assert!(!is_it(format!("{}:{}", own.dev(), own.ino() + 1)));
+        for wrong in ["", ":", "1", "1:", "a:b", "1:2:3", "-1:-1"] {
+            assert!(!is_it(wrong.to_owned()), "{wrong:?}");
+        }
+        assert!(!is_stderr(None));
+    }
+}

@@ -91,10 +91,10 @@ pub fn tokenizer(bytes: &[u8]) {
     write(&folder.join("tokenizer.json"), bytes);
     let Ok(header) = Header::read(MODEL, MODEL.len() as u64) else { panic!("the model beside it is broken") };
     let path = folder.join("model.gguf");
-    let found = quietly(|| Vocabulary::beside(&path, &header));
+    let found = Vocabulary::beside(&path, &header);
     fs::remove_file(folder.join("tokenizer.json")).unwrap_or_else(|error| panic!("{error}"));
     match found {
-        Ok(vocabulary) => quietly(|| tokenise(&vocabulary, "text")),
+        Ok(vocabulary) => tokenise(&vocabulary, "text"),
         Err(error) => is_a_sentence(Some(chain(&error))),
     }
 }
@@ -136,10 +136,10 @@ pub fn embedding(bytes: &[u8]) {
     let path = folder.path().join(name);
     write(&path, bytes);
     let spec = ModelSpec::new("model", folder.path().to_string_lossy());
-    let loaded = quietly(|| Bert::load(&spec));
+    let loaded = Bert::load(&spec);
     write(&path, right);
     match loaded {
-        Ok(mut bert) => quietly(|| {
+        Ok(mut bert) => {
             let texts = TEXTS.map(str::to_owned).to_vec();
             let mut vectors = 0;
             let mut ends = 0;
@@ -152,14 +152,9 @@ pub fn embedding(bytes: &[u8]) {
                 ControlFlow::Continue(())
             });
             assert!(ends == 1 && vectors <= TEXTS.len(), "{ends} ends, {vectors} vectors");
-        }),
+        }
         Err(error) => is_a_sentence(Some(chain(&error))),
     }
-}
-
-/// Runs what catches the panics of a library itself: that such a one is reported is no use.
-fn quietly<T>(run: impl FnOnce() -> T) -> T {
-    run()
 }
 
 /// A folder for the files of this thread.

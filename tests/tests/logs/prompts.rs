@@ -72,6 +72,11 @@ fn what_a_dying_worker_says_is_told_only_where_no_prompt_can_be_in_it() {
     let line = crash(&daemon);
     assert!(!line.contains_key("stderr") && number(&line, "stderr_lines") > 0.0, "{line:#?}");
     assert!(!daemon.model().last_crash.unwrap().stderr.is_empty(), "the status has it");
+    let full = format!("workers = 1\n{script}\nlog_prompts = \"full\"");
+    let daemon = Daemon::launch_scripted("panic@start?times=1", &full);
+    daemon.settle();
+    generate(&daemon, GenerateRequest::raw(SECRET)).unwrap();
+    assert!(text(&crash(&daemon), "stderr").contains("panicked"));
     let daemon = Daemon::launch_scripted("panic@go?times=1", &format!("workers = 1\n{script}"));
     daemon.settle();
     let line = crash(&daemon);
