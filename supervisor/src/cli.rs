@@ -20,6 +20,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
 };
+pub(crate) use table::render as page;
 
 /// Serves language models from isolated, single-request worker processes.
 #[derive(Debug, Parser)]

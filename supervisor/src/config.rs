@@ -47,6 +47,10 @@ pub(crate) struct SupervisorConfig {
     pub(crate) shutdown_timeout: Duration,
     /// What must confine templates and workers.
     pub(crate) sandbox: Confinement,
+    /// How lines of the log look; `auto` depends on where they go.
+    pub(crate) log_format: Auto<LogFormat>,
+    /// What the log says of prompts.
+    pub(crate) log_prompts: LogPrompts,
 }
 
 /// What must confine templates and workers.
@@ -102,6 +106,26 @@ pub(crate) enum Auto<T> {
     Fixed(T),
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// An object on each line.
+    Json,
+}
+
+/// What the log says of prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogPrompts {
+    /// Nothing.
+    None,
+    /// A keyed hash, by which equal ones are recognised.
+    Hash,
+    /// Their beginnings.
+    Full,
+}
+
 /// What the command line sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overrides {
@@ -113,6 +137,8 @@ pub(crate) struct Overrides {
     pub(crate) threads: Option<Auto<u32>>,
     /// `--socket`.
     pub(crate) socket: Option<PathBuf>,
+    /// `--log-format`.
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// Where a daemon's configuration comes from, to be read once more.
@@ -196,6 +222,9 @@ impl Config {
         if let Some(socket) = &overrides.socket {
             self.supervisor.socket = Some(entry::socket(&Place::option("--socket"), socket.clone())?);
         }
+        if let Some(format) = overrides.log_format {
+            self.supervisor.log_format = Auto::Fixed(format);
+        }
         Ok(self)
     }
 
@@ -219,6 +248,8 @@ impl Default for SupervisorConfig {
             allow_users: Vec::new(),
             shutdown_timeout: Duration::from_secs(30),
             sandbox: Confinement::On,
+            log_format: Auto::Auto,
+            log_prompts: LogPrompts::None,
         }
     }
 }

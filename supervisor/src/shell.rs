@@ -22,6 +22,7 @@ mod listener;
 mod machine;
 mod memory;
 mod notify;
+mod outcome;
 mod pool;
 mod pools;
 mod reload;
@@ -31,15 +32,18 @@ mod signals;
 mod stop;
 mod tail;
 mod template;
+mod untrusted;
 mod watch;
 mod worker;
 
 pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use listener::ListenError;
+pub(crate) use untrusted::{hear, look};
 
 use crate::{
     config::{Auto, Config, Source, SupervisorConfig},
     core::{Core, Event, Limits, TemplateState, Time},
+    log::Prompts,
 };
 use connection::{FromClient, Outbox};
 use interprocess::local_socket::tokio::Stream;
@@ -48,6 +52,7 @@ use listener::ClientSocket;
 use memory::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use notify::Notify;
+use outcome::Peer;
 use pool::Pool;
 use pools::Pools;
 use reload::Reloading;
@@ -103,9 +108,6 @@ pub(crate) enum RunError {
     /// The runtime cannot be made.
     #[error("cannot start")]
     Start(#[source] io::Error),
-    /// What the service manager has handed over cannot be used.
-    #[error(transparent)]
-    Activation(#[from] ActivationError),
     /// The client socket cannot be had.
     #[error(transparent)]
     Listen(ListenError),
@@ -161,8 +163,9 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     };
     let socket = socket.map_err(RunError::Listen)?;
     tracing::info!(socket = %socket.path().display(), "listening");
+    let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(RunError::Start)?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let mut shell = Shell::new(setup.config, setup.source, socket, starter, sender);
+    let mut shell = Shell::new(setup.config, setup.source, socket, starter, prompts, sender);
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut watch = tokio::time::interval(watch::INTERVAL);
@@ -239,6 +242,7 @@ struct Shell {
     /// Bytes that wait for clients, of all connections.
     queued: Arc<AtomicUsize>,
     fingerprints: RandomState,
+    prompts: Prompts,
     connections: u64,
     submitted: u64,
     /// No client is accepted before.
@@ -268,6 +272,7 @@ struct Shell {
 #[derive(Debug)]
 struct Client {
     outbox: Outbox,
+    peer: Peer,
     /// The request that it waits for.
     active: Option<RequestId>,
     /// Whether it has shut its sending side down.
@@ -295,6 +300,7 @@ impl Shell {
         source: Source,
         socket: ClientSocket,
         starter: Starter,
+        prompts: Prompts,
         inputs: mpsc::Sender<Input>,
     ) -> Shell {
         let cores = match config.supervisor.cores {
@@ -320,6 +326,7 @@ impl Shell {
             events: VecDeque::new(),
             queued: Arc::new(AtomicUsize::new(0)),
             fingerprints: RandomState::new(),
+            prompts,
             connections: 0,
             submitted: 0,
             accept_from: tokio::time::Instant::now(),

@@ -35,7 +35,12 @@ impl Call {
     }
 
     fn by(mut command: Command, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
-        command.args(arguments).env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command
+            .args(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .env("NO_COLOR", "1")
+            .env_remove("SUPERVISOR_LOG")
+            .env_remove("JOURNAL_STREAM");
         command.env_remove("SUPERVISOR_SOCKET").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Call { command, input: Vec::new(), taken: u64::MAX }

@@ -69,30 +69,42 @@ impl Daemon {
 
     /// Starts a daemon and does not wait for anything.
     pub fn launch(config: &str, arguments: &[&str]) -> Daemon {
-        Daemon::launch_as(Command::new(supervisor()), config, arguments, |command| command)
+        Daemon::launch_as(config, arguments, |_, _| {})
+    }
+
+    /// Starts a daemon whose command is changed before that, with its folder and its log at hand, and does not wait for anything.
+    pub fn launch_as(config: &str, arguments: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Daemon {
+        Daemon::launch_by(Command::new(supervisor()), config, arguments, |mut command, folder| {
+            change(&mut command, folder);
+            command
+        })
     }
 
     /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
     pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
         let mut command = Command::new(without());
         command.arg(what).arg(supervisor());
-        Daemon::launch_as(command, config, arguments, |command| command)
+        Daemon::launch_by(command, config, arguments, |command, _| command)
     }
 
     /// Has a service manager start a daemon, and does not wait for anything. If it is handed a client socket, that one is at `socket`.
     pub fn managed(manager: &Manager, config: &str, socket: Option<&Path>) -> Daemon {
-        let mut daemon = Daemon::launch_as(Command::new(supervisor()), config, &[], |command| manager.wrap(&command));
+        let mut daemon = Daemon::launch_by(Command::new(supervisor()), config, &[], |command, folder| {
+            let mut command = manager.wrap(&command);
+            command.stderr(log_of(folder));
+            command
+        });
         if let Some(socket) = socket {
             socket.clone_into(&mut daemon.socket);
         }
         daemon
     }
 
-    fn launch_as(
+    fn launch_by(
         mut command: Command,
         config: &str,
         arguments: &[&str],
-        wrap: impl FnOnce(Command) -> Command,
+        wrap: impl FnOnce(Command, &Path) -> Command,
     ) -> Daemon {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
@@ -115,7 +127,7 @@ impl Daemon {
         let status = self.wait();
         let mut command = Command::new(supervisor());
         command.args(&self.arguments);
-        self.child = spawn(self.folder.path(), command, |command| command);
+        self.child = spawn(self.folder.path(), command, |command, _| command);
         if let Some((stop, watchdog)) = self.watchdog.replace(watch(self.child.id())) {
             drop(stop);
             let _panicked = watchdog.join();
@@ -297,13 +309,15 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(folder: &Path, mut command: Command, wrap: impl FnOnce(Command) -> Command) -> Child {
+fn log_of(folder: &Path) -> File {
     let log = File::options().append(true).open(folder.join("log"));
-    let log = log.unwrap_or_else(|error| panic!("cannot open the log: {error}"));
-    command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut command = wrap(command);
-    command.stderr(log);
+    log.unwrap_or_else(|error| panic!("cannot open the log: {error}"))
+}
+
+fn spawn(folder: &Path, mut command: Command, wrap: impl FnOnce(Command, &Path) -> Command) -> Child {
+    command.env("SUPERVISOR_LOG", "debug").env_remove("SUPERVISOR_SOCKET").env_remove("JOURNAL_STREAM");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_of(folder));
+    let mut command = wrap(command, folder);
     command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 

@@ -10,6 +10,7 @@ mod executables;
 mod manager;
 mod minilm;
 pub mod process;
+pub mod untrusted;
 mod vectors;
 mod wait;
 mod wire;

@@ -106,6 +106,8 @@ fn every_key_is_read() {
         allow_users = ["root", 4294967294]
         shutdown_timeout = "1s"
         sandbox = "require-landlock"
+        log_format = "json"
+        log_prompts = "hash"
         "#,
     )
     .unwrap();
@@ -133,6 +135,8 @@ fn every_key_is_read() {
         allow_users: vec![0, 4_294_967_294],
         shutdown_timeout: Duration::from_secs(1),
         sandbox: Confinement::RequireLandlock,
+        log_format: Auto::Fixed(LogFormat::Json),
+        log_prompts: LogPrompts::Hash,
     };
     assert_eq!(config, Config { supervisor, models: vec![model, Config::builtin().models.remove(0)] });
 }
@@ -216,6 +220,8 @@ fn numbers_have_ranges() {
         supervisor("cores = \"all\""),
         "cores is \"all\", but must be \"auto\" or a whole number from 1 to 1024"
     );
+    assert_eq!(supervisor("log_format = 1"), "log_format is 1, but must be \"auto\", \"text\" or \"json\"");
+    assert_eq!(supervisor("log_prompts = true"), "log_prompts is true, but must be \"none\", \"hash\" or \"full\"");
     assert_eq!(model("workers = 0"), "workers is 0, but must be \"auto\" or a whole number from 1 to 256");
     assert_eq!(model("workers = 257"), "workers is 257, but must be \"auto\" or a whole number from 1 to 256");
     assert_eq!(model("threads = true"), "threads is true, but must be \"auto\" or a whole number from 1 to 1024");
@@ -419,7 +425,9 @@ fn the_command_line_overrides_the_file() {
 
     let overrides =
         Overrides { workers: Some(2), threads: Some(Auto::Fixed(3)), socket: Some("b".into()), ..Overrides::default() };
+    let overrides = Overrides { log_format: Some(LogFormat::Text), ..overrides };
     let mut expected = config.clone();
+    expected.supervisor.log_format = Auto::Fixed(LogFormat::Text);
     expected.supervisor.socket = Some("b".into());
     for model in &mut expected.models {
         model.workers = Auto::Fixed(2);

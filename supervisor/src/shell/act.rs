@@ -2,11 +2,15 @@
 use super::{
     Shell, identity,
     machine::Memory,
-    request::{Named, Request},
+    outcome,
+    request::{Named, Server},
     template::Template,
     worker::{Origin, Worker},
 };
-use crate::core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
+use crate::{
+    core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId},
+    process::Process,
+};
 use ipc::{RequestId, Response, board::Word};
 use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
@@ -136,9 +140,11 @@ impl Shell {
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let (job, cache) = request.job(part.number, &worker.origin, Instant::now());
+        let server = Server { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
+        let (job, cache) = request.job(part.number, server, &worker.origin, Instant::now());
         worker.forget_speed();
         worker.part = Some(part);
+        worker.has_seen_requests = true;
         worker.send_with(&job, cache);
     }
 
@@ -147,7 +153,8 @@ impl Shell {
         let Some(worker) = pool.workers.get_mut(&id.life) else { return };
         if is_fault(reason) {
             let why = worker.misdeed.as_deref().unwrap_or(describe(reason));
-            tracing::warn!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
+            // That it has ended, and why, is told when it has.
+            tracing::debug!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
         }
         worker.kill(reason);
     }
@@ -170,9 +177,10 @@ impl Shell {
         let now = Instant::now();
         let core_now = self.now();
         let pool = &self.pools[request.pool];
-        log(&request, outcome, &pool.config.name, now);
         let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
         let response = request.last_message(outcome, &model, core_now, now);
+        let client = self.clients.get(&request.client);
+        outcome::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
         // A client whose request was withdrawn is told nothing more of it.
         let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
         if let Some(client) = client {
@@ -218,17 +226,6 @@ impl Shell {
             client.outbox.send(piece);
         }
         fits
-    }
-}
-
-fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
-    let (id, age) = (request.id, request.age(now));
-    match outcome {
-        Outcome::WorkersDied { .. } | Outcome::ModelChanged | Outcome::QueueTimeout | Outcome::RequestTimeout => {
-            tracing::info!(%id, model, ?age, ?outcome, "not answered");
-        }
-        // Anybody can have any number of the others.
-        outcome => tracing::debug!(%id, model, ?age, ?outcome),
     }
 }
 

@@ -54,7 +54,9 @@ impl Shell {
                     return self.refuse_model(id, message);
                 }
                 let pool = &mut self.pools[id.pool];
-                tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+                let load_s = info.load_ms as f64 / 1e3;
+                tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");
                 pool.error = None;
                 pool.info = Some(Arc::new(info));
                 self.has_served = true;
@@ -145,8 +147,14 @@ impl Shell {
         let pool = &mut self.pools[id.pool];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
-            tracing::error!(model = pool.config.name, "the template has ended by {exit}");
             let pid = template.process.pid();
+            let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
+            tracing::error!(
+                model = pool.config.name,
+                template_pid = pid,
+                stderr = said,
+                "the template has ended by {exit}"
+            );
             pool.last_crash =
                 Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
         }
@@ -261,9 +269,23 @@ impl Shell {
                 Some(reason) => format!("{exit}: {}", worker.misdeed.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
-            tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");
+            let pid = worker.process.as_ref().map_or(0, Process::pid);
+            let request = worker.part.map(|part| tracing::field::display(part.request));
+            // What has seen prompts may repeat them.
+            let tells = !worker.has_seen_requests || self.prompts.are_full();
+            let stderr_lines = Some(stderr.len()).filter(|lines| !tells && *lines > 0);
+            let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
+            tracing::warn!(
+                model = pool.config.name,
+                worker = %id.life,
+                worker_pid = pid,
+                request,
+                stderr_lines,
+                stderr = said,
+                "a worker has ended by {cause}"
+            );
             pool.last_crash = Some(Crash {
-                pid: worker.process.as_ref().map_or(0, Process::pid),
+                pid,
                 slot: Some(id.life.slot),
                 cause,
                 at: timestamp(),

@@ -3,6 +3,7 @@ use super::{
     CONNECTIONS, Client, ConnectionId, Shell,
     connection::{FromClient, Outbox, to_frame},
     listener::is_operator,
+    outcome::{self, Peer},
     pool::Pool,
     request::{Asked, Request},
 };
@@ -44,7 +45,9 @@ impl Shell {
         let is_operator = is_operator(&stream);
         let Stream::UdSocket(stream) = stream;
         let stream = UnixStream::from(stream);
+        let peer = Peer::of(&stream);
         if let Some(failure) = refusal {
+            outcome::refused(&failure, None, peer);
             // Nothing has been sent yet, so there is room for this; a client that has gone needs no reason.
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
             return;
@@ -55,6 +58,7 @@ impl Shell {
         let outbox = Outbox::open(stream, id, self.inputs.clone(), Arc::clone(&self.queued), longest);
         let client = Client {
             outbox,
+            peer,
             active: None,
             finished: false,
             is_operator,
@@ -114,7 +118,9 @@ impl Shell {
             }
             FromClient::Request(ipc::Request::Control(control)) => self.control(id, control),
             FromClient::Undecodable(error) => {
-                self.reply(id, &Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
+                let failure = Failure::new(FailureKind::BadRequest, chain(&error));
+                outcome::refused(&failure, None, client.peer);
+                self.reply(id, &Response::Failed(failure));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
             FromClient::CaughtUp => {
@@ -140,6 +146,7 @@ impl Shell {
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
         self.withdraw(id);
         if let Some(client) = self.clients.get_mut(&id) {
+            outcome::refused(&failure, None, client.peer);
             client.outbox.send(&Response::Failed(failure));
             client.outbox.close();
         }
@@ -165,7 +172,11 @@ impl Shell {
         };
         let pool = match found {
             Ok(pool) => pool,
-            Err(failure) => return self.reply(connection, &Response::Failed(failure)),
+            Err(failure) => {
+                let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
+                outcome::refused(&failure, Some(asked.name()), peer);
+                return self.reply(connection, &Response::Failed(failure));
+            }
         };
         let Some(client) = self.clients.get_mut(&connection) else { return };
         self.submitted += 1;
@@ -173,7 +184,9 @@ impl Shell {
         client.active = Some(id);
         client.outbox.patience = self.pools[pool].config.client_timeout;
         let fingerprint = asked.fingerprint(&self.fingerprints, pool);
-        let request = Request::new(id, pool, connection, asked, self.pools[pool].slots, Instant::now());
+        let noted = asked.noted(&self.prompts);
+        let slots = self.pools[pool].slots;
+        let request = Request::new(id, pool, connection, asked, noted, slots, Instant::now());
         let work = request.work();
         self.requests.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });

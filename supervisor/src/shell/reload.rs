@@ -107,6 +107,12 @@ impl Shell {
         if supervisor.sandbox != self.supervisor.sandbox {
             kept.push("sandbox");
         }
+        if supervisor.log_format != self.supervisor.log_format {
+            kept.push("log_format");
+        }
+        if supervisor.log_prompts != self.supervisor.log_prompts {
+            kept.push("log_prompts");
+        }
         let remark = |kept: String| format!("{kept}: as before until the supervisor is started again");
         let remarks = named(&kept).map(remark).into_iter().collect();
         Ok((Reloading { supervisor, models, removed, remarks, askers: Vec::new() }, changes))
@@ -176,6 +182,7 @@ impl Shell {
         let old = std::mem::replace(&mut self.supervisor, reloading.supervisor);
         self.supervisor.socket = old.socket;
         (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
+        (self.supervisor.log_format, self.supervisor.log_prompts) = (old.log_format, old.log_prompts);
         self.socket.allow(self.supervisor.allow_users.clone());
         (self.has_new_limits, self.reload_error) = (true, None);
         for line in &lines {

@@ -102,6 +102,8 @@ pub(crate) struct Worker {
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     pub(crate) forked_at: Instant,
     pub(crate) part: Option<Part>,
+    /// Whether what it writes may tell of requests.
+    pub(crate) has_seen_requests: bool,
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
     /// What it did wrong, if it was found to do something wrong.
@@ -137,6 +139,7 @@ impl Worker {
             outgoing: None,
             forked_at: now,
             part: None,
+            has_seen_requests: false,
             killed: None,
             misdeed: None,
             terminated: false,

@@ -106,6 +106,16 @@ impl Generation {
         }
     }
 
+    /// How many tokens there are of the answer, and when the first one came.
+    pub(super) fn generated(&self) -> (u64, Option<Instant>) {
+        (self.generated.len() as u64, self.first_piece)
+    }
+
+    /// How many tokens the prompt has, once a worker has read it.
+    pub(super) fn prompt_tokens(&self) -> Option<u64> {
+        self.prompt_ids.as_ref().map(|ids| ids.len() as u64)
+    }
+
     /// Whether anything has been generated.
     pub(super) fn has_begun(&self) -> bool {
         !self.generated.is_empty()

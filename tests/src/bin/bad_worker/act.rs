@@ -54,6 +54,11 @@ pub(crate) fn alone(action: &str) {
             eprintln!("this worker crashes as its script says");
             process::abort()
         }
+        // What would drive a terminal, or pass for a line of the log.
+        "noise" => {
+            eprintln!("\x1b[2Ja\rworker\u{9b}says\n2026-01-01T00:00:00.000Z ERROR fake");
+            process::abort()
+        }
         "exit-0" => sys::exit_now(0),
         "exit-7" => sys::exit_now(7),
         "panic" => panic!("this worker panics as its script says"),

@@ -65,7 +65,14 @@ impl Server {
         let config = format!("[[model]]\npath = {path:?}\nworkers = {workers}\nisolation = {isolation:?}\n{also}");
         fs::write(&file, config)?;
         let mut command = Command::new(supervisor());
-        command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).env_remove("RUST_LOG");
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&file)
+            .arg("--socket")
+            .arg(&socket)
+            .env_remove("SUPERVISOR_LOG")
+            .env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(folder.path().join("log"))?);
         let child = command.spawn().map_err(|error| format!("cannot start the supervisor: {error}"))?;
         let watchdog = watch(child.id());
