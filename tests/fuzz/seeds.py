@@ -312,6 +312,9 @@ def bert() -> None:
                        "merges": [["a", "b"], ["\u0120", "a"], ["ab", "c"]]}}
     seed("tokenizer", "bytes", json.dumps(other, separators=(",", ":"), ensure_ascii=False).encode())
     seed("tokenizer", "pieces", contents["tokenizer.json"])
+    few = {"a": 0, "b": 1, "c": 2, "ab": 3}
+    tokenizer["model"] = other["model"] | {"vocab": few, "merges": [["a", "b"]]}
+    seed("embedding", "merges", bytes([4]) + json.dumps(tokenizer, separators=(",", ":")).encode())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 //! end an answer, and what is added to a text come from the file.
 mod beside;
 mod bpe;
+pub(crate) mod library;
 mod merge;
 mod sentence_piece;
 mod special;

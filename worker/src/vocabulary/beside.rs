@@ -2,12 +2,11 @@
 //!
 //! It comes from the same untrusted place as the model: its size is bounded, it must be made of the model's own tokens, and what the
 //! library makes of a broken one, a panic included, is an error. What is added to a text the model's file says, as it does without it.
-use super::EncodeError;
+use super::{EncodeError, library};
 use crate::{engine::gguf::shown, files};
 use std::{
     fs::{self, File},
     io::{self, Read},
-    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -32,9 +31,6 @@ pub enum BesideError {
     /// The library refuses it.
     #[error("it cannot be parsed")]
     Parse(#[source] tokenizers::Error),
-    /// The library fails on it.
-    #[error("it cannot be parsed: the library fails on it")]
-    Panic,
     /// It has ids that the model does not know.
     #[error("it has a token {id}, but the model has only {most} tokens")]
     Id {
@@ -75,7 +71,7 @@ impl Beside {
     pub(super) fn read(file: File, texts: &[String], normal: &[u32]) -> Result<Beside, BesideError> {
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes).map_err(BesideError::Read)?;
-        let mut tokenizer = parse(&bytes)?;
+        let mut tokenizer = library::read(&bytes).map_err(BesideError::Parse)?;
         let vocabulary = tokenizer.get_vocab(true);
         if let Some(id) = vocabulary.values().find(|id| **id as usize >= texts.len()) {
             return Err(BesideError::Id { id: *id, most: texts.len() });
@@ -104,13 +100,4 @@ impl Beside {
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
-}
-
-/// The library panics on some merges that no token is long enough for.
-fn parse(bytes: &[u8]) -> Result<Tokenizer, BesideError> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let parsed = panic::catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(bytes)));
-    panic::set_hook(hook);
-    parsed.map_err(|_| BesideError::Panic)?.map_err(BesideError::Parse)
 }
