@@ -332,6 +332,10 @@ impl Shell {
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
+        if self.core.is_closing() && self.socket.outlives_the_daemon() {
+            // Who connects now waits for the next daemon.
+            std::future::pending::<()>().await;
+        }
         tokio::time::sleep_until(self.accept_from).await;
         self.socket.accept().await
     }
