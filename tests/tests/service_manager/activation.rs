@@ -9,6 +9,7 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 const ECHO: &str = "[[model]]\nname = \"echo\"\npath = \"builtin:echo\"\nworkers = 1\n";
@@ -57,6 +58,29 @@ fn who_connects_while_there_is_no_daemon_is_served_by_the_next() {
     let running = Running::begin(&mut client, GenerateRequest::raw("patient")).unwrap();
     assert_eq!(running.finish().unwrap().text, "patient");
     assert_eq!(second.status().pid, second.pid());
+}
+
+#[test]
+fn who_connects_while_a_daemon_finishes_is_served_by_the_next() {
+    let (manager, socket) = activating();
+    let slow = "[[model]]\nname = \"echo\"\npath = \"builtin:echo?token_us=4000\"\nworkers = 1\n";
+    let mut first = Daemon::managed(&manager, slow, Some(&socket));
+    manager.until("READY=1");
+    let mut before = first.client();
+    let text = "a long answer ".repeat(30);
+    let mut running = Running::begin(&mut before, GenerateRequest::raw(text.as_str())).unwrap();
+    assert!(running.read(1).unwrap());
+    first.signal(Signal::SIGTERM);
+    manager.until("STOPPING=1");
+    let mut client = Client::connect(&socket).unwrap();
+    thread::scope(|scope| {
+        let later = scope.spawn(|| Running::begin(&mut client, GenerateRequest::raw("in the backlog"))?.finish());
+        assert_eq!(running.finish().unwrap().text, text);
+        assert!(first.wait().success());
+        let second = Daemon::managed(&manager, slow, Some(&socket));
+        assert_eq!(later.join().unwrap().unwrap().text, "in the backlog");
+        assert_eq!(second.model().totals.answered, 1);
+    });
 }
 
 #[test]
