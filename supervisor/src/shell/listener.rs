@@ -117,11 +117,6 @@ impl ClientSocket {
         &self.path
     }
 
-    /// Whether somebody else keeps it, so that whoever is not accepted can wait for the next daemon.
-    pub(crate) fn outlives_the_daemon(&self) -> bool {
-        matches!(self.hold, Hold::Adopted { .. })
-    }
-
     /// Waits for the next client that may use the socket; `Err` holds one that may not.
     pub(crate) async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
         let stream = self.listener.accept().await?;
