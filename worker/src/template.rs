@@ -9,7 +9,7 @@
 //! Invariant: the process has one thread at every fork; else it refuses.
 use crate::{
     chain,
-    sandbox::{Locks, Role, SandboxError},
+    sandbox::{Filters, Role, SandboxError, deny_paths},
     sys::{self, Fork},
 };
 use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Sandbox, ToTemplate};
@@ -293,9 +293,9 @@ impl Control {
 }
 
 /// Confines this process as a template is. It has opened all that it needs.
-pub fn confine(locks: &Locks) -> Result<Sandbox, SandboxError> {
-    let landlock = locks.deny_paths()?;
-    locks.deny_calls(Role::Template)?;
+pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
+    let landlock = deny_paths()?;
+    filters.deny_calls(Role::Template)?;
     Ok(Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock })
 }
 
