@@ -42,38 +42,18 @@ pub enum SandboxError {
 /// The newest version of Landlock that is known here.
 const NEWEST: ABI = ABI::V9;
 
-/// The two locks. The filters are made once, in a template, and what is forked from it only installs them.
+/// The filters of both roles. They are made once, in a template, and what is forked from it only installs them.
 #[derive(Debug)]
-pub struct Locks {
+pub struct Filters {
     template: [BpfProgram; 3],
     worker: [BpfProgram; 3],
 }
 
-impl Locks {
+impl Filters {
     /// Makes the filters for this machine.
-    pub fn new() -> Result<Locks, SandboxError> {
+    pub fn new() -> Result<Filters, SandboxError> {
         let filters = |role| calls::filters(role).map_err(SandboxError::Filter);
-        Ok(Locks { template: filters(Role::Template)?, worker: filters(Role::Worker)? })
-    }
-
-    /// Denies this process every file that is not open, every port, and signals and abstract sockets of others, as far as the kernel's
-    /// version of Landlock can. Returns that version; `None` if the kernel has no Landlock.
-    pub fn deny_paths(&self) -> Result<Option<u32>, SandboxError> {
-        let restrict = || {
-            Ruleset::default()
-                .handle_access(AccessFs::from_all(NEWEST))?
-                .handle_access(AccessNet::from_all(NEWEST))?
-                .scope(Scope::from_all(NEWEST))?
-                .create()?
-                .restrict_self()
-        };
-        let status = restrict().map_err(SandboxError::Landlock)?;
-        // What the kernel lacks is left out without an error, be it everything.
-        Ok(match (status.ruleset, status.landlock) {
-            (RulesetStatus::NotEnforced, _) => None,
-            (_, LandlockStatus::Available { effective_abi, .. }) => Some(effective_abi as u32),
-            (_, LandlockStatus::NotEnabled | LandlockStatus::NotImplemented) => None,
-        })
+        Ok(Filters { template: filters(Role::Template)?, worker: filters(Role::Worker)? })
     }
 
     /// Leaves this process only the system calls that its role needs. It can gain no privileges any more either.
@@ -89,6 +69,26 @@ impl Locks {
             })
         })
     }
+}
+
+/// Denies this process every file that is not open, every port, and signals and abstract sockets of others, as far as the kernel's
+/// version of Landlock can. Returns that version; `None` if the kernel has no Landlock.
+pub fn deny_paths() -> Result<Option<u32>, SandboxError> {
+    let restrict = || {
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(NEWEST))?
+            .handle_access(AccessNet::from_all(NEWEST))?
+            .scope(Scope::from_all(NEWEST))?
+            .create()?
+            .restrict_self()
+    };
+    let status = restrict().map_err(SandboxError::Landlock)?;
+    // What the kernel lacks is left out without an error, be it everything.
+    Ok(match (status.ruleset, status.landlock) {
+        (RulesetStatus::NotEnforced, _) => None,
+        (_, LandlockStatus::Available { effective_abi, .. }) => Some(effective_abi as u32),
+        (_, LandlockStatus::NotEnabled | LandlockStatus::NotImplemented) => None,
+    })
 }
 
 /// Whether the kernel has Landlock. It restricts nothing.

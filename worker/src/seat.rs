@@ -2,7 +2,7 @@
 //!
 //! It opens nothing. What it has then is its socket, its board's page and its stderr; what it can do is compute.
 use crate::{
-    sandbox::{Locks, Role, SandboxError},
+    sandbox::{Filters, Role, SandboxError, deny_paths},
     socket::WorkerSocket,
     sys::{self, Board},
     template::Seat,
@@ -104,7 +104,7 @@ pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, SeatError> {
 }
 
 /// Ties this process to the supervisor's life and gives up what a worker does not need. `inherited` is what it was born with.
-pub fn confine(go: &Go, inherited: u64, locks: &Locks) -> Result<Sandbox, SeatError> {
+pub fn confine(go: &Go, inherited: u64, filters: &Filters) -> Result<Sandbox, SeatError> {
     // It is the leader of its own process group, so that nothing sent to another group reaches it.
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(SeatError::Tie)?;
     if !tie_to(go.supervisor)? {
@@ -122,7 +122,7 @@ pub fn confine(go: &Go, inherited: u64, locks: &Locks) -> Result<Sandbox, SeatEr
     // Other processes of the same user cannot look into it from now on; the supervisor has opened what it looks at.
     prctl::set_dumpable(false).map_err(SeatError::Privileges)?;
     prctl::set_no_new_privs().map_err(SeatError::Privileges)?;
-    let landlock = locks.deny_paths().map_err(SeatError::Sandbox)?;
-    locks.deny_calls(Role::Worker).map_err(SeatError::Sandbox)?;
+    let landlock = deny_paths().map_err(SeatError::Sandbox)?;
+    filters.deny_calls(Role::Worker).map_err(SeatError::Sandbox)?;
     Ok(Sandbox { no_new_privileges: true, resource_limits: true, seccomp: true, landlock })
 }

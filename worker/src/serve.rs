@@ -6,7 +6,7 @@ use crate::{
     engine::Pace,
     generate::{self, Progress},
     loaded::Loaded,
-    sandbox::Locks,
+    sandbox::Filters,
     seat::{SeatError, Seated, confine, take_seat, tie_to, wait_for_go},
     sys::{self, Board},
     template::Seat,
@@ -26,8 +26,8 @@ use thiserror::Error;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Lives a worker's life in a process just forked, and returns its exit status.
-pub fn serve(model: &mut Loaded, seat: Seat, locks: &Locks) -> i32 {
-    let Err(error) = live(model, seat, locks) else { return 0 };
+pub fn serve(model: &mut Loaded, seat: Seat, filters: &Filters) -> i32 {
+    let Err(error) = live(model, seat, filters) else { return 0 };
     eprintln!("worker: {}", crate::chain(&error));
     match error {
         ServeError::Seat(error) => error.exit_status(),
@@ -49,14 +49,14 @@ enum ServeError {
     Order,
 }
 
-fn live(model: &mut Loaded, seat: Seat, locks: &Locks) -> Result<(), ServeError> {
+fn live(model: &mut Loaded, seat: Seat, filters: &Filters) -> Result<(), ServeError> {
     let supervisor = seat.supervisor;
     let mut seated = take_seat(seat)?;
     // If it does not work yet, end of file on the socket tells of the supervisor's end.
     tie_to(supervisor)?;
     let Some(go) = wait_for_go(&mut seated)? else { return Ok(()) };
     let Seated { mut end, board, inherited } = seated;
-    let sandbox = confine(&go, inherited, locks)?;
+    let sandbox = confine(&go, inherited, filters)?;
     board.word(Word::Threads).store(1, Relaxed);
     end.send(&FromWorker::Hello { sandbox, threads: go.threads }).map_err(ServeError::Socket)?;
     while let Some(message) = end.receive().map_err(ServeError::Socket)? {

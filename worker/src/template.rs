@@ -10,7 +10,7 @@
 use crate::{
     chain,
     engine::Room,
-    sandbox::{Locks, Role, SandboxError},
+    sandbox::{Filters, Role, SandboxError, deny_paths},
     sys::{self, Fork},
 };
 use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
@@ -300,9 +300,9 @@ impl Control {
 }
 
 /// Confines this process as a template is. It has opened all that it needs.
-pub fn confine(locks: &Locks) -> Result<Sandbox, SandboxError> {
-    let landlock = locks.deny_paths()?;
-    locks.deny_calls(Role::Template)?;
+pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
+    let landlock = deny_paths()?;
+    filters.deny_calls(Role::Template)?;
     Ok(Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock })
 }
 

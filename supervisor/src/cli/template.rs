@@ -12,7 +12,7 @@ use worker::{
     chain,
     engine::Room,
     loaded::{self, Loaded, Source},
-    sandbox::Locks,
+    sandbox::Filters,
     serve::serve,
     template::{self, Trade},
 };
@@ -27,12 +27,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let ended =
         take_control().map_err(|error| format!("cannot take the control socket: {error}")).and_then(|control| {
-            let locks = Locks::new().map_err(|error| chain(&error))?;
+            let filters = Filters::new().map_err(|error| chain(&error))?;
             let trade = Trade {
                 open: &|spec: &ModelSpec| loaded::open(spec).map_err(|error| chain(&error)),
-                confine: &|| template::confine(&locks),
+                confine: &|| template::confine(&filters),
                 load: &load,
-                serve: &|model: &mut Loaded, seat| serve(model, seat, &locks),
+                serve: &|model: &mut Loaded, seat| serve(model, seat, &filters),
                 step: &|_| {},
             };
             template::run(control, arguments.supervisor, &trade).map_err(|error| chain(&error))

@@ -32,7 +32,7 @@ use std::{
 use worker::{
     chain,
     engine::{self, CHUNK, Model, Room, Source},
-    sandbox::Locks,
+    sandbox::{Filters, deny_paths},
     seat::{Seated, confine, take_seat, wait_for_go},
     sys::exit_now,
     template::{self, ForkStep, Seat, Trade},
@@ -59,18 +59,18 @@ fn main() -> ExitCode {
             act::alone(&script.action);
         }
     };
-    let locks = match Locks::new() {
-        Ok(locks) => locks,
+    let filters = match Filters::new() {
+        Ok(filters) => filters,
         Err(error) => {
             eprintln!("bad-worker: {}", chain(&error));
             return ExitCode::FAILURE;
         }
     };
     let confine = || match loaded.get() {
-        Some(Script { confine: Confine::Both, .. }) => template::confine(&locks),
+        Some(Script { confine: Confine::Both, .. }) => template::confine(&filters),
         _ => Ok(Sandbox::default()),
     };
-    let serve = |bad: &mut Bad, seat| serve(bad, seat, &locks);
+    let serve = |bad: &mut Bad, seat| serve(bad, seat, &filters);
     let trade = Trade { open: &open, confine: &confine, load: &load, serve: &serve, step: &step };
     let ended = take_control()
         .map_err(|error| error.to_string())
@@ -151,8 +151,8 @@ fn load(
     Ok((Bad { model, script, folder, _kept: kept }, info))
 }
 
-fn serve(bad: &mut Bad, seat: Seat, locks: &Locks) -> i32 {
-    match live(bad, seat, locks) {
+fn serve(bad: &mut Bad, seat: Seat, filters: &Filters) -> i32 {
+    match live(bad, seat, filters) {
         Ok(()) => 0,
         Err(message) => {
             eprintln!("bad-worker: {message}");
@@ -161,7 +161,7 @@ fn serve(bad: &mut Bad, seat: Seat, locks: &Locks) -> i32 {
     }
 }
 
-fn live(bad: &mut Bad, seat: Seat, locks: &Locks) -> Result<(), String> {
+fn live(bad: &mut Bad, seat: Seat, filters: &Filters) -> Result<(), String> {
     let is_confined = bad.script.confine != Confine::Nobody;
     let memory = if is_confined { None } else { Some(seat.board.try_clone().map_err(|error| error.to_string())?) };
     let mut seated = take_seat(seat).map_err(|error| chain(&error))?;
@@ -175,13 +175,11 @@ fn live(bad: &mut Bad, seat: Seat, locks: &Locks) -> Result<(), String> {
         pages = Some(Pages::find().map_err(|error| error.to_string())?);
     }
     let sandbox = match bad.script.confine {
-        Confine::Worker | Confine::Both => confine(&go, inherited, locks).unwrap_or_else(|error| {
+        Confine::Worker | Confine::Both => confine(&go, inherited, filters).unwrap_or_else(|error| {
             eprintln!("bad-worker: {}", chain(&error));
             exit_now(error.exit_status())
         }),
-        Confine::Paths => {
-            Sandbox { landlock: locks.deny_paths().map_err(|error| chain(&error))?, ..Sandbox::default() }
-        }
+        Confine::Paths => Sandbox { landlock: deny_paths().map_err(|error| chain(&error))?, ..Sandbox::default() },
         Confine::Nobody => Sandbox::default(),
     };
     // However it hangs, it does not outlive its test.

@@ -21,7 +21,7 @@ use std::{
 };
 use worker::{
     chain,
-    sandbox::{Locks, Role},
+    sandbox::{Filters, Role, deny_paths},
     sys::{self, Fork},
 };
 
@@ -59,30 +59,30 @@ pub(crate) fn measure() -> Result<()> {
 pub(crate) fn run() -> Result<()> {
     let mut tasks = Dir::open("/proc/self/task", OFlag::O_RDONLY, Mode::empty())?;
     let unconfined = one_call();
-    let locks = Locks::new().map_err(|error| chain(&error))?;
-    confine(&locks, Role::Template)?;
+    let filters = Filters::new().map_err(|error| chain(&error))?;
+    confine(&filters, Role::Template)?;
     for _ in 0..WORKERS {
         match sys::fork(&mut tasks)? {
             Fork::Parent(child) => drop(waitpid(child, None)?),
-            Fork::Child => sys::exit_now(i32::from(live(&locks, unconfined).is_err())),
+            Fork::Child => sys::exit_now(i32::from(live(&filters, unconfined).is_err())),
         }
     }
     Ok(())
 }
 
-fn live(locks: &Locks, unconfined: Duration) -> Result<()> {
-    let [paths, calls] = confine(locks, Role::Worker)?;
+fn live(filters: &Filters, unconfined: Duration) -> Result<()> {
+    let [paths, calls] = confine(filters, Role::Worker)?;
     let times = [paths, calls, unconfined, one_call()];
     println!("{}", times.map(|time| time.as_nanos().to_string()).join(" "));
     Ok(())
 }
 
-/// Confines this process, and says how long its two locks took.
-fn confine(locks: &Locks, role: Role) -> Result<[Duration; 2]> {
+/// Confines this process, and says how long each of the two took.
+fn confine(filters: &Filters, role: Role) -> Result<[Duration; 2]> {
     let began = Instant::now();
-    locks.deny_paths().map_err(|error| chain(&error))?;
+    deny_paths().map_err(|error| chain(&error))?;
     let paths = began.elapsed();
-    locks.deny_calls(role).map_err(|error| chain(&error))?;
+    filters.deny_calls(role).map_err(|error| chain(&error))?;
     Ok([paths, began.elapsed() - paths])
 }
 
