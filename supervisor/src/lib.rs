@@ -14,4 +14,4 @@ mod process;
 mod shell;
 mod sys;
 
-pub use cli::main;
+pub use cli::{command, main};

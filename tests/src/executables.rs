@@ -11,8 +11,14 @@ use std::{
 pub fn supervisor() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os("SUPERVISOR_EXECUTABLE") {
         Some(path) if !path.is_empty() => path.into(),
-        _ => build("supervisor", "supervisor"),
+        _ => build("supervisor", "bin", "supervisor"),
     });
+    &PATH
+}
+
+/// The executable that writes the manual and the completions, built on the first call.
+pub fn documents() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| build("supervisor", "example", "documents"));
     &PATH
 }
 
@@ -21,7 +27,7 @@ pub fn bad_worker() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         // Cargo builds a package's executables along with its integration tests.
         let built = profile_folder().join("bad-worker");
-        if built.is_file() { built } else { build("integration-tests", "bad-worker") }
+        if built.is_file() { built } else { build("integration-tests", "bin", "bad-worker") }
     });
     &PATH
 }
@@ -34,14 +40,15 @@ fn profile_folder() -> PathBuf {
     folder.to_owned()
 }
 
-fn build(package: &str, name: &str) -> PathBuf {
+/// Builds a target of a package; `kind` is `bin` or `example`.
+fn build(package: &str, kind: &str, name: &str) -> PathBuf {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(other) => other,
     };
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile])
+        .args(["build", "--quiet", "--package", package, &format!("--{kind}"), name, "--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .arg("--target-dir")
         .arg(folder.parent().unwrap_or(&folder))

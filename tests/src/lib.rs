@@ -16,7 +16,7 @@ mod wire;
 pub use answer::{Finished, Running, generate};
 pub use command::{Call, Called, Ended};
 pub use daemon::Daemon;
-pub use executables::{bad_worker, supervisor};
+pub use executables::{bad_worker, documents, supervisor};
 pub use minilm::minilm;
 pub use nix::sys::signal::Signal;
 pub use vectors::vector_of;
