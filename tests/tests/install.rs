@@ -2,7 +2,6 @@
 use integration_tests::{documents, supervisor};
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -249,7 +248,7 @@ fn the_manual_names_every_key_and_every_option() {
         page.split("fB").skip(1).filter_map(|rest| rest.split_once("fR")).map(|(bold, _)| bold.to_owned()).collect()
     };
     let keys = bold("supervisor.toml.5");
-    let example = fs::read_to_string(Path::new(DEPLOY).join("config.example.toml")).unwrap();
+    let example = fs::read_to_string(Path::new(DEPLOY).join("supervisor.toml")).unwrap();
     let named = example.lines().filter_map(|line| line.trim_start_matches("# ").split_once(" = "));
     let names: Vec<_> = named.map(|(name, _)| name).filter(|name| !name.contains(' ')).collect();
     assert!(names.len() > 20 && names.iter().all(|name| keys.iter().any(|key| key == name)), "{names:?} {keys:?}");
@@ -263,10 +262,8 @@ fn the_manual_names_every_key_and_every_option() {
 }
 
 #[test]
-fn the_script_is_clean() {
-    let scripts = ["install.sh"].map(|name| Path::new(DEPLOY).join(name));
-    match Command::new("shellcheck").args(scripts.iter().map(AsRef::<OsStr>::as_ref)).output() {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => println!("skipped: cannot run shellcheck: {error}"),
-    }
+fn debians_package_has_our_version() {
+    let changelog = fs::read_to_string(Path::new(DEPLOY).join("../debian/changelog")).unwrap();
+    let first = concat!("model-supervisor (", env!("CARGO_PKG_VERSION"), ") ");
+    assert!(changelog.starts_with(first), "{changelog}");
 }

@@ -6,7 +6,7 @@ use crate::pages::{MANUAL, SOURCE, also, date, list};
 use clap_mangen::roff::{Roff, bold, roman};
 use std::io;
 
-const EXAMPLE: &str = include_str!("../../../deploy/config.example.toml");
+const EXAMPLE: &str = include_str!("../../../deploy/supervisor.toml");
 
 /// A table of the example, or a key of it.
 #[derive(Debug, PartialEq)]

@@ -2,7 +2,7 @@
 use super::*;
 use std::error::Error;
 
-const EXAMPLE: &str = include_str!("../../../deploy/config.example.toml");
+const EXAMPLE: &str = include_str!("../../../deploy/supervisor.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("supervisor.toml"))
