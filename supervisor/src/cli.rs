@@ -77,6 +77,11 @@ impl SocketArgument {
     }
 }
 
+/// What can be typed, for the manual and the completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
@@ -92,7 +97,7 @@ pub fn main() -> ExitCode {
         Command::Restart(arguments) => control::restart(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut script);
+            clap_complete::generate(shell, &mut command(), "supervisor", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
         Command::Template(arguments) => return template::run(arguments),
@@ -142,6 +147,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -17,4 +17,4 @@ mod sys;
 #[doc(hidden)]
 pub mod untrusted;
 
-pub use cli::main;
+pub use cli::{command, main};

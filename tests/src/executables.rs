@@ -11,8 +11,14 @@ use std::{
 pub fn supervisor() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os("SUPERVISOR_EXECUTABLE") {
         Some(path) if !path.is_empty() => path.into(),
-        _ => build("supervisor", "supervisor"),
+        _ => build("supervisor", "bin", "supervisor"),
     });
+    &PATH
+}
+
+/// The executable that writes the manual and the completions, built on the first call.
+pub fn documents() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| build("supervisor", "example", "documents"));
     &PATH
 }
 
@@ -31,7 +37,7 @@ pub(crate) fn without() -> &'static Path {
 /// An executable of this package, which cargo builds along with the integration tests.
 fn own(name: &str) -> PathBuf {
     let built = profile_folder().join(name);
-    if built.is_file() { built } else { build("integration-tests", name) }
+    if built.is_file() { built } else { build("integration-tests", "bin", name) }
 }
 
 /// `target/debug` or `target/release`, from where this process's executable is.
@@ -42,14 +48,15 @@ fn profile_folder() -> PathBuf {
     folder.to_owned()
 }
 
-fn build(package: &str, name: &str) -> PathBuf {
+/// Builds a target of a package; `kind` is `bin` or `example`.
+fn build(package: &str, kind: &str, name: &str) -> PathBuf {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(other) => other,
     };
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile])
+        .args(["build", "--quiet", "--package", package, &format!("--{kind}"), name, "--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .arg("--target-dir")
         .arg(folder.parent().unwrap_or(&folder))

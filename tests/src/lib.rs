@@ -18,7 +18,7 @@ mod wire;
 pub use answer::{Finished, Running, generate};
 pub use command::{Call, Called, Ended};
 pub use daemon::Daemon;
-pub use executables::{bad_worker, supervisor};
+pub use executables::{bad_worker, documents, supervisor};
 pub use manager::Manager;
 pub use minilm::minilm;
 pub use nix::sys::signal::Signal;

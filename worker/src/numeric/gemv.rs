@@ -13,6 +13,7 @@ const BLOCK: usize = 256;
 const GROUP: usize = 16;
 
 /// One row in blocks of 8-bit values.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the products and tests read it"))]
 pub(crate) struct Narrow(Vec<NarrowBlock>);
 
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 //!
 //! Where the processor multiplies bytes four at a time (AVX-512 VNNI) this is much faster than `f32`. Elsewhere plain loops make the same
 //! sums, which costs less memory than `f32` and no less time.
+#[cfg(target_arch = "x86_64")]
 use crate::sys;
 use std::array;
 

@@ -4,7 +4,7 @@
 //! `weights`). Which types it packs, and how large, is its own affair and is written down here; a test compares it with what loading
 //! really takes.
 use super::{
-    rows::kind_in_memory,
+    rows::{kind_in_memory, kind_on_this_processor},
     shape::{EMBEDDING, OUTPUT},
 };
 use crate::{
@@ -18,7 +18,7 @@ pub(super) fn footprint(header: &Header) -> u64 {
     let numeric = Numeric::new();
     let bytes = header.tensors.iter().filter_map(|(name, tensor)| {
         let columns = usize::try_from(*tensor.dimensions.first()?).ok()?;
-        let kind = kind_in_memory(dtype(tensor.kind)?, columns);
+        let kind = kind_on_this_processor(kind_in_memory(dtype(tensor.kind)?, columns));
         let blocks = tensor.dimensions.iter().try_fold(1, |product: u64, dimension| product.checked_mul(*dimension))?
             / kind.block_size() as u64;
         let original = blocks.checked_mul(kind.type_size() as u64)?;

@@ -1,6 +1,7 @@
 //! Rows of weights as they are in a file, and the few that are turned into another type because their own is computed slowly.
-use candle_core::quantized::GgmlDType;
-use std::mem;
+use candle_core::{CpuStorage, Error, Result, quantized::GgmlDType};
+use half::f16;
+use std::{borrow::Cow, mem};
 
 /// Rows of weights of one element type.
 pub(super) struct Rows {
@@ -46,6 +47,25 @@ impl Rows {
         Rows { kind, count: self.count, bytes }
     }
 
+    /// The same values in a type that this processor can multiply: rounded to 16 bits, if it has no instructions for any other.
+    pub(super) fn multipliable(self) -> Result<Rows> {
+        let kind = kind_on_this_processor(self.kind);
+        if kind == self.kind { Ok(self) } else { self.rounded_to_16_bits() }
+    }
+
+    fn rounded_to_16_bits(self) -> Result<Rows> {
+        let columns = self.columns();
+        let mut bytes = Vec::with_capacity(self.count * columns * size_of::<f16>());
+        for row in self.bytes.chunks_exact(self.bytes.len().checked_div(self.count).unwrap_or(0).max(1)) {
+            let CpuStorage::F32(values) = self.kind.from_data(Cow::Borrowed(row)).dequantize(columns)? else {
+                return Err(Error::Msg("weights are not in 32 bits".to_owned()));
+            };
+            let most = f16::MAX.to_f32();
+            bytes.extend(values.iter().flat_map(|value| f16::from_f32(value.clamp(-most, most)).to_le_bytes()));
+        }
+        Ok(Rows { kind: GgmlDType::F16, count: self.count, bytes })
+    }
+
     fn columns(&self) -> usize {
         self.bytes.len() / self.count.max(1) / self.kind.type_size() * self.kind.block_size()
     }
@@ -57,6 +77,29 @@ pub(super) fn kind_in_memory(kind: GgmlDType, columns: usize) -> GgmlDType {
         GgmlDType::Q5_0 => GgmlDType::Q8_0,
         GgmlDType::Q4_0 if has_fast_q8_0() && columns.is_multiple_of(256) => GgmlDType::Q8_0,
         _ => kind,
+    }
+}
+
+/// The type that rows of this type are multiplied in.
+///
+/// On ARM the tensor library multiplies whole numbers by instructions that came with ARMv8.2 (`dotprod`) and does not ask whether they are
+/// there: a Raspberry Pi 5 has them, a 4 has not and ends the process. Our own products of 16-bit numbers need nothing of the kind.
+pub(super) fn kind_on_this_processor(kind: GgmlDType) -> GgmlDType {
+    match kind {
+        GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => kind,
+        _ if lacks_dot_products() => GgmlDType::F16,
+        _ => kind,
+    }
+}
+
+fn lacks_dot_products() -> bool {
+    #[cfg(target_arch = "aarch64")]
+    {
+        !std::arch::is_aarch64_feature_detected!("dotprod")
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    {
+        false
     }
 }
 
@@ -106,7 +149,6 @@ fn five_bits(block: &[u8; Q5_0]) -> [i8; BLOCK] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::CpuStorage;
 
     fn values(kind: GgmlDType, bytes: &[u8], count: usize) -> Vec<f32> {
         match kind.from_data(bytes.into()).dequantize(count).unwrap() {
@@ -135,6 +177,24 @@ mod tests {
                 place => (place * 89 + index * 31) as u8,
             })
             .collect()
+    }
+
+    #[test]
+    fn sixteen_bits_are_the_nearest() {
+        let narrow = pattern(Q8_0);
+        let exact = values(GgmlDType::Q8_0, &narrow, 3 * BLOCK);
+        let rows = Rows { kind: GgmlDType::Q8_0, count: 3, bytes: narrow }.rounded_to_16_bits().unwrap();
+        assert_eq!((rows.kind, rows.count, rows.columns()), (GgmlDType::F16, 3, BLOCK));
+        let rounded: Vec<f32> = exact.iter().map(|value| f16::from_f32(*value).to_f32()).collect();
+        assert_eq!(values(GgmlDType::F16, &rows.bytes, 3 * BLOCK), rounded);
+    }
+
+    #[test]
+    fn what_16_bits_cannot_hold_is_as_large_as_they_can() {
+        let mut block = vec![127; Q8_0];
+        block[..2].copy_from_slice(&f16::MAX.to_le_bytes());
+        let rows = Rows { kind: GgmlDType::Q8_0, count: 1, bytes: block }.rounded_to_16_bits().unwrap();
+        assert_eq!(values(GgmlDType::F16, &rows.bytes, BLOCK), [f16::MAX.to_f32(); BLOCK]);
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl<R: Read + Seek> Loader<'_, R> {
         self.reader.seek(SeekFrom::Start(self.header.data + tensor.offset))?;
         let mut bytes = vec![0; size];
         self.reader.read_exact(&mut bytes)?;
-        Ok(Rows { kind, count, bytes }.computable())
+        Rows { kind, count, bytes }.computable().multipliable()
     }
 
     /// The matrix of these tensors, one below the other.
