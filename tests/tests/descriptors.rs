@@ -1,7 +1,7 @@
 //! A supervisor that may open no more descriptors: whoever waits goes on waiting, and is served when there are some again.
 #![cfg(test)]
 
-use integration_tests::{Daemon, Wire, model, process, until};
+use integration_tests::{Daemon, Running, Signal, Wire, model, process, until};
 use ipc::{Client, GenerateRequest, Request, Response, status::Model};
 use std::time::Duration;
 
@@ -14,6 +14,37 @@ fn exhaust(daemon: &Daemon) -> u64 {
 
 fn status(client: &mut Client) -> Model {
     client.status().unwrap().models.remove(0)
+}
+
+#[test]
+fn workers_that_cannot_be_made_are_no_crash_loop() {
+    for isolation in ["request", "worker"] {
+        // More than may end before they are ready.
+        let daemon = Daemon::start(&model("builtin:echo", &format!("workers = 10\nisolation = \"{isolation}\"")));
+        let (mut watching, mut asking) = (daemon.client(), daemon.client());
+        let pids: Vec<u32> = status(&mut watching).workers.iter().filter_map(|worker| worker.pid).collect();
+        status(&mut asking);
+        let usual = exhaust(&daemon);
+        assert_eq!(pids.len(), 10);
+        for pid in pids {
+            assert!(process::kill(pid, Signal::SIGKILL));
+        }
+        until("each slot lacks its worker", PATIENCE, || {
+            let model = status(&mut watching);
+            model.workers.iter().all(|worker| worker.pid.is_none() && worker.generation > 2)
+        });
+        let running = Running::begin(&mut asking, GenerateRequest::raw("text")).unwrap();
+        let model = status(&mut watching);
+        assert_eq!((model.state.as_str(), model.queue.length), ("warm", 1), "{isolation}: {model:?}");
+        let error = model.error.unwrap_or_default();
+        assert_eq!(error, "no room for another worker now: Too many open files (os error 24)");
+        process::limit_descriptors(daemon.pid(), usual);
+        let finished = running.finish().unwrap();
+        assert_eq!((finished.text.as_str(), finished.done.attempts), ("text", 1));
+        let model = daemon.settle().models.remove(0);
+        assert_eq!(model.error, None);
+        daemon.has_only_its_own();
+    }
 }
 
 #[test]
