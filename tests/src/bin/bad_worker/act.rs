@@ -39,6 +39,7 @@ pub(crate) fn alone(action: &str) {
     match action {
         "kill" => die(Signal::SIGKILL),
         "segv" => die(Signal::SIGSEGV),
+        "stop" => _ = raise(Signal::SIGSTOP),
         "crash" => {
             eprintln!("this worker crashes as its script says");
             process::abort()
