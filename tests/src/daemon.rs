@@ -1,5 +1,5 @@
 //! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
-use crate::{LIMIT, bad_worker, process, supervisor, until, wait::pause};
+use crate::{LIMIT, SmallDisk, bad_worker, process, supervisor, until, wait::pause};
 use ipc::{
     Client, ClientError, RequestId,
     status::{Model, Status, Worker},
@@ -13,6 +13,7 @@ use nix::{
 };
 use std::{
     fs::{self, File},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -23,6 +24,8 @@ use tempfile::TempDir;
 
 /// How long a daemon may live in a test. Only one that hangs lives so long; its end is what its test then fails by.
 const LIFETIME: Duration = Duration::from_secs(240);
+/// The end of a log that is shown when something has gone wrong.
+const SHOWN: usize = 64 << 10;
 /// How long its processes may take to end after it has.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
@@ -32,6 +35,7 @@ pub struct Daemon {
     child: Child,
     socket: PathBuf,
     folder: TempDir,
+    log: File,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -67,18 +71,37 @@ impl Daemon {
 
     /// Starts a daemon and does not wait for anything.
     pub fn launch(config: &str, arguments: &[&str]) -> Daemon {
+        Daemon::launch_as(config, arguments, |command| command)
+    }
+
+    /// Starts a daemon whose log is on a disk of its own, and does not wait for anything else.
+    pub fn launch_on(disk: &mut SmallDisk, config: &str, arguments: &[&str]) -> Daemon {
+        let mut daemon = Daemon::launch_as(config, arguments, |command| disk.wrap(&command));
+        daemon.log = disk.open_log(daemon.pid());
+        daemon
+    }
+
+    /// Lets it live for longer than a test takes.
+    pub fn live_for(&mut self, lifetime: Duration) {
+        self.watchdog = Some(watch(self.pid(), lifetime));
+    }
+
+    fn launch_as(config: &str, arguments: &[&str], wrap: impl FnOnce(Command) -> Command) -> Daemon {
         let executable = supervisor();
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         let prepared = fs::write(&file, config).and_then(|()| File::create(folder.path().join("log")));
-        let log = prepared.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
+        let log = prepared.and_then(|log| Ok((log, File::open(folder.path().join("log"))?)));
+        let (stderr, log) = log.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
         let mut command = Command::new(executable);
         command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).args(arguments);
         command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = wrap(command);
+        command.stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {executable:?}: {error}"));
-        let watchdog = Some(watch(child.id()));
-        Daemon { child, socket, folder, watchdog }
+        let watchdog = Some(watch(child.id(), LIFETIME));
+        Daemon { child, socket, folder, log, watchdog }
     }
 
     /// Its client socket.
@@ -99,13 +122,13 @@ impl Daemon {
     /// A new connection to it.
     #[track_caller]
     pub fn client(&self) -> Client {
-        Client::connect(&self.socket).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+        Client::connect(&self.socket).unwrap_or_else(|error| panic!("{error}\n{}", self.last_words()))
     }
 
     /// Its status.
     #[track_caller]
     pub fn status(&self) -> Status {
-        self.ask().unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+        self.ask().unwrap_or_else(|error| panic!("{error}\n{}", self.last_words()))
     }
 
     /// The status of its only model.
@@ -125,8 +148,8 @@ impl Daemon {
                 // It has not begun to listen yet.
                 Err(ClientError::NoDaemon { .. }) if self.runs() && began.elapsed() < LIMIT => {}
                 Ok(_) if began.elapsed() < LIMIT => {}
-                Ok(status) => panic!("waited {LIMIT:?} in vain until {what}: {status:#?}\n{}", self.log()),
-                Err(error) => panic!("waited in vain until {what}: {error}\n{}", self.log()),
+                Ok(status) => panic!("waited {LIMIT:?} in vain until {what}: {status:#?}\n{}", self.last_words()),
+                Err(error) => panic!("waited in vain until {what}: {error}\n{}", self.last_words()),
             }
             pause();
         }
@@ -189,7 +212,7 @@ impl Daemon {
                 return;
             }
             let different = format!("{known:?} are known, {children:?} are children, {started:?} are its own");
-            assert!(began.elapsed() < LIMIT, "{different}: {:#?}\n{}", self.status(), self.log());
+            assert!(began.elapsed() < LIMIT, "{different}: {:#?}\n{}", self.status(), self.last_words());
             pause();
         }
     }
@@ -212,8 +235,22 @@ impl Daemon {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read(self.folder.path().join("log"))
-            .map_or_else(|error| format!("no log: {error}"), |log| String::from_utf8_lossy(&log).into_owned())
+        let mut log = Vec::new();
+        let mut chunk = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = self.log.read_at(&mut chunk, log.len() as u64) {
+            log.extend_from_slice(&chunk[..count]);
+        }
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let log = self.log();
+        let mut from = log.len().saturating_sub(SHOWN);
+        while !log.is_char_boundary(from) {
+            from += 1;
+        }
+        format!("the daemon's log, from byte {from} on:\n{}", &log[from..])
     }
 
     fn ask(&self) -> Result<Status, ClientError> {
@@ -238,7 +275,7 @@ impl Drop for Daemon {
         let _waited = self.child.wait();
         let log = self.log();
         if thread::panicking() {
-            eprintln!("the daemon's log:\n{log}");
+            eprintln!("{}", self.last_words());
             return;
         }
         let panicked = log.lines().any(|line| line.starts_with("thread '") && line.contains("panicked at"));
@@ -254,11 +291,11 @@ fn only(status: Status) -> Model {
 }
 
 /// Kills the daemon if it is not given up in time: its end ends whatever waits for it.
-fn watch(pid: u32) -> (Sender<()>, JoinHandle<()>) {
+fn watch(pid: u32, lifetime: Duration) -> (Sender<()>, JoinHandle<()>) {
     let (stop, stopped) = mpsc::channel();
     let watchdog = thread::spawn(move || {
-        if stopped.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("the daemon {pid} is killed: its test has taken longer than {LIFETIME:?}");
+        if stopped.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("the daemon {pid} is killed: its test has taken longer than {lifetime:?}");
             process::kill(pid, Signal::SIGKILL);
         }
     });

@@ -4,11 +4,15 @@
 //! watchdog, so that whoever waits for it fails instead of waiting for ever.
 
 mod answer;
+pub mod campaign;
 mod command;
 mod daemon;
+mod disk;
+mod exchange;
 mod executables;
 mod minilm;
 pub mod process;
+mod random;
 mod vectors;
 mod wait;
 mod wire;
@@ -16,9 +20,11 @@ mod wire;
 pub use answer::{Finished, Running, generate};
 pub use command::{Call, Called, Ended};
 pub use daemon::Daemon;
+pub use disk::SmallDisk;
 pub use executables::{bad_worker, supervisor};
 pub use minilm::minilm;
 pub use nix::sys::signal::Signal;
+pub use random::Random;
 pub use vectors::vector_of;
 pub use wait::{LIMIT, until};
 pub use wire::Wire;
