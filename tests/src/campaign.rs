@@ -13,12 +13,14 @@ mod ledger;
 mod load;
 mod remains;
 mod report;
+mod secrets;
 mod striker;
 mod surroundings;
 
 pub use fault::Fault;
 pub use load::Tally;
 pub use report::Report;
+pub use secrets::{Kept, Secrets};
 
 use crate::{Daemon, Signal, SmallDisk, bad_worker, minilm, process, random::Random, wait::pause_for};
 use catalogue::{Catalogue, Pool};
@@ -27,12 +29,22 @@ use remains::{Remains, Sums, sums};
 use report::Throughput;
 use std::{
     cell::Cell,
-    fs,
+    env, fs,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 use striker::Striker;
+
+/// The seed that `CAMPAIGN_SEED` sets.
+///
+/// # Panics
+///
+/// If it sets none that is a number.
+pub fn seed(otherwise: u64) -> u64 {
+    let set = env::var("CAMPAIGN_SEED").ok();
+    set.map_or(otherwise, |seed| seed.parse().unwrap_or_else(|_| panic!("CAMPAIGN_SEED is no number: {seed}")))
+}
 
 /// What a campaign is like.
 #[derive(Clone, Debug)]

@@ -3,13 +3,8 @@
 //! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is `cargo run --release -p integration-tests --bin campaign`.
 #![cfg(test)]
 
-use integration_tests::campaign::{Campaign, Extent, Fault};
-use std::{env, time::Duration};
-
-fn seed(otherwise: u64) -> u64 {
-    let set = env::var("CAMPAIGN_SEED").ok();
-    set.map_or(otherwise, |seed| seed.parse().unwrap_or_else(|_| panic!("CAMPAIGN_SEED is no number: {seed}")))
-}
+use integration_tests::campaign::{Campaign, Extent, Fault, seed};
+use std::time::Duration;
 
 fn faults(isolation: &'static str, seed: u64) {
     let campaign = Campaign {

@@ -87,6 +87,11 @@ impl Catalogue {
         Ok(Catalogue { texts, vectors, ids })
     }
 
+    /// One of nothing.
+    pub(crate) fn empty() -> Catalogue {
+        Catalogue { texts: Vec::new(), vectors: Vec::new(), ids: Vec::new() }
+    }
+
     /// All of them.
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Case> {
         self.texts.iter().chain(&self.vectors).chain(&self.ids)

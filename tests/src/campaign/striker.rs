@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
 /// What one fault came to: how long the daemon took to recover, or nothing if its victim was gone before.
-type Struck = Result<Option<Duration>, String>;
+pub(crate) type Struck = Result<Option<Duration>, String>;
 
 /// The striker, and what it keeps count of.
 pub(crate) struct Striker<'a> {
@@ -56,7 +56,7 @@ impl<'a> Striker<'a> {
             let mut round = Fault::round(is_inside);
             self.random.shuffle(&mut round);
             for fault in round {
-                self.field.let_work(&mut self.random);
+                self.let_work();
                 if self.field.is_over() {
                     return;
                 }
@@ -67,6 +67,11 @@ impl<'a> Striker<'a> {
                 }
             }
         }
+    }
+
+    /// Lets clients go on for a while.
+    pub(crate) fn let_work(&mut self) {
+        self.field.let_work(&mut self.random);
     }
 
     fn once(&mut self, fault: Fault) -> Struck {
@@ -101,7 +106,7 @@ impl<'a> Striker<'a> {
     }
 
     /// Sends a signal to so many workers of a model, and waits until their slots have other lives that serve.
-    fn hit(&mut self, signal: Signal, count: usize, only_busy: bool) -> Struck {
+    pub(crate) fn hit(&mut self, signal: Signal, count: usize, only_busy: bool) -> Struck {
         let pool = self.pool();
         let field = self.field;
         let _charged = field.ledger(pool).strike(count as u32);

@@ -1,5 +1,5 @@
 //! Faults of what the supervisor itself stands on: its disk, its socket, its descriptors, its clients, its time.
-use super::striker::Striker;
+use super::striker::{Striker, Struck};
 use crate::{process, wait::pause_for};
 use ipc::Request;
 use nix::sys::signal::Signal;
@@ -13,8 +13,6 @@ use std::{
 const STOPPED: Duration = Duration::from_millis(2500);
 /// More connections than are served at once.
 const CROWD: usize = 300;
-
-type Struck = Result<Option<Duration>, String>;
 
 impl Striker<'_> {
     /// Sends a part of a frame, and leaves, at once or when somebody else has been served.
@@ -42,7 +40,7 @@ impl Striker<'_> {
         let began = Instant::now();
         self.watch.until_whole()?;
         let took = began.elapsed();
-        self.field.let_work(&mut self.random);
+        self.let_work();
         disk.empty().map_err(|error| format!("cannot empty the disk: {error}"))?;
         Ok(Some(took))
     }
@@ -81,7 +79,7 @@ impl Striker<'_> {
     pub(super) fn crowd(&mut self) -> Struck {
         let connect = |_| UnixStream::connect(self.field.daemon.socket());
         let crowd: Vec<_> = (0..CROWD).map(connect).collect();
-        self.field.let_work(&mut self.random);
+        self.let_work();
         drop(crowd);
         let began = Instant::now();
         self.watch.hang_up();

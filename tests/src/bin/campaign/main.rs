@@ -3,7 +3,7 @@
 //! They print tables in Markdown and end with a failure if anything was not as it must be, saying what, and with which seed.
 
 use clap::{Parser, Subcommand};
-use integration_tests::campaign::{Campaign, Extent};
+use integration_tests::campaign::{Campaign, Extent, Kept, Secrets};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -32,6 +32,12 @@ enum Kind {
         /// Where the daemon's logs are kept; the mode of isolation is appended
         #[arg(long, value_name = "FILE")]
         log: Option<PathBuf>,
+    },
+    /// Secrets in many requests, and whether any comes out in another
+    Isolation {
+        /// How many texts are generated in all
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        generations: usize,
     },
 }
 
@@ -66,5 +72,23 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
             Ok(())
         }
+        Kind::Isolation { generations } => isolation(arguments.seed, *generations),
     }
+}
+
+/// The same requests in both modes of isolation, one after the other and many at once: four times a quarter of all.
+fn isolation(seed: u64, generations: usize) -> Result<(), String> {
+    println!("\n### Isolation, seed {seed}\n\n{}", Kept::HEADING);
+    for clients in [1, 6] {
+        let mut before: Option<Kept> = None;
+        for isolation in ["request", "worker"] {
+            let kept = Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
+            println!("{kept}");
+            if before.is_some_and(|before| before.answers != kept.answers) {
+                return Err(format!("{clients} clients were answered otherwise in the other mode of isolation, seed {seed}"));
+            }
+            before = Some(kept);
+        }
+    }
+    Ok(())
 }
