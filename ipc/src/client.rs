@@ -2,7 +2,7 @@
 //!
 //! It does not retry: whether a request may be sent again is the caller's to know.
 use crate::{
-    AsyncEnd, BlockingEnd, EmbedRequest, EndError, Failure, FailureKind, GenerateRequest, Request, Response,
+    AsyncEnd, BlockingEnd, Control, EmbedRequest, EndError, Failure, FailureKind, GenerateRequest, Request, Response,
     TokenizeRequest,
     frame::{MAX_FRAME, MAX_REQUEST},
     status::Status,
@@ -57,12 +57,15 @@ pub enum ClientError {
     Failed(Failure),
 }
 
+/// The socket of the system's daemon.
+pub const SYSTEM_SOCKET: &str = "/run/supervisor/supervisor.sock";
+
 /// The socket that `SUPERVISOR_SOCKET` names; else the system's, if it is there or the user is root; else the user's.
 pub fn default_socket() -> Result<PathBuf, ClientError> {
     if let Some(named) = env::var_os("SUPERVISOR_SOCKET").filter(|name| !name.is_empty()) {
         return Ok(named.into());
     }
-    let system = PathBuf::from("/run/supervisor/supervisor.sock");
+    let system = PathBuf::from(SYSTEM_SOCKET);
     let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if root || system.exists() {
         return Ok(system);
@@ -108,6 +111,13 @@ impl Client {
         Ok(Answer { client: self })
     }
 
+    /// Has the daemon do something. What comes of it is read with [`Answer::next`] or as an iterator.
+    pub fn control(&mut self, control: Control) -> Result<Answer<'_>, ClientError> {
+        self.send(Request::Control(control))?;
+        self.unfinished = true;
+        Ok(Answer { client: self })
+    }
+
     /// Asks what runs.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status)?;
@@ -139,7 +149,7 @@ pub struct Answer<'a> {
 impl Iterator for Answer<'_> {
     type Item = Result<Response, ClientError>;
 
-    /// [`Response::Accepted`], each [`Response::Piece`] or [`Response::Vectors`], the end; `None` after it or after an error.
+    /// [`Response::Accepted`], each [`Response::Piece`], [`Response::Vectors`] or [`Response::Notice`], the end; `None` after it or after an error.
     fn next(&mut self) -> Option<Self::Item> {
         self.client.unfinished.then(|| {
             let response = self.client.receive();
@@ -186,6 +196,13 @@ impl AsyncClient {
         Ok(AsyncAnswer { client: self })
     }
 
+    /// Has the daemon do something. What comes of it is read with [`AsyncAnswer::next`].
+    pub async fn control(&mut self, control: Control) -> Result<AsyncAnswer<'_>, ClientError> {
+        self.send(Request::Control(control)).await?;
+        self.unfinished = true;
+        Ok(AsyncAnswer { client: self })
+    }
+
     /// Asks what runs.
     pub async fn status(&mut self) -> Result<Status, ClientError> {
         self.send(Request::Status).await?;
@@ -214,7 +231,7 @@ pub struct AsyncAnswer<'a> {
 }
 
 impl AsyncAnswer<'_> {
-    /// [`Response::Accepted`], each [`Response::Piece`] or [`Response::Vectors`], the end; `None` after it or after an error.
+    /// [`Response::Accepted`], each [`Response::Piece`], [`Response::Vectors`] or [`Response::Notice`], the end; `None` after it or after an error.
     pub async fn next(&mut self) -> Option<Result<Response, ClientError>> {
         if !self.client.unfinished {
             return None;
@@ -253,7 +270,8 @@ fn received(message: Result<Option<Response>, EndError>) -> Result<Response, Cli
 }
 
 fn goes_on(response: &Result<Response, ClientError>) -> bool {
-    matches!(response, Ok(Response::Accepted { .. } | Response::Piece { .. } | Response::Vectors { .. }))
+    use Response::{Accepted, Notice, Piece, Vectors};
+    matches!(response, Ok(Accepted { .. } | Piece { .. } | Vectors { .. } | Notice(_)))
 }
 
 fn accepted(response: Response) -> Result<(), ClientError> {

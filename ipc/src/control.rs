@@ -1,5 +1,5 @@
 //! What the supervisor and a template tell each other.
-use crate::Life;
+use crate::{Life, Sandbox};
 use serde::{Deserialize, Serialize};
 
 /// The supervisor's message to a template.
@@ -121,4 +121,6 @@ pub struct ModelInfo {
     pub weights: u64,
     /// The length of its vectors; 0 if it makes none.
     pub dimensions: u32,
+    /// What has confined the template since before it read the model.
+    pub sandbox: Sandbox,
 }

@@ -41,6 +41,11 @@
 //! * [`Request::Embed`]: [`Response::Accepted`], then [`Response::Vectors`] until each text has its vector, then
 //!   [`Response::Embedded`]; or [`Response::Failed`] at any point.
 //! * [`Request::Tokenize`]: [`Response::Accepted`], then [`Response::Tokenized`] or [`Response::Failed`].
+//! * [`Request::Control`], from root or the daemon's own user: any number of [`Response::Notice`], then [`Response::Controlled`] or
+//!   [`Response::Failed`]. After [`Control::Stop`] the last of them comes when the daemon is about to end.
+//!
+//! The daemon may close a connection that carries no request at any time: when it stops, or when others want the place of one that
+//! has long carried none. A client that finds it closed before the first response may ask again on another connection.
 //!
 //! A client that closes its connection cancels its request. One that only shuts its sending side down does not: it still
 //! gets its answer. A frame whose payload does not decode gets [`Response::Failed`] and the connection goes on; a frame that is too
@@ -80,14 +85,14 @@ mod response;
 pub mod status;
 mod work;
 
-pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, default_socket};
+pub use client::{Answer, AsyncAnswer, AsyncClient, Client, ClientError, SYSTEM_SOCKET, default_socket};
 pub use codec::{CodecError, decode, encode};
 pub use control::{Forked, FromTemplate, ModelInfo, ModelKind, ModelSpec, Needs, Precision, ToTemplate};
 pub use end::{AsyncEnd, BlockingEnd, EndError};
 pub use frame::{FrameBuffer, FrameError, HEADER, MAX_CONTROL, MAX_FRAME, MAX_REQUEST, VERSION, frame, packet};
 pub use id::{Life, RequestId};
 pub use request::{
-    ChatMessage, EmbedRequest, GenerateRequest, InvalidRequest, Prompt, Request, Role, Sampling, TextRole,
+    ChatMessage, Control, EmbedRequest, GenerateRequest, InvalidRequest, Prompt, Request, Role, Sampling, TextRole,
     TokenizeRequest,
 };
 pub use response::{Done, Embedded, Failure, FailureKind, FinishReason, Response};

@@ -13,6 +13,32 @@ pub enum Request {
     Embed(Box<EmbedRequest>),
     /// Turn a text into a model's ids.
     Tokenize(Box<TokenizeRequest>),
+    /// Change what the daemon does. Only root and the daemon's own user may.
+    Control(Control),
+}
+
+/// What an operator asks of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// Read the configuration again and bring it into force, all of it or nothing of it.
+    Reload,
+    /// Finish what was begun and refuse all else, until told otherwise. Answered when nothing is left to be finished.
+    Drain,
+    /// Take requests again.
+    EndDrain,
+    /// Stop accepting, finish what was admitted, and end.
+    Stop {
+        /// Without finishing anything.
+        now: bool,
+    },
+    /// Replace workers by fresh ones.
+    Restart {
+        /// Those of this model; of all models, or with a slot of the only one, if `None`.
+        model: Option<String>,
+        /// Only the one that serves this slot, and at once: what it computes goes on with another. If `None`, all, each when it
+        /// has nothing to do.
+        slot: Option<u32>,
+    },
 }
 
 /// Texts to turn into vectors.

@@ -40,6 +40,10 @@ pub enum Response {
         /// The ids.
         ids: Vec<u32>,
     },
+    /// One line for people on what becomes of a [`Control`](crate::Control).
+    Notice(String),
+    /// What the [`Control`](crate::Control) asked for is done.
+    Controlled,
 }
 
 /// How a batch of texts was embedded.
@@ -132,6 +136,10 @@ pub enum FailureKind {
     Engine,
     /// The client was too slow or went away.
     Cancelled,
+    /// The supervisor is draining: it finishes what was begun and begins nothing.
+    Draining,
+    /// The model has changed in the middle of the answer, so that nobody can go on with it.
+    ModelChanged,
 }
 
 impl Failure {

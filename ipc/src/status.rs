@@ -12,8 +12,14 @@ pub struct Status {
     pub uptime_s: f64,
     /// The thread budget of the host.
     pub cores: usize,
-    /// Each model, in the configuration's order.
+    /// Each model, in the configuration's order; after them those that are being loaded by a reload, and those that go.
     pub models: Vec<Model>,
+    /// `serving`, `reloading`, `draining` or `stopping`.
+    #[serde(default)]
+    pub state: String,
+    /// Why the last reload changed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload_error: Option<String>,
 }
 
 /// One model.
@@ -23,7 +29,7 @@ pub struct Model {
     pub name: String,
     /// `generate` or `embed`.
     pub kind: String,
-    /// `cold`, `loading`, `warm`, `failed` or `parked`.
+    /// `cold`, `loading`, `warm`, `failed` or `parked`; `draining` if it was replaced or removed and finishes what it had begun.
     pub state: String,
     /// Why it is `failed`, or has fewer workers than it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,8 +69,11 @@ pub struct Template {
     pub load_s: Option<f64>,
     /// Proportional memory, sampled when it became ready and now and then since.
     pub pss_bytes: Option<u64>,
-    /// How many templates the model has had.
+    /// How many templates the model has had; one that a reload loads beside another is the next.
     pub generation: u64,
+    /// What confines it, once it is ready.
+    #[serde(default)]
+    pub sandbox: Option<String>,
 }
 
 /// Requests that wait for a worker.
@@ -136,6 +145,22 @@ pub struct Totals {
     pub worker_exits: u64,
     /// Workers that ended otherwise than they should.
     pub worker_crashes: u64,
+}
+
+impl Totals {
+    /// Counts those of another, too.
+    pub fn add(&mut self, other: Totals) {
+        self.accepted += other.accepted;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.timed_out += other.timed_out;
+        self.replayed += other.replayed;
+        self.resumed += other.resumed;
+        self.worker_exits += other.worker_exits;
+        self.worker_crashes += other.worker_crashes;
+    }
 }
 
 /// A process that ended otherwise than it should.

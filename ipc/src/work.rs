@@ -172,7 +172,7 @@ pub struct TokenCounts {
     pub completion: u32,
 }
 
-/// What confines a worker. Each field is what was applied, not what was asked for.
+/// What confines a process. Each field is what was applied, not what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// It can gain no privileges by exec.
@@ -185,15 +185,14 @@ pub struct Sandbox {
     pub landlock: Option<u32>,
 }
 
+/// The two that differ from kernel to kernel, as the status shows them: `seccomp+landlock`, `seccomp`, or `none`.
 impl fmt::Display for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let applied = [
-            (self.seccomp, "seccomp"),
-            (self.landlock.is_some(), "landlock"),
-            (self.no_new_privileges, "no-new-privileges"),
-            (self.resource_limits, "rlimits"),
-        ];
-        let names: Vec<&str> = applied.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-        f.write_str(if names.is_empty() { "none".to_owned() } else { names.join("+") }.as_str())
+        f.write_str(match (self.seccomp, self.landlock) {
+            (true, Some(_)) => "seccomp+landlock",
+            (true, None) => "seccomp",
+            (false, Some(_)) => "landlock",
+            (false, None) => "none",
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what an error looks like. Each command has its own file.
 
+mod control;
 mod demo;
 mod embed;
 mod error;
@@ -19,6 +20,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
 };
+pub(crate) use table::render as page;
 
 /// Serves language models from isolated, single-request worker processes.
 #[derive(Debug, Parser)]
@@ -42,6 +44,14 @@ enum Command {
     Tokenize(tokenize::Arguments),
     /// Turn texts into vectors, printed as they come.
     Embed(embed::Arguments),
+    /// Have the daemon read its configuration again; all of it comes into force, or nothing.
+    Reload(control::Reload),
+    /// Have the daemon finish what was begun and refuse all else, and wait until nothing runs.
+    Drain(control::Drain),
+    /// Have the daemon finish what was admitted and end, and wait for its end.
+    Stop(control::Stop),
+    /// Replace workers by fresh ones, each when it has nothing to do.
+    Restart(control::Restart),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -76,6 +86,10 @@ pub fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Tokenize(arguments) => tokenize::run(arguments),
         Command::Embed(arguments) => embed::run(arguments),
+        Command::Reload(arguments) => control::reload(arguments),
+        Command::Drain(arguments) => control::drain(arguments),
+        Command::Stop(arguments) => control::stop(arguments),
+        Command::Restart(arguments) => control::restart(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "supervisor", &mut script);

@@ -45,6 +45,21 @@ pub(crate) struct SupervisorConfig {
     pub(crate) allow_users: Vec<u32>,
     /// How long a shutdown waits for the requests that run and wait.
     pub(crate) shutdown_timeout: Duration,
+    /// What must confine templates and workers.
+    pub(crate) sandbox: Confinement,
+    /// How lines of the log look; `auto` depends on where they go.
+    pub(crate) log_format: Auto<LogFormat>,
+    /// What the log says of prompts.
+    pub(crate) log_prompts: LogPrompts,
+}
+
+/// What must confine templates and workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confinement {
+    /// A filter of system calls, and Landlock if the kernel has it.
+    On,
+    /// Both.
+    RequireLandlock,
 }
 
 /// What concerns one model.
@@ -91,6 +106,26 @@ pub(crate) enum Auto<T> {
     Fixed(T),
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// An object on each line.
+    Json,
+}
+
+/// What the log says of prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogPrompts {
+    /// Nothing.
+    None,
+    /// A keyed hash, by which equal ones are recognised.
+    Hash,
+    /// Their beginnings.
+    Full,
+}
+
 /// What the command line sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overrides {
@@ -102,6 +137,25 @@ pub(crate) struct Overrides {
     pub(crate) threads: Option<Auto<u32>>,
     /// `--socket`.
     pub(crate) socket: Option<PathBuf>,
+    /// `--log-format`.
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// Where a daemon's configuration comes from, to be read once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// `--config`; every default holds if `None`.
+    pub(crate) file: Option<PathBuf>,
+    /// What the command line sets.
+    pub(crate) overrides: Overrides,
+}
+
+impl Source {
+    /// Reads the configuration.
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
+        config.with_overrides(&self.overrides)
+    }
 }
 
 impl Config {
@@ -122,7 +176,14 @@ impl Config {
             let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
             ConfigError::NotUtf8 { place: Place::line(&file, line) }
         })?;
-        Config::parse(text, path)
+        let mut config = Config::parse(text, path)?;
+        for model in config.models.iter_mut().filter(|model| !model.path.starts_with("builtin:")) {
+            // Templates have another working directory.
+            let absolute =
+                std::path::absolute(&model.path).ok().and_then(|path| path.into_os_string().into_string().ok());
+            model.path = absolute.unwrap_or(std::mem::take(&mut model.path));
+        }
+        Ok(config)
     }
 
     /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.
@@ -161,6 +222,9 @@ impl Config {
         if let Some(socket) = &overrides.socket {
             self.supervisor.socket = Some(entry::socket(&Place::option("--socket"), socket.clone())?);
         }
+        if let Some(format) = overrides.log_format {
+            self.supervisor.log_format = Auto::Fixed(format);
+        }
         Ok(self)
     }
 
@@ -183,6 +247,9 @@ impl Default for SupervisorConfig {
             cores: Auto::Auto,
             allow_users: Vec::new(),
             shutdown_timeout: Duration::from_secs(30),
+            sandbox: Confinement::On,
+            log_format: Auto::Auto,
+            log_prompts: LogPrompts::None,
         }
     }
 }

@@ -41,9 +41,11 @@
 mod context;
 mod deadline;
 mod event;
+mod health;
 mod poison;
 mod pool;
 mod queue;
+mod reload;
 mod request;
 mod requests;
 mod residence;
@@ -51,6 +53,7 @@ mod restart;
 #[cfg(test)]
 mod simulation;
 mod slot;
+mod standing;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -59,20 +62,24 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
-    WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
+    Work, WorkerId,
 };
+pub use reload::{Change, Reload};
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
 use context::Context;
 use pool::Pool;
+use std::collections::BTreeMap;
 
 /// The supervisor's policy: pools, queues, deadlines, back-off, replay and shutdown.
 #[derive(Debug)]
 pub struct Core {
-    pools: Vec<Pool>,
+    pools: BTreeMap<PoolId, Pool>,
     context: Context,
     phase: Phase,
+    /// What is to come into force.
+    reload: Option<Reload>,
 }
 
 /// How far the supervisor's life has come.
@@ -83,8 +90,10 @@ enum Phase {
     Draining {
         deadline: Time,
     },
-    /// Everything has been killed.
-    Stopping,
+    /// Everything has been killed. By then nobody waits for it any more.
+    Stopping {
+        deadline: Time,
+    },
     Halted,
 }
 
@@ -93,20 +102,20 @@ impl Core {
     /// back-offs.
     pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Core {
         let mut context = Context::new(limits, seed);
-        let pools = pools.into_iter().enumerate();
-        let pools = pools.map(|(index, limits)| Pool::new(PoolId(index), limits, &mut context)).collect();
-        Core { pools, context, phase: Phase::Serving }
+        let pools = pools.into_iter().enumerate().map(|(index, limits)| (PoolId(index), limits));
+        let pools = pools.map(|(id, limits)| (id, Pool::new(id, limits, &mut context))).collect();
+        Core { pools, context, phase: Phase::Serving, reload: None }
     }
 
     /// Takes in what has happened. What is said of a process or a request that is no more changes nothing.
     pub fn handle(&mut self, now: Time, event: Event) {
         self.context.now = now;
         let pool = match event {
-            Event::Submitted { pool, .. } => Some(pool),
+            Event::Submitted { pool, .. } | Event::Restart { pool, .. } => Some(pool),
             Event::Withdrawn(request) | Event::Blocked { request, .. } => {
                 self.context.requests.get(&request).map(|record| record.pool)
             }
-            Event::TemplateReady(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
+            Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
             Event::Forked(id)
             | Event::ForkFailed(id)
             | Event::NoRoom(id)
@@ -121,17 +130,23 @@ impl Core {
                 self.context.threads.used(worker, threads);
                 None
             }
+            Event::Drain(is_draining) => {
+                self.context.draining = is_draining;
+                self.settle_pools();
+                None
+            }
             Event::ShutdownRequested => {
                 self.shutdown();
                 None
             }
         };
-        if let Some(pool) = pool.and_then(|id| self.pools.get_mut(id.0)) {
+        if let Some(pool) = pool.and_then(|id| self.pools.get_mut(&id)) {
             pool.handle(event, &mut self.context);
             pool.settle(&mut self.context);
         } else if let Event::Submitted { request, .. } = event {
             // A model that is not there gets its client an answer, too.
-            self.context.finish(request, Outcome::Unavailable { until: now });
+            let outcome = if self.is_closing() { Outcome::ShuttingDown } else { Outcome::Unavailable { until: now } };
+            self.context.finish(request, outcome);
         }
         self.settle();
     }
@@ -141,9 +156,10 @@ impl Core {
         self.context.now = now;
         match self.phase {
             Phase::Draining { deadline } if deadline <= now => self.stop_at_once(),
-            Phase::Serving | Phase::Draining { .. } | Phase::Stopping | Phase::Halted => {}
+            Phase::Stopping { deadline } if deadline <= now => self.halt(),
+            Phase::Serving | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Halted => {}
         }
-        for pool in &mut self.pools {
+        for pool in self.pools.values_mut() {
             pool.expire(&mut self.context);
             pool.settle(&mut self.context);
         }
@@ -153,14 +169,14 @@ impl Core {
 
     /// When [`Core::handle_timeout`] must be called, unless an event changes it before.
     pub fn next_deadline(&self) -> Option<Time> {
-        let drain = match self.phase {
-            Phase::Draining { deadline } => Some(deadline),
-            Phase::Serving | Phase::Stopping | Phase::Halted => None,
+        let stop = match self.phase {
+            Phase::Draining { deadline } | Phase::Stopping { deadline } => Some(deadline),
+            Phase::Serving | Phase::Halted => None,
         };
         self.pools
-            .iter()
+            .values()
             .filter_map(|pool| pool.next_deadline(&self.context))
-            .chain(drain)
+            .chain(stop)
             .chain(self.context.threads.next_deadline())
             .min()
     }
@@ -176,7 +192,7 @@ impl Core {
     ///
     /// If there is no such pool.
     pub fn pool(&self, pool: PoolId) -> PoolView {
-        self.pools[pool.0].view(&self.context)
+        self.pools[&pool].view(&self.context)
     }
 
     /// Whether the supervisor is stopping.
@@ -184,42 +200,56 @@ impl Core {
         self.context.closing
     }
 
+    /// Whether requests that have not begun are refused.
+    pub fn is_draining(&self) -> bool {
+        self.context.draining
+    }
+
+    /// The requests that have no outcome: how many were begun, and how many wait for that.
+    pub fn open_requests(&self) -> (usize, usize) {
+        let begun = self.context.begun.len();
+        (begun, self.context.requests.len() - begun)
+    }
+
     fn shutdown(&mut self) {
         match self.phase {
             Phase::Serving => {
                 self.context.closing = true;
                 self.phase = Phase::Draining { deadline: self.context.now.after(self.context.limits.drain) };
-                for pool in &mut self.pools {
-                    pool.settle(&mut self.context);
-                }
+                self.settle_pools();
             }
             Phase::Draining { .. } => self.stop_at_once(),
-            Phase::Stopping | Phase::Halted => {}
+            Phase::Stopping { .. } | Phase::Halted => {}
         }
     }
 
     fn stop_at_once(&mut self) {
-        self.phase = Phase::Stopping;
-        for pool in &mut self.pools {
+        self.phase = Phase::Stopping { deadline: self.context.now.after(self.context.limits.last) };
+        for pool in self.pools.values_mut() {
             pool.stop_at_once(&mut self.context);
+        }
+    }
+
+    fn settle_pools(&mut self) {
+        for pool in self.pools.values_mut() {
+            pool.settle(&mut self.context);
         }
     }
 
     /// Does what follows for all pools together.
     fn settle(&mut self) {
+        self.settle_reload();
+        self.settle_moves();
+        self.bury();
         self.context.settle_threads();
-        self.halt_if_over();
+        match self.phase {
+            Phase::Draining { .. } | Phase::Stopping { .. } if self.pools.values().all(Pool::is_over) => self.halt(),
+            Phase::Serving | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Halted => {}
+        }
     }
 
-    fn halt_if_over(&mut self) {
-        match self.phase {
-            Phase::Draining { .. } | Phase::Stopping => {
-                if self.pools.iter().all(Pool::is_over) {
-                    self.phase = Phase::Halted;
-                    self.context.emit(Effect::Halt);
-                }
-            }
-            Phase::Serving | Phase::Halted => {}
-        }
+    fn halt(&mut self) {
+        self.phase = Phase::Halted;
+        self.context.emit(Effect::Halt);
     }
 }

@@ -10,8 +10,11 @@
 mod cli;
 mod config;
 pub mod core;
+mod log;
 mod process;
 mod shell;
 mod sys;
+#[doc(hidden)]
+pub mod untrusted;
 
 pub use cli::main;

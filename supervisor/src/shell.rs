@@ -10,27 +10,40 @@
 //! ```
 
 mod act;
+mod activation;
 mod admission;
 mod children;
 mod clients;
 mod connection;
+mod control;
 mod housekeeping;
+mod identity;
 mod listener;
 mod machine;
 mod memory;
+mod notify;
+mod outcome;
 mod pool;
+mod pools;
+mod reload;
 mod report;
 mod request;
 mod signals;
+mod stop;
 mod tail;
 mod template;
+mod untrusted;
+mod watch;
 mod worker;
 
+pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use listener::ListenError;
+pub(crate) use untrusted::{hear, look};
 
 use crate::{
-    config::{Auto, Config},
-    core::{Core, Event, Limits, PoolId, TemplateState, Time},
+    config::{Auto, Config, Source, SupervisorConfig},
+    core::{Core, Event, Limits, TemplateState, Time},
+    log::Prompts,
 };
 use connection::{FromClient, Outbox};
 use interprocess::local_socket::tokio::Stream;
@@ -38,7 +51,11 @@ use ipc::RequestId;
 use listener::ClientSocket;
 use memory::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use notify::Notify;
+use outcome::Peer;
 use pool::Pool;
+use pools::Pools;
+use reload::Reloading;
 use request::Request;
 use signals::Signals;
 use std::{
@@ -99,12 +116,22 @@ pub(crate) enum RunError {
     NothingServed(String),
 }
 
+/// Where clients connect.
+pub(crate) enum Place {
+    /// At a socket that the daemon makes here.
+    Path(PathBuf),
+    /// At a socket that was handed over.
+    Adopted(Adopted),
+}
+
 /// What a daemon runs with.
 pub(crate) struct Setup {
     /// The configuration.
     pub(crate) config: Config,
+    /// Where to read it again.
+    pub(crate) source: Source,
     /// The client socket.
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Place,
     /// The executable of templates; this process's own if `None`.
     pub(crate) template: Option<PathBuf>,
 }
@@ -129,12 +156,21 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     raise_descriptor_limit();
     let starter = Starter::new(setup.template).map_err(RunError::Start)?;
     let mut signals = Signals::catch().map_err(RunError::Start)?;
-    let socket =
-        ClientSocket::take(&setup.socket, setup.config.supervisor.allow_users.clone()).map_err(RunError::Listen)?;
+    let allowed = setup.config.supervisor.allow_users.clone();
+    let socket = match setup.socket {
+        Place::Path(path) => ClientSocket::take(&path, allowed),
+        Place::Adopted(adopted) => ClientSocket::adopt(adopted, allowed),
+    };
+    let socket = socket.map_err(RunError::Listen)?;
+    tracing::info!(socket = %socket.path().display(), "listening");
+    let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(RunError::Start)?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let mut shell = Shell::new(setup.config, socket, starter, sender);
+    let mut shell = Shell::new(setup.config, setup.source, socket, starter, prompts, sender);
     let mut observe = shell.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
+    let mut watch = tokio::time::interval(watch::INTERVAL);
+    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watchdog = shell.notify.watchdog_interval().map(tokio::time::interval);
     let mut batch = Vec::with_capacity(BATCH);
     shell.settle();
     while !shell.halted {
@@ -153,8 +189,17 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
                 shell.catch_up(&mut inputs).await;
                 shell.time_out();
             }
+            () = until(shell.gathering) => shell.gathered(),
             _ = observe.tick() => shell.observe(),
+            _ = watch.tick(), if shell.computes() => shell.watch(),
             _ = housekeeping.tick() => shell.keep_house().await,
+            // Here and nowhere else: a loop that does not come round is not to be fed.
+            () = tick(watchdog.as_mut()) => shell.feed_watchdog(),
+        }
+        shell.after_turn();
+        shell.announce();
+        if std::mem::take(&mut shell.has_new_limits) {
+            observe = shell.observation_interval();
         }
         if let Some(reason) = shell.nothing_served() {
             shell.say_goodbye().await;
@@ -172,17 +217,27 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+async fn tick(interval: Option<&mut tokio::time::Interval>) {
+    match interval {
+        Some(interval) => _ = interval.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The daemon's state.
 #[derive(Debug)]
 struct Shell {
     core: Core,
     started: Instant,
     cores: u32,
-    queue_limit: usize,
-    pools: Vec<Pool>,
+    /// The part of the configuration that is no model's.
+    supervisor: SupervisorConfig,
+    source: Source,
+    pools: Pools,
     requests: HashMap<RequestId, Request>,
     clients: HashMap<ConnectionId, Client>,
     socket: ClientSocket,
+    notify: Notify,
     starter: Starter,
     inputs: mpsc::Sender<Input>,
     /// What has happened and has not been told to the core yet.
@@ -190,11 +245,29 @@ struct Shell {
     /// Bytes that wait for clients, of all connections.
     queued: Arc<AtomicUsize>,
     fingerprints: RandomState,
+    prompts: Prompts,
     connections: u64,
     submitted: u64,
     /// No client is accepted before.
     accept_from: tokio::time::Instant,
     children_ended: bool,
+    /// Whether a model has ever been loaded.
+    has_served: bool,
+    /// The configuration that is to come into force.
+    reloading: Option<Reloading>,
+    /// Whether it is to be read once more then, and who waits for that.
+    reload_again: Option<Vec<ConnectionId>>,
+    /// Why the last reload changed nothing.
+    reload_error: Option<String>,
+    /// Whether the models' limits are others than before.
+    has_new_limits: bool,
+    /// Who waits until nothing is left to be finished.
+    drains: Vec<ConnectionId>,
+    /// Who waits for the end.
+    stops: Vec<ConnectionId>,
+    is_accepting: bool,
+    /// The end of the time in which those who had connected before the daemon was told to stop may still ask.
+    gathering: Option<tokio::time::Instant>,
     halted: bool,
 }
 
@@ -202,14 +275,37 @@ struct Shell {
 #[derive(Debug)]
 struct Client {
     outbox: Outbox,
+    peer: Peer,
     /// The request that it waits for.
     active: Option<RequestId>,
     /// Whether it has shut its sending side down.
     finished: bool,
+    /// Whether it may change what the daemon does.
+    is_operator: bool,
+    /// Whether it waits for what it has asked the daemon to do.
+    awaits: bool,
+    /// Whether it has ever sent a whole message.
+    has_asked: bool,
+    /// Since when nothing is done for it.
+    idle_since: Instant,
+}
+
+impl Client {
+    /// Whether it waits for nothing.
+    fn is_idle(&self) -> bool {
+        self.active.is_none() && !self.awaits
+    }
 }
 
 impl Shell {
-    fn new(config: Config, socket: ClientSocket, starter: Starter, inputs: mpsc::Sender<Input>) -> Shell {
+    fn new(
+        config: Config,
+        source: Source,
+        socket: ClientSocket,
+        starter: Starter,
+        prompts: Prompts,
+        inputs: mpsc::Sender<Input>,
+    ) -> Shell {
         let cores = match config.supervisor.cores {
             Auto::Fixed(cores) => cores,
             Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
@@ -221,20 +317,32 @@ impl Shell {
             core: Core::new(limits, pool_limits, request::draw_seed()),
             started: Instant::now(),
             cores,
-            queue_limit: config.supervisor.queue,
-            pools,
+            supervisor: config.supervisor,
+            source,
+            pools: Pools::new(pools),
             requests: HashMap::new(),
             clients: HashMap::new(),
             socket,
+            notify: Notify::from_environment(),
             starter,
             inputs,
             events: VecDeque::new(),
             queued: Arc::new(AtomicUsize::new(0)),
             fingerprints: RandomState::new(),
+            prompts,
             connections: 0,
             submitted: 0,
             accept_from: tokio::time::Instant::now(),
             children_ended: false,
+            has_served: false,
+            reloading: None,
+            reload_again: None,
+            reload_error: None,
+            has_new_limits: false,
+            drains: Vec::new(),
+            stops: Vec::new(),
+            is_accepting: true,
+            gathering: None,
             halted: false,
         }
     }
@@ -294,7 +402,7 @@ impl Shell {
     fn observation_interval(&self) -> tokio::time::Interval {
         const LONGEST: Duration = Duration::from_millis(500);
         const SHORTEST: Duration = Duration::from_millis(20);
-        let shortest_timeout = self.pools.iter().map(|pool| pool.config.progress_timeout).min().unwrap_or(LONGEST);
+        let shortest_timeout = self.pools.values().map(|pool| pool.config.progress_timeout).min().unwrap_or(LONGEST);
         let mut interval = tokio::time::interval((shortest_timeout / 8).clamp(SHORTEST, LONGEST));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         interval
@@ -302,11 +410,11 @@ impl Shell {
 
     /// Why nothing can be served, if no model has ever been loaded and each has failed or crashed in a loop.
     fn nothing_served(&self) -> Option<String> {
-        if self.pools.iter().any(|pool| pool.info.is_some()) {
+        if self.has_served || self.reloading.is_some() {
             return None;
         }
-        let reasons = self.pools.iter().enumerate().map(|(at, pool)| {
-            let parked = matches!(self.core.pool(PoolId(at)).state, TemplateState::Parked { .. });
+        let reasons = self.pools.served().map(|(id, pool)| {
+            let parked = matches!(self.core.pool(id).state, TemplateState::Parked { .. });
             pool.why_hopeless(parked)
         });
         let reasons: Option<Vec<String>> = reasons.collect();
@@ -314,6 +422,9 @@ impl Shell {
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
+        if !self.is_accepting {
+            return std::future::pending().await;
+        }
         tokio::time::sleep_until(self.accept_from).await;
         self.socket.accept().await
     }

@@ -1,5 +1,5 @@
 //! The executable, called as from a shell: its output, its exit status, and that no panic ever shows in either.
-use crate::{LIMIT, process, supervisor, until};
+use crate::{LIMIT, executables::without, process, supervisor, until};
 use nix::sys::signal::Signal;
 use std::{
     ffi::OsStr,
@@ -24,8 +24,23 @@ pub struct Call {
 impl Call {
     /// The supervisor's executable with these arguments.
     pub fn new(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
-        let mut command = Command::new(supervisor());
-        command.args(arguments).env("RUST_BACKTRACE", "1").env("NO_COLOR", "1").env_remove("RUST_LOG");
+        Call::by(Command::new(supervisor()), arguments)
+    }
+
+    /// The same on a kernel that seems to be without `landlock` or `seccomp`.
+    pub fn without(what: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
+        let mut command = Command::new(without());
+        command.arg(what).arg(supervisor());
+        Call::by(command, arguments)
+    }
+
+    fn by(mut command: Command, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
+        command
+            .args(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .env("NO_COLOR", "1")
+            .env_remove("SUPERVISOR_LOG")
+            .env_remove("JOURNAL_STREAM");
         command.env_remove("SUPERVISOR_SOCKET").env_remove("XDG_RUNTIME_DIR");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Call { command, input: Vec::new(), taken: u64::MAX }

@@ -1,5 +1,5 @@
 //! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
-use crate::{LIMIT, SmallDisk, bad_worker, process, supervisor, until, wait::pause};
+use crate::{LIMIT, Manager, SmallDisk, bad_worker, executables::without, process, supervisor, until, wait::pause};
 use ipc::{
     Client, ClientError, RequestId,
     status::{Model, Status, Worker},
@@ -12,6 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    ffi::OsString,
     fs::{self, File},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -36,6 +37,7 @@ pub struct Daemon {
     socket: PathBuf,
     folder: TempDir,
     log: File,
+    arguments: Vec<OsString>,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -71,12 +73,25 @@ impl Daemon {
 
     /// Starts a daemon and does not wait for anything.
     pub fn launch(config: &str, arguments: &[&str]) -> Daemon {
-        Daemon::launch_as(config, arguments, |command| command)
+        Daemon::launch_as(config, arguments, |_, _| {})
+    }
+
+    /// Starts a daemon whose command is changed before that, with its folder and its log at hand, and does not wait for anything.
+    pub fn launch_as(config: &str, arguments: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Daemon {
+        Daemon::launch_by(Command::new(supervisor()), config, arguments, |mut command, folder| {
+            change(&mut command, folder);
+            command
+        })
     }
 
     /// Starts a daemon whose log is on a disk of its own, and does not wait for anything else.
     pub fn launch_on(disk: &mut SmallDisk, config: &str, arguments: &[&str]) -> Daemon {
-        let mut daemon = Daemon::launch_as(config, arguments, |command| disk.wrap(&command));
+        let command = Command::new(supervisor());
+        let mut daemon = Daemon::launch_by(command, config, arguments, |command, folder| {
+            let mut command = disk.wrap(&command);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_of(folder));
+            command
+        });
         daemon.log = disk.open_log(daemon.pid());
         daemon
     }
@@ -86,22 +101,66 @@ impl Daemon {
         self.watchdog = Some(watch(self.pid(), lifetime));
     }
 
-    fn launch_as(config: &str, arguments: &[&str], wrap: impl FnOnce(Command) -> Command) -> Daemon {
-        let executable = supervisor();
+    /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
+    pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
+        let mut command = Command::new(without());
+        command.arg(what).arg(supervisor());
+        Daemon::launch_by(command, config, arguments, |command, _| command)
+    }
+
+    /// Has a service manager start a daemon, and does not wait for anything. If it is handed a client socket, that one is at `socket`.
+    pub fn managed(manager: &Manager, config: &str, socket: Option<&Path>) -> Daemon {
+        let mut daemon = Daemon::launch_by(Command::new(supervisor()), config, &[], |command, folder| {
+            let mut command = manager.wrap(&command);
+            command.stderr(log_of(folder));
+            command
+        });
+        if let Some(socket) = socket {
+            socket.clone_into(&mut daemon.socket);
+        }
+        daemon
+    }
+
+    fn launch_by(
+        mut command: Command,
+        config: &str,
+        arguments: &[&str],
+        wrap: impl FnOnce(Command, &Path) -> Command,
+    ) -> Daemon {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         let prepared = fs::write(&file, config).and_then(|()| File::create(folder.path().join("log")));
-        let log = prepared.and_then(|log| Ok((log, File::open(folder.path().join("log"))?)));
-        let (stderr, log) = log.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
-        let mut command = Command::new(executable);
-        command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).args(arguments);
-        command.env("RUST_LOG", "debug").env("NO_COLOR", "1").env_remove("SUPERVISOR_SOCKET");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut command = wrap(command);
-        command.stderr(stderr);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {executable:?}: {error}"));
+        let log = prepared.and_then(|_| File::open(folder.path().join("log")));
+        let log = log.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
+        let mut all: Vec<OsString> = vec!["run".into(), "--config".into(), file.into(), "--socket".into()];
+        all.push(socket.clone().into());
+        all.extend(arguments.iter().map(OsString::from));
+        command.args(&all);
+        let child = spawn(folder.path(), command, wrap);
         let watchdog = Some(watch(child.id(), LIFETIME));
-        Daemon { child, socket, folder, log, watchdog }
+        Daemon { child, socket, folder, log, arguments: all, watchdog }
+    }
+
+    /// Tells it to stop, waits for its end, and starts another in its place.
+    #[track_caller]
+    pub fn restart(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait();
+        let mut command = Command::new(supervisor());
+        command.args(&self.arguments);
+        self.child = spawn(self.folder.path(), command, |command, _| command);
+        if let Some((stop, watchdog)) = self.watchdog.replace(watch(self.child.id(), LIFETIME)) {
+            drop(stop);
+            let _panicked = watchdog.join();
+        }
+        status
+    }
+
+    /// Another configuration, which it does not know of yet.
+    #[track_caller]
+    pub fn configure(&self, config: &str) {
+        let written = fs::write(self.folder.path().join("config.toml"), config);
+        written.unwrap_or_else(|error| panic!("cannot write the configuration: {error}"));
     }
 
     /// Its client socket.
@@ -283,6 +342,18 @@ impl Drop for Daemon {
         let pid = self.pid();
         until("nothing of the daemon is left", LAST_MOMENT, || process::started_by(pid).is_empty());
     }
+}
+
+fn log_of(folder: &Path) -> File {
+    let log = File::options().append(true).open(folder.join("log"));
+    log.unwrap_or_else(|error| panic!("cannot open the log: {error}"))
+}
+
+fn spawn(folder: &Path, mut command: Command, wrap: impl FnOnce(Command, &Path) -> Command) -> Child {
+    command.env("SUPERVISOR_LOG", "debug").env_remove("SUPERVISOR_SOCKET").env_remove("JOURNAL_STREAM");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_of(folder));
+    let mut command = wrap(command, folder);
+    command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 fn only(status: Status) -> Model {

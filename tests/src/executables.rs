@@ -18,12 +18,20 @@ pub fn supervisor() -> &'static Path {
 
 /// The executable of the scripted bad worker.
 pub fn bad_worker() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
-        // Cargo builds a package's executables along with its integration tests.
-        let built = profile_folder().join("bad-worker");
-        if built.is_file() { built } else { build("integration-tests", "bad-worker") }
-    });
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| own("bad-worker"));
     &PATH
+}
+
+/// The executable that runs another one as on a lesser kernel.
+pub(crate) fn without() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| own("without"));
+    &PATH
+}
+
+/// An executable of this package, which cargo builds along with the integration tests.
+fn own(name: &str) -> PathBuf {
+    let built = profile_folder().join(name);
+    if built.is_file() { built } else { build("integration-tests", name) }
 }
 
 /// `target/debug` or `target/release`, from where this process's executable is.

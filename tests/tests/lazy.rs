@@ -62,8 +62,10 @@ fn a_model_that_nobody_asks_for_is_let_go_and_comes_back() {
             assert_eq!(model.totals.answered, round + 1);
             assert_eq!(model.totals.worker_crashes, 0, "to be let go is no crash");
         }
-        let loaded = daemon.log().lines().filter(|line| line.contains("loading")).count() as u64;
-        assert_eq!(loaded, 3 + is_loaded, "{load}");
+        // The log is written a moment later.
+        let loaded = || daemon.log().lines().filter(|line| line.contains("loading")).count() as u64;
+        until("each load is in the log", LIMIT, || loaded() >= 3 + is_loaded);
+        assert_eq!(loaded(), 3 + is_loaded, "{load}");
     }
 }
 

@@ -94,10 +94,12 @@ fn what_a_worker_does_is_shown_while_it_does_it() {
     assert!((1 << 12..64 << 20).contains(&private), "{private} bytes");
     assert!(shared >= private, "{shared} bytes");
     assert!(worker.memory_age_s.is_some_and(|age| age >= 0.0) && worker.age_s >= 0.0);
-    assert!(worker.sandbox.as_ref().is_some_and(|words| words.contains("no-new-privileges")), "{worker:?}");
+    let confined = worker.sandbox.as_deref();
+    assert!(matches!(confined, Some("seccomp+landlock" | "seccomp")), "{worker:?}");
     let spare = status.models[0].workers.iter().find(|other| other.slot == worker.slot && other.state == "spare");
     assert_eq!(spare.map(|spare| spare.generation), Some(worker.generation + 1), "{status:#?}");
     let template = status.models[0].template.as_ref().unwrap();
+    assert_eq!(template.sandbox.as_deref(), confined);
     assert!(template.load_s.is_some() && template.pss_bytes.is_some_and(|bytes| bytes > 0), "{template:?}");
     drop(running);
     drop(client);

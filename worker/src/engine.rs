@@ -6,9 +6,11 @@ pub mod bert;
 mod decoder;
 mod echo;
 pub mod gguf;
+mod source;
 
 pub use decoder::{ARCHITECTURES, ShapeError};
 pub use echo::EchoOptionError;
+pub use source::{Source, open};
 
 use crate::{
     cache::Cache,
@@ -20,11 +22,10 @@ use echo::{Echo, EchoOptions};
 use gguf::{GgufError, Header};
 use ipc::{ModelSpec, Needs};
 use sha2::{Digest, Sha256};
+use source::{Kind, Opened};
 use std::{
-    fs::{self, File, Metadata},
-    hash::{DefaultHasher, Hash, Hasher},
+    fs::File,
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
-    os::unix::fs::MetadataExt,
     path::Path,
 };
 use thiserror::Error;
@@ -118,22 +119,23 @@ impl Model {
 
 /// Loads the model that `spec` names: `builtin:pocket`, `builtin:echo`, `builtin:echo?key=value&key=value`, or a GGUF file.
 pub fn load(spec: &ModelSpec) -> Result<Model, LoadError> {
-    load_if(spec, &mut |_| true)
+    read(open(spec)?, spec, &mut |_| true)
 }
 
-/// The same, unless `admitted` says that there is no room for what it needs, which is known before the weights are read.
-pub(crate) fn load_if(spec: &ModelSpec, admitted: Admitted<'_>) -> Result<Model, LoadError> {
-    keep_to_this_thread();
-    match spec.path.strip_prefix("builtin:") {
-        None => load_file(spec, admitted),
-        Some("pocket") => {
-            let about = About { size: POCKET.len() as u64, identity: 0 };
-            load_gguf(&mut Cursor::new(POCKET), about, spec, &Vocabulary::from_header, admitted)
+/// Loads the model that `spec` names from its source, unless there is no room for what it needs, which is known before the weights are read.
+pub fn read(source: Source, spec: &ModelSpec, room: Room<'_>) -> Result<Model, LoadError> {
+    match source.0 {
+        Kind::File(Opened { mut file, size, identity, tokenizer }) => {
+            load_gguf(&mut file, About { size, identity }, tokenizer, spec, room)
         }
-        Some(name) => match name.strip_prefix("echo") {
+        Kind::Builtin(name) if name == "pocket" => {
+            let about = About { size: POCKET.len() as u64, identity: 0 };
+            load_gguf(&mut Cursor::new(POCKET), about, None, spec, room)
+        }
+        Kind::Builtin(name) => match name.strip_prefix("echo") {
             Some("") => load_echo("", spec),
             Some(query) if query.starts_with('?') => load_echo(&query[1..], spec),
-            _ => Err(LoadError::NoBuiltin(name.to_owned())),
+            _ => Err(LoadError::NoBuiltin(name)),
         },
     }
 }
@@ -263,22 +265,11 @@ pub enum EngineError {
     Cache(#[source] io::Error),
 }
 
-/// Is told what a model needs, and says whether there is room for it.
-type Admitted<'a> = &'a mut dyn FnMut(Needs) -> bool;
+/// Is told what a model needs before its weights are read, and says whether there is room for it.
+pub type Room<'a> = &'a mut dyn FnMut(Needs) -> bool;
 
 /// The model that is always there: `pocket/README.md` says what it is.
 const POCKET: &[u8] = include_bytes!("../pocket/pocket-q8_0.gguf");
-
-/// In a process with one thread, makes that thread the whole of rayon's pool: a template will fork, and its children would wait for
-/// ever for threads that they do not have. A process with more threads does not fork, and there the pool must have a thread of
-/// its own, because the one that loads a model may be gone when another one computes.
-fn keep_to_this_thread() {
-    let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    if threads == 1 {
-        // It fails when there is a pool already, which then is this one.
-        let _exists = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
-    }
-}
 
 fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
@@ -298,33 +289,13 @@ fn load_echo(query: &str, spec: &ModelSpec) -> Result<Model, LoadError> {
     })
 }
 
-fn load_file(spec: &ModelSpec, admitted: Admitted<'_>) -> Result<Model, LoadError> {
-    let (mut file, about) = open(spec.path.as_ref())?;
-    let mut identity = DefaultHasher::new();
-    (about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()).hash(&mut identity);
-    let about = About { size: about.len(), identity: identity.finish() };
-    load_gguf(&mut file, about, spec, &|header| Vocabulary::beside(spec.path.as_ref(), header), admitted)
-}
-
 /// The vocabulary of a GGUF file, which need have nothing else.
 pub fn load_vocabulary(path: &Path) -> Result<Vocabulary, LoadError> {
     let shown = || path.display().to_string();
-    let (file, about) = open(path)?;
-    let header = Header::read(BufReader::with_capacity(BUFFER, file), about.len());
+    let Opened { file, size, tokenizer, .. } = Opened::open(path)?;
+    let header = Header::read(BufReader::with_capacity(BUFFER, file), size);
     let header = header.map_err(|source| LoadError::Gguf { path: shown(), source })?;
-    Vocabulary::beside(path, &header).map_err(|source| LoadError::Vocabulary { path: shown(), source })
-}
-
-/// Opens a file and looks what it is.
-fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
-    let open_error = |source| LoadError::Open { path: path.display().to_string(), source };
-    // Asked before it is opened: to open a pipe would wait for its other end.
-    if !fs::metadata(path).map_err(open_error)?.is_file() {
-        return Err(LoadError::NotFile(path.display().to_string()));
-    }
-    let file = File::open(path).map_err(open_error)?;
-    let about = file.metadata().map_err(open_error)?;
-    Ok((file, about))
+    Vocabulary::new(&header, tokenizer).map_err(|source| LoadError::Vocabulary { path: shown(), source })
 }
 
 /// What is known of a file without reading it.
@@ -338,9 +309,9 @@ struct About {
 fn load_gguf(
     reader: &mut (impl Read + Seek),
     About { size, identity }: About,
+    tokenizer: Option<File>,
     spec: &ModelSpec,
-    read_vocabulary: &dyn Fn(&Header) -> Result<Vocabulary, VocabularyError>,
-    admitted: Admitted<'_>,
+    room: Room<'_>,
 ) -> Result<Model, LoadError> {
     let path = || spec.path.clone();
     let read_error = |source| LoadError::Read { path: path(), source };
@@ -357,7 +328,8 @@ fn load_gguf(
     if !ARCHITECTURES.contains(&architecture) {
         return Err(LoadError::Architecture { path: path(), found: gguf::shown(architecture) });
     }
-    let vocabulary = read_vocabulary(&header).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
+    let vocabulary =
+        Vocabulary::new(&header, tokenizer).map_err(|source| LoadError::Vocabulary { path: path(), source })?;
     let checked = Decoder::check(&header, architecture, vocabulary.len(), size)
         .map_err(|source| LoadError::Shape { path: path(), source })?;
     let most = checked.context().min(MOST_CONTEXT);
@@ -368,7 +340,7 @@ fn load_gguf(
     let chat = header.text("tokenizer.chat_template").map_err(gguf_error)?;
     let chat = chat.map(|source| ChatTemplate::new(source, vocabulary.start_text(), vocabulary.end_text()));
     let cache = checked.cache_length(context).map_or(0, |length| Cache::size(context, length) as u64);
-    if !admitted(Needs { weights: checked.memory(&header), cache }) {
+    if !room(Needs { weights: checked.memory(&header), cache }) {
         return Err(LoadError::NoRoom(path()));
     }
     let decoder = Decoder::load(checked, &header, reader, context, spec.threads as usize)

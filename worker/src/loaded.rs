@@ -1,11 +1,22 @@
 //! A model of either kind: one that generates text, or one that turns texts into vectors. The only match on which of them a path names.
 use crate::{
-    engine::{self, CHUNK, EngineError, LoadError, Model, bert::Bert, bert::BertError},
+    engine::{self, CHUNK, EngineError, LoadError, Model, Room, bert::Bert, bert::BertError},
+    files::Files,
     vocabulary::EncodeError,
 };
-use ipc::{ModelInfo, ModelKind, ModelSpec, Needs, Precision};
+use ipc::{ModelInfo, ModelKind, ModelSpec, Precision, Sandbox};
 use std::path::Path;
 use thiserror::Error;
+
+/// What a model is read from: from then on nothing need be opened.
+#[derive(Debug)]
+pub struct Source(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Generate(engine::Source),
+    Embed(Files),
+}
 
 /// A loaded model.
 pub enum Loaded {
@@ -40,17 +51,24 @@ pub enum WarmError {
     Encode(#[from] EncodeError),
 }
 
+/// Opens what the model that `spec` names is read from: a folder is an embedding model, and [`engine::open`] knows the others.
+pub fn open(spec: &ModelSpec) -> Result<Source, LoadedError> {
+    if !spec.path.starts_with("builtin:") && Path::new(&spec.path).is_dir() {
+        return Ok(Source(Kind::Embed(Bert::open(spec)?)));
+    }
+    if spec.precision != Precision::F32 {
+        return Err(LoadedError::Precision(spec.path.clone()));
+    }
+    Ok(Source(Kind::Generate(engine::open(spec)?)))
+}
+
 impl Loaded {
-    /// Loads the model that `spec` names, unless `admitted` says that there is no room for what it needs: a folder is an embedding model,
-    /// and [`engine::load`] knows the others.
-    pub fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<Loaded, LoadedError> {
-        if !spec.path.starts_with("builtin:") && Path::new(&spec.path).is_dir() {
-            return Ok(Loaded::Embed(Box::new(Bert::load_if(spec, admitted)?)));
-        }
-        if spec.precision != Precision::F32 {
-            return Err(LoadedError::Precision(spec.path.clone()));
-        }
-        Ok(Loaded::Generate(Box::new(engine::load_if(spec, admitted)?)))
+    /// Loads the model that `spec` names from its source, unless there is no room for what it needs.
+    pub fn read(source: Source, spec: &ModelSpec, room: Room<'_>) -> Result<Loaded, LoadedError> {
+        Ok(match source.0 {
+            Kind::Embed(files) => Loaded::Embed(Box::new(Bert::read(files, spec, room)?)),
+            Kind::Generate(source) => Loaded::Generate(Box::new(engine::read(source, spec, room)?)),
+        })
     }
 
     /// Goes once through all that a request can make a worker compute, so that whatever is built lazily is built before the fork.
@@ -61,7 +79,7 @@ impl Loaded {
         }
     }
 
-    /// What is known about the model, which took `load_ms` milliseconds to load and warm.
+    /// What is known about the model, which took `load_ms` milliseconds to load and warm. Of its process it says nothing.
     pub fn info(&self, load_ms: u64) -> ModelInfo {
         match self {
             Loaded::Generate(model) => ModelInfo {
@@ -74,6 +92,7 @@ impl Loaded {
                 cache: model.cache_size(),
                 weights: model.size,
                 dimensions: 0,
+                sandbox: Sandbox::default(),
             },
             Loaded::Embed(bert) => ModelInfo {
                 architecture: "bert".to_owned(),
@@ -85,6 +104,7 @@ impl Loaded {
                 cache: 0,
                 weights: bert.weights(),
                 dimensions: u32::try_from(bert.dimensions()).unwrap_or(u32::MAX),
+                sandbox: Sandbox::default(),
             },
         }
     }

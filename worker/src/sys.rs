@@ -26,6 +26,9 @@ use std::{
 };
 use thiserror::Error;
 
+/// The exit status of a worker that could not serve.
+pub const FAILED: i32 = 1;
+
 /// The exit status of a process that panicked.
 pub const PANICKED: i32 = 101;
 

@@ -1,14 +1,19 @@
 //! The template: a single-threaded process that has loaded and warmed a model and then only forks.
 //!
+//! A model file is untrusted input. So all that is ever opened is opened first; then the process is confined; and only then is a byte of
+//! the model read.
+//!
 //! It knows nothing of requests. A worker is its grandchild: the child in between exits at once, so that the supervisor, which
 //! is a subreaper, becomes the worker's parent; it sees the worker's exit status, and the worker outlives the template.
 //!
 //! Invariant: the process has one thread at every fork; else it refuses.
 use crate::{
     chain,
+    engine::Room,
+    sandbox::{Locks, Role, SandboxError},
     sys::{self, Fork},
 };
-use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, ToTemplate};
+use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
 use nix::{
     dir::Dir,
     fcntl::OFlag,
@@ -26,7 +31,10 @@ use std::{
     ffi::CString,
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     process,
 };
 use thiserror::Error;
@@ -44,6 +52,8 @@ pub struct Seat {
     pub board: OwnedFd,
     /// What it must write its messages to.
     pub stderr: OwnedFd,
+    /// Bytes of writable private memory that it inherits, which its limit of memory counts too.
+    pub inherited: u64,
 }
 
 /// The steps of making a worker, in order, named for tests that end processes there.
@@ -64,14 +74,30 @@ pub enum ForkStep {
 /// A model and what was found out about it, or one sentence on why it cannot be loaded.
 pub type Loaded<M> = Result<(M, ModelInfo), String>;
 
-/// What a template does at its three turning points; the real one and the ones that tests make differ only here.
-pub struct Trade<'a, M> {
-    /// Loads and warms the model, after the second argument has been told what it needs and has answered that it may.
-    pub load: &'a dyn Fn(&ModelSpec, &mut dyn FnMut(Needs) -> bool) -> Loaded<M>,
+/// What a template does at its turning points, in order; the real one and the ones that tests make differ only here.
+pub struct Trade<'a, O, M> {
+    /// Opens what the model is read from, and reads none of it.
+    pub open: &'a dyn Fn(&ModelSpec) -> Result<O, String>,
+    /// Confines the process.
+    pub confine: &'a dyn Fn() -> Result<Sandbox, SandboxError>,
+    /// Loads and warms the model, when the last argument has been told what it needs and has answered that there is room.
+    pub load: &'a dyn Fn(O, &ModelSpec, Room<'_>) -> Loaded<M>,
     /// Lives a worker's life and returns its exit status.
     pub serve: &'a dyn Fn(&mut M, Seat) -> i32,
     /// Is told of each step of a fork.
     pub step: &'a dyn Fn(ForkStep),
+}
+
+impl<O, M> Trade<'_, O, M> {
+    fn load(&self, spec: &ModelSpec, room: Room<'_>) -> Loaded<M> {
+        let opened = (self.open)(spec)?;
+        let confined = (self.confine)();
+        let sandbox = confined.map_err(|error| {
+            format!("cannot load the model {}: its process cannot be confined: {}", spec.path, chain(&error))
+        })?;
+        let (model, info) = (self.load)(opened, spec, room)?;
+        Ok((model, ModelInfo { sandbox, ..info }))
+    }
 }
 
 /// Why a template ends other than by end of file.
@@ -95,17 +121,20 @@ pub enum TemplateError {
     /// What came is not what must come now.
     #[error("a message on the control socket is out of order")]
     Order,
+    /// What `/proc` says of the process cannot be opened.
+    #[error("cannot open /proc/self/status")]
+    Status(#[source] io::Error),
 }
 
 /// Lives a template's life on the control socket `control`, as a child of process `supervisor`, and returns the exit status.
 ///
 /// The process must have been started for this: it leaves its session and dies with the supervisor.
-pub fn run<M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, M>) -> Result<i32, TemplateError> {
-    let tasks = set_up(supervisor)?;
+pub fn run<O, M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, O, M>) -> Result<i32, TemplateError> {
+    let own = set_up(supervisor)?;
     let control = Control { socket: control };
     let Some((ToTemplate::Load(spec), _)) = control.receive()? else { return Err(TemplateError::Order) };
     name_process("template", &spec.name);
-    let (mut model, info) = match (trade.load)(&spec, &mut |needs| control.ask(needs)) {
+    let (mut model, info) = match trade.load(&spec, &mut |needs| control.ask(needs)) {
         Ok(loaded) => loaded,
         Err(message) => {
             control.send(&FromTemplate::LoadFailed { message })?;
@@ -114,14 +143,15 @@ pub fn run<M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, M>) -> Result
     };
     sys::trim_heap();
     control.send(&FromTemplate::Ready(info))?;
-    let mut template = Template { control, tasks, name: spec.name };
+    let mut template = Template { control, own, name: spec.name };
     while let Some((message, descriptors)) = template.control.receive()? {
         let ToTemplate::Fork(life) = message else { return Err(TemplateError::Order) };
         let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(TemplateError::Order);
         };
         (trade.step)(ForkStep::Asked);
-        let answer = match template.fork(Seat { life, supervisor, socket, board, stderr }, &mut model, trade) {
+        let seat = Seat { life, supervisor, socket, board, stderr, inherited: 0 };
+        let answer = match template.fork(seat, &mut model, trade) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
             Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
         };
@@ -134,8 +164,27 @@ pub fn run<M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, M>) -> Result
 
 struct Template {
     control: Control,
-    tasks: Dir,
+    own: Own,
     name: String,
+}
+
+/// What `/proc` says of this process, opened while it may still open something.
+struct Own {
+    /// Its threads.
+    tasks: Dir,
+    status: File,
+}
+
+impl Own {
+    /// Bytes of writable private memory.
+    fn data(&self) -> io::Result<u64> {
+        let mut text = [0; 4096];
+        let length = self.status.read_at(&mut text, 0)?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        let value = text.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix("kB"));
+        let kibibytes = value.and_then(|value| value.trim().parse::<u64>().ok());
+        kibibytes.map(|count| count * 1024).ok_or_else(|| io::Error::other("it has no VmData"))
+    }
 }
 
 #[derive(Debug, Error)]
@@ -144,6 +193,8 @@ enum ForkError {
     Pipe(#[source] nix::Error),
     #[error("cannot block signals")]
     Signals(#[source] nix::Error),
+    #[error("cannot read how much memory the worker will inherit")]
+    Inherited(#[source] io::Error),
     #[error(transparent)]
     Fork(sys::ForkError),
     #[error("cannot wait for the process in between")]
@@ -156,11 +207,12 @@ enum ForkError {
 
 impl Template {
     /// Forks a worker and returns its pid. In the worker it does not return.
-    fn fork<M>(&mut self, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> Result<u32, ForkError> {
+    fn fork<O, M>(&mut self, mut seat: Seat, model: &mut M, trade: &Trade<'_, O, M>) -> Result<u32, ForkError> {
+        seat.inherited = self.own.data().map_err(ForkError::Inherited)?;
         let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ForkError::Pipe)?;
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(ForkError::Signals)?;
-        let forked = sys::fork(&mut self.tasks);
+        let forked = sys::fork(&mut self.own.tasks);
         if let Ok(Fork::Child) = forked {
             self.between(tell, before, seat, model, trade);
         }
@@ -181,11 +233,18 @@ impl Template {
     }
 
     /// The child in between: forks the worker, tells the template its pid, and ends, which makes the worker the supervisor's.
-    fn between<M>(&mut self, tell: OwnedFd, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> ! {
+    fn between<O, M>(
+        &mut self,
+        tell: OwnedFd,
+        before: SigSet,
+        seat: Seat,
+        model: &mut M,
+        trade: &Trade<'_, O, M>,
+    ) -> ! {
         // Whatever keeps this process, it does not outlive the template. The worker does not inherit this.
         let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
         (trade.step)(ForkStep::Between);
-        let (pid, error) = match sys::fork(&mut self.tasks) {
+        let (pid, error) = match sys::fork(&mut self.own.tasks) {
             Ok(Fork::Child) => self.worker(before, seat, model, trade),
             Ok(Fork::Parent(worker)) => (worker.as_raw().unsigned_abs(), 0),
             Err(sys::ForkError::Fork(error)) => (0, error as i32),
@@ -196,7 +255,7 @@ impl Template {
         sys::exit_now(i32::from(File::from(tell).write_all(&answer).is_err()))
     }
 
-    fn worker<M>(&self, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, M>) -> ! {
+    fn worker<O, M>(&self, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, O, M>) -> ! {
         name_process("worker", &self.name);
         let keep = [seat.socket.as_raw_fd(), seat.board.as_raw_fd(), seat.stderr.as_raw_fd()];
         sys::live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
@@ -240,8 +299,15 @@ impl Control {
     }
 }
 
-/// Ties this process's life to the supervisor's and returns its list of threads, opened while it may still open something.
-fn set_up(supervisor: u32) -> Result<Dir, TemplateError> {
+/// Confines this process as a template is. It has opened all that it needs.
+pub fn confine(locks: &Locks) -> Result<Sandbox, SandboxError> {
+    let landlock = locks.deny_paths()?;
+    locks.deny_calls(Role::Template)?;
+    Ok(Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock })
+}
+
+/// Ties this process's life to the supervisor's.
+fn set_up(supervisor: u32) -> Result<Own, TemplateError> {
     // It fails only for the leader of a process group, who has a session of its own or asked for none.
     let _already_leader = setsid();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::SetUp)?;
@@ -250,8 +316,11 @@ fn set_up(supervisor: u32) -> Result<Dir, TemplateError> {
         return Err(TemplateError::Orphaned);
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(TemplateError::SetUp)?;
-    Dir::open(format!("/proc/{}/task", process::id()).as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(TemplateError::SetUp)
+    let folder = format!("/proc/{}", process::id());
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let tasks = Dir::open(format!("{folder}/task").as_str(), flags, Mode::empty()).map_err(TemplateError::SetUp)?;
+    let status = File::open(format!("{folder}/status")).map_err(TemplateError::Status)?;
+    Ok(Own { tasks, status })
 }
 
 /// Names the process for `ps`; the kernel keeps 15 bytes.

@@ -7,6 +7,7 @@
 //! end an answer, and what is added to a text come from the file.
 mod beside;
 mod bpe;
+pub(crate) mod library;
 mod merge;
 mod sentence_piece;
 mod special;
@@ -23,7 +24,7 @@ use beside::Beside;
 use bpe::Bpe;
 use sentence_piece::SentencePiece;
 use special::{Part, Specials};
-use std::path::Path;
+use std::{fs::File, path::Path};
 use thiserror::Error;
 use tokens::{Spelling, Tokens, named_id};
 use words::{Letters, Words};
@@ -76,22 +77,13 @@ impl Vocabulary {
         }
     }
 
-    /// The vocabulary of a GGUF file.
-    pub fn from_header(header: &Header) -> Result<Vocabulary, VocabularyError> {
-        Vocabulary::new(header, None)
-    }
-
-    /// The vocabulary of the GGUF file at `path`, read by the `tokenizer.json` beside it if there is one.
-    pub fn beside(path: &Path, header: &Header) -> Result<Vocabulary, VocabularyError> {
-        Vocabulary::new(header, Some(path))
-    }
-
-    fn new(header: &Header, path: Option<&Path>) -> Result<Vocabulary, VocabularyError> {
+    /// The vocabulary of a GGUF file, read by the `tokenizer.json` beside it if there is one.
+    pub fn new(header: &Header, tokenizer: Option<File>) -> Result<Vocabulary, VocabularyError> {
         let family = Family::of(header)?;
         let texts = tokens::texts(header)?;
         let tokens = Tokens::read(header, texts, family.spelling())?;
-        let beside = path.map(|path| Beside::find(path, texts, &tokens.normal)).transpose();
-        let beside = beside.map_err(VocabularyError::Beside)?.flatten();
+        let beside = tokenizer.map(|file| Beside::read(file, texts, &tokens.normal)).transpose();
+        let beside = beside.map_err(VocabularyError::Beside)?;
 
         let id = |name: &str, default: Option<u32>| -> Result<Option<u32>, VocabularyError> {
             let default = default.filter(|id| family == Family::SentencePiece && (*id as usize) < texts.len());
@@ -219,6 +211,11 @@ impl Vocabulary {
     pub(crate) fn end_text(&self) -> &str {
         &self.end_text
     }
+}
+
+/// Opens the `tokenizer.json` beside the model's file at `model`, if there is one.
+pub(crate) fn open_beside(model: &Path) -> Result<Option<File>, VocabularyError> {
+    beside::open(model).map_err(VocabularyError::Beside)
 }
 
 /// The kinds of tokenizer that there are.

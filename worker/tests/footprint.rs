@@ -12,11 +12,16 @@ use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
 use plan::Plan;
 use std::{env, fs, path::Path, process::Command};
-use worker::{chain, loaded::Loaded};
+use worker::{
+    chain,
+    loaded::{self, Loaded},
+};
 
 /// Names the file for the child.
 const FILE: &str = "FOOTPRINT_FILE";
-const TYPES: [(&str, fn(&str) -> GgmlDType); 9] = [
+/// The element type of each matrix.
+type Kinds = fn(&str) -> GgmlDType;
+const TYPES: [(&str, Kinds); 9] = [
     ("F32", |_| GgmlDType::F32),
     ("F16", |_| GgmlDType::F16),
     ("BF16", |_| GgmlDType::BF16),
@@ -66,7 +71,9 @@ fn a_model_takes_what_it_was_said_to_need() {
 fn child(path: &Path) {
     let before = anonymous();
     let mut needed = 0;
-    let loaded = Loaded::load(&ModelSpec::new("test", path.to_str().unwrap()), &mut |needs| {
+    let spec = ModelSpec::new("test", path.to_str().unwrap());
+    let source = loaded::open(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let loaded = Loaded::read(source, &spec, &mut |needs| {
         needed = needs.weights;
         true
     });

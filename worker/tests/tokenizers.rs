@@ -66,7 +66,7 @@ fn with_values(file: &[u8], values: &BTreeMap<String, Value>) -> Vec<u8> {
 fn vocabulary(folder: &Path, golden: &Golden) -> Vocabulary {
     let file = with_values(&fs::read(folder.join(&golden.file)).unwrap(), &golden.values);
     let header = Header::read(&file[..], file.len() as u64).unwrap_or_else(|error| panic!("{}", chain(&error)));
-    Vocabulary::from_header(&header).unwrap_or_else(|error| panic!("{}: {}", golden.file.display(), chain(&error)))
+    Vocabulary::new(&header, None).unwrap_or_else(|error| panic!("{}: {}", golden.file.display(), chain(&error)))
 }
 
 /// How many texts have other ids than the golden says, with examples on stderr.

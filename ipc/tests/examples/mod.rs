@@ -2,10 +2,10 @@
 //!
 //! The matches that name a variant's file have no `_`, so a new variant does not compile before it has a file.
 use ipc::{
-    ChatMessage, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked, FromTemplate,
-    FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Needs, Precision, Prompt,
-    Request, RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
-    TokenizeRequest,
+    ChatMessage, Control, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked,
+    FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Needs,
+    Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker,
+    TokenCounts, TokenizeJob, TokenizeRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug};
@@ -62,6 +62,8 @@ const KINDS: [FailureKind; 13] = [
     FailureKind::Cancelled,
 ];
 
+const LATER_KINDS: [FailureKind; 2] = [FailureKind::Draining, FailureKind::ModelChanged];
+
 fn sampling() -> Sampling {
     Sampling {
         temperature: 0.75,
@@ -93,6 +95,7 @@ impl Conversation for Request {
             Request::Status => "request-status",
             Request::Embed(_) => "request-embed",
             Request::Tokenize(_) => "request-tokenize",
+            Request::Control(_) => "request-control",
         }
     }
 
@@ -118,6 +121,11 @@ impl Conversation for Request {
             Request::Status,
             Request::Embed(Box::new(embed)),
             Request::Tokenize(Box::new(tokenize)),
+            Request::Control(Control::Reload),
+            Request::Control(Control::Drain),
+            Request::Control(Control::EndDrain),
+            Request::Control(Control::Stop { now: true }),
+            Request::Control(Control::Restart { model: Some("pocket".into()), slot: Some(300) }),
         ]
     }
 }
@@ -130,11 +138,15 @@ impl Conversation for Response {
             Response::Accepted { .. } => "response-accepted",
             Response::Piece { .. } => "response-piece",
             Response::Done(_) => "response-done",
+            // The kinds of failures that were added when the first file was there already have another.
+            Response::Failed(failure) if LATER_KINDS.contains(&failure.kind) => "response-failed-later",
             Response::Failed(_) => "response-failed",
             Response::Status(_) => "response-status",
             Response::Vectors { .. } => "response-vectors",
             Response::Embedded(_) => "response-embedded",
             Response::Tokenized { .. } => "response-tokenized",
+            Response::Notice(_) => "response-notice",
+            Response::Controlled => "response-controlled",
         }
     }
 
@@ -151,7 +163,7 @@ impl Conversation for Response {
             total_us: 5_000_000_003,
         };
         let cut = Done { text: String::new(), finish: FinishReason::Length, ..done.clone() };
-        let failed = KINDS.iter().zip(1..).map(|(kind, number)| Failure {
+        let failed = KINDS.iter().chain(&LATER_KINDS).zip(1..).map(|(kind, number)| Failure {
             kind: *kind,
             message: format!("reason {number}"),
             retry_after_ms: (number % 2 == 0).then_some(number * 1000),
@@ -170,6 +182,8 @@ impl Conversation for Response {
             Response::Vectors { first: 2, vectors: vec![vec![0.5, -0.25], vec![0.125, 1.0]] },
             Response::Embedded(embedded),
             Response::Tokenized { ids: vec![1, 250, 65_536] },
+            Response::Notice("pocket: unchanged".into()),
+            Response::Controlled,
         ]);
         examples
     }
@@ -312,6 +326,7 @@ impl Conversation for FromTemplate {
             cache: 1 << 24,
             weights: 668_000_000,
             dimensions: 384,
+            sandbox: Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock: Some(7) },
         };
         let life = Life { slot: 2, generation: 70_000 };
         vec![

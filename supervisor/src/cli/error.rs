@@ -1,5 +1,5 @@
 //! What goes wrong at the command line, and the exit status that says so.
-use crate::{config::ConfigError, shell::RunError};
+use crate::{config::ConfigError, shell::ActivationError};
 use ipc::{ClientError, FailureKind};
 use std::{
     io::{self, Write},
@@ -15,9 +15,15 @@ pub(crate) enum CliError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The daemon cannot run.
+    /// What a service manager handed over cannot be used.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Activation(#[from] ActivationError),
+    /// The log cannot be written.
+    #[error("cannot start the log")]
+    Log(#[source] io::Error),
+    /// The daemon cannot run, and its log says why.
+    #[error("the log says why")]
+    Told,
     /// The daemon did not answer, or says why not.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -48,6 +54,11 @@ pub(crate) enum CliError {
     /// The file's tokenizer fails on the text.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The configuration asks for what the kernel does not have.
+    #[error(
+        "this kernel has no Landlock, and the configuration says sandbox = \"require-landlock\"; sandbox = \"on\" does with seccomp alone"
+    )]
+    NoLandlock,
     /// A file that was named cannot be used.
     #[error("there is no executable {0}")]
     NoExecutable(PathBuf),
@@ -58,7 +69,7 @@ impl CliError {
     pub(crate) fn print(&self) {
         const ADVICE: &str =
             "Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.\n";
-        if self.is_broken_pipe() {
+        if self.is_broken_pipe() || matches!(self, CliError::Told) {
             return;
         }
         let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };
@@ -66,13 +77,18 @@ impl CliError {
         let _unread = write!(io::stderr(), "supervisor: {}\n{advice}", worker::chain(self));
     }
 
-    /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy.
+    /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy or draining.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            CliError::Config(_) | CliError::NotText | CliError::NoExecutable(_) | CliError::Load(_) => 2,
+            CliError::Activation(_)
+            | CliError::Config(_)
+            | CliError::NotText
+            | CliError::NoExecutable(_)
+            | CliError::NoLandlock
+            | CliError::Load(_) => 2,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
             CliError::Client(ClientError::Failed(failure)) => match failure.kind {
-                FailureKind::Busy => 4,
+                FailureKind::Busy | FailureKind::Draining => 4,
                 FailureKind::BadRequest | FailureKind::UnknownModel | FailureKind::TooLong => 2,
                 _ => 1,
             },

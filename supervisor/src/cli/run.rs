@@ -1,14 +1,13 @@
 //! `supervisor run`: the daemon, in the foreground.
 use super::{error::CliError, print};
 use crate::{
-    config::{Auto, Config, Overrides},
-    shell::{self, Setup},
+    config::{Auto, Confinement, LogFormat, Overrides, Source},
+    log::{Log, Settings},
+    shell::{self, Adopted, Place, Setup},
 };
-use std::{
-    io::{self, IsTerminal},
-    path::PathBuf,
-};
-use tracing_subscriber::EnvFilter;
+use std::path::PathBuf;
+use tracing::level_filters::LevelFilter;
+use worker::sandbox::has_landlock;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -27,12 +26,48 @@ pub(crate) struct Arguments {
     /// The client socket [default: /run/supervisor/supervisor.sock, or the user's own]
     #[arg(long, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// How lines of the log look [default: fields in systemd's journal, text elsewhere]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// How much is logged
+    #[arg(long, value_enum, env = "SUPERVISOR_LOG", default_value_t = Level::Info, value_name = "LEVEL")]
+    log_level: Level,
     /// Only validate the configuration
     #[arg(long)]
     check: bool,
     /// Start this instead of the executable itself as template, for tests
     #[arg(long, hide = true, value_name = "FILE")]
     template_executable: Option<PathBuf>,
+    /// The socket of systemd's journal, for tests
+    #[arg(long, hide = true, default_value = "/run/systemd/journal/socket", value_name = "PATH")]
+    journal_socket: PathBuf,
+}
+
+/// How much is logged: this and whatever is worse.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Level {
+    /// What is broken.
+    Error,
+    /// What went wrong and was dealt with.
+    Warn,
+    /// What happens, and a line for each request.
+    Info,
+    /// What helps to find a fault.
+    Debug,
+    /// Each step.
+    Trace,
+}
+
+impl From<Level> for LevelFilter {
+    fn from(level: Level) -> LevelFilter {
+        match level {
+            Level::Error => LevelFilter::ERROR,
+            Level::Warn => LevelFilter::WARN,
+            Level::Info => LevelFilter::INFO,
+            Level::Debug => LevelFilter::DEBUG,
+            Level::Trace => LevelFilter::TRACE,
+        }
+    }
 }
 
 fn parse_model(text: &str) -> Result<(String, String), String> {
@@ -50,35 +85,43 @@ fn parse_threads(text: &str) -> Result<Auto<u32>, String> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
-    let config = match &arguments.config {
-        Some(path) => Config::load(path)?,
-        None => Config::builtin(),
-    };
+    // Before anything is opened.
+    let adopted = Adopted::take()?;
     let overrides = Overrides {
         models: absolute(arguments.model),
         workers: arguments.workers,
         threads: arguments.threads,
         socket: arguments.socket.filter(|path| !path.as_os_str().is_empty()),
+        log_format: arguments.log_format,
     };
-    let config = config.with_overrides(&overrides)?;
+    let source = Source { file: arguments.config, overrides };
+    let config = source.read()?;
     if arguments.check {
         return print("the configuration is valid\n");
     }
-    let socket = config.supervisor.socket.clone().map_or_else(ipc::default_socket, Ok)?;
+    if config.supervisor.sandbox == Confinement::RequireLandlock && !has_landlock() {
+        return Err(CliError::NoLandlock);
+    }
+    let place = match (adopted, &config.supervisor.socket) {
+        // Where it is bound is for the socket's unit to say.
+        (Some(adopted), _) => Place::Adopted(adopted),
+        (None, Some(path)) => Place::Path(path.clone()),
+        (None, None) => Place::Path(ipc::default_socket()?),
+    };
     if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
         return Err(CliError::NoExecutable(executable.clone()));
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .log_internal_errors(false)
-        .init();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %socket.display(), "starting");
-    shell::run(Setup { config, socket, template: arguments.template_executable })?;
+    let settings = Settings {
+        level: arguments.log_level.into(),
+        format: config.supervisor.log_format,
+        journal: arguments.journal_socket,
+    };
+    let log = Log::start(settings).map_err(CliError::Log)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    if let Err(error) = shell::run(Setup { config, source, socket: place, template: arguments.template_executable }) {
+        log.fail(&error);
+        return Err(CliError::Told);
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -27,17 +27,15 @@ const LONGEST_TEXT: usize = 500;
 pub(crate) fn render(status: &Status, width: Option<usize>) -> String {
     let mut page = Page { text: String::new(), width };
     let cores = if status.cores == 1 { "core" } else { "cores" };
-    page.paragraph(
-        "",
-        2,
-        &format!(
-            "supervisor {}, pid {}, up {}, {} {cores}",
-            escaped(&status.version),
-            status.pid,
-            duration(status.uptime_s),
-            status.cores
-        ),
-    );
+    let (version, up) = (escaped(&status.version), duration(status.uptime_s));
+    let mut title = format!("supervisor {version}, pid {}, up {up}, {} {cores}", status.pid, status.cores);
+    if !matches!(status.state.as_str(), "" | "serving") {
+        title.push_str(&format!(", {}", escaped(&status.state)));
+    }
+    page.paragraph("", 2, &title);
+    if let Some(error) = &status.reload_error {
+        page.paragraph("", 2, &format!("the last reload has changed nothing: {}", escaped(error)));
+    }
     for model in &status.models {
         page.line("");
         page.model(model);

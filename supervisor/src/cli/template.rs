@@ -1,5 +1,5 @@
 //! `supervisor template`: the hidden half of the executable, which the daemon starts with its control socket as standard input.
-use ipc::{ModelInfo, ModelSpec, Needs};
+use ipc::{ModelInfo, ModelSpec};
 use nix::unistd::dup2_stdin;
 use std::{
     fs::File,
@@ -10,7 +10,9 @@ use std::{
 };
 use worker::{
     chain,
-    loaded::Loaded,
+    engine::Room,
+    loaded::{self, Loaded, Source},
+    sandbox::Locks,
     serve::serve,
     template::{self, Trade},
 };
@@ -25,7 +27,14 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let ended =
         take_control().map_err(|error| format!("cannot take the control socket: {error}")).and_then(|control| {
-            let trade = Trade { load: &load, serve: &|model: &mut Loaded, seat| serve(model, seat), step: &|_| {} };
+            let locks = Locks::new().map_err(|error| chain(&error))?;
+            let trade = Trade {
+                open: &|spec: &ModelSpec| loaded::open(spec).map_err(|error| chain(&error)),
+                confine: &|| template::confine(&locks),
+                load: &load,
+                serve: &|model: &mut Loaded, seat| serve(model, seat, &locks),
+                step: &|_| {},
+            };
             template::run(control, arguments.supervisor, &trade).map_err(|error| chain(&error))
         });
     match ended {
@@ -45,9 +54,9 @@ fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Loaded, ModelInfo), String> {
+fn load(source: Source, spec: &ModelSpec, room: Room<'_>) -> Result<(Loaded, ModelInfo), String> {
     let started = Instant::now();
-    let mut model = Loaded::load(spec, admitted).map_err(|error| chain(&error))?;
+    let mut model = Loaded::read(source, spec, room).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;
     let info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok((model, info))

@@ -1,7 +1,7 @@
 //! The check of one value: its type, its range, and the sentence if it is wrong.
 //!
 //! It is the same for a file and for the command line. Which keys there are is not known here.
-use super::{Auto, ConfigError, Isolation, Load, Place};
+use super::{Auto, ConfigError, Confinement, Isolation, Load, LogFormat, LogPrompts, Place};
 use bytesize::ByteSize;
 use ipc::Precision;
 use nix::unistd::User;
@@ -105,6 +105,14 @@ impl<'a> Entry<'a> {
         }
     }
 
+    pub(super) fn confinement(&self) -> Result<Confinement, ConfigError> {
+        match self.text() {
+            Some("on") => Ok(Confinement::On),
+            Some("require-landlock") => Ok(Confinement::RequireLandlock),
+            _ => Err(self.refused("must be \"on\" or \"require-landlock\"")),
+        }
+    }
+
     pub(super) fn load(&self) -> Result<Load, ConfigError> {
         match self.text() {
             Some("eager") => Ok(Load::Eager),
@@ -118,6 +126,24 @@ impl<'a> Entry<'a> {
             Some("f32") => Ok(Precision::F32),
             Some("int8") => Ok(Precision::Int8),
             _ => Err(self.refused("must be \"f32\" or \"int8\"")),
+        }
+    }
+
+    pub(super) fn log_format(&self) -> Result<Auto<LogFormat>, ConfigError> {
+        match self.text() {
+            Some("auto") => Ok(Auto::Auto),
+            Some("text") => Ok(Auto::Fixed(LogFormat::Text)),
+            Some("json") => Ok(Auto::Fixed(LogFormat::Json)),
+            _ => Err(self.refused("must be \"auto\", \"text\" or \"json\"")),
+        }
+    }
+
+    pub(super) fn log_prompts(&self) -> Result<LogPrompts, ConfigError> {
+        match self.text() {
+            Some("none") => Ok(LogPrompts::None),
+            Some("hash") => Ok(LogPrompts::Hash),
+            Some("full") => Ok(LogPrompts::Full),
+            _ => Err(self.refused("must be \"none\", \"hash\" or \"full\"")),
         }
     }
 

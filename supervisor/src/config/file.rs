@@ -16,7 +16,17 @@ struct Table {
 const ROOT: Table = Table { name: "the file", keys: &["supervisor", "model"] };
 const SUPERVISOR: Table = Table {
     name: "[supervisor]",
-    keys: &["socket", "queue", "queue_timeout", "cores", "allow_users", "shutdown_timeout"],
+    keys: &[
+        "socket",
+        "queue",
+        "queue_timeout",
+        "cores",
+        "allow_users",
+        "shutdown_timeout",
+        "sandbox",
+        "log_format",
+        "log_prompts",
+    ],
 };
 const MODEL: Table = Table {
     name: "[[model]]",
@@ -80,6 +90,9 @@ impl<'a> File<'a> {
                 "cores" => supervisor.cores = entry.automatic(entry::CORES)?,
                 "allow_users" => supervisor.allow_users = self.users(&entry)?,
                 "shutdown_timeout" => supervisor.shutdown_timeout = entry.duration()?,
+                "sandbox" => supervisor.sandbox = entry.confinement()?,
+                "log_format" => supervisor.log_format = entry.log_format()?,
+                "log_prompts" => supervisor.log_prompts = entry.log_prompts()?,
                 _ => return Err(unknown(entry, &SUPERVISOR)),
             }
         }

@@ -2,7 +2,7 @@
 use super::*;
 use std::error::Error;
 
-const EXAMPLE: &str = include_str!("../../../deploy/config.example.toml");
+const EXAMPLE: &str = include_str!("../../../deploy/supervisor.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("supervisor.toml"))
@@ -34,15 +34,33 @@ fn the_example_is_the_default() {
     assert_eq!(parse(EXAMPLE).unwrap(), Config::builtin());
 }
 
+/// The example with each key that is a comment made one that is set.
+fn complete_example() -> String {
+    let uncomment = |line: &str| {
+        let rest = line.strip_prefix("# ").unwrap_or(line);
+        let is_key = rest.split_once(" = ").is_some_and(|(key, _)| file::keys().any(|known| known == key));
+        if is_key { format!("{rest}\n") } else { format!("{line}\n") }
+    };
+    EXAMPLE.lines().map(uncomment).collect()
+}
+
 #[test]
 fn the_example_has_every_key() {
-    let complete = EXAMPLE.replace("# socket = ", "socket = ").replace("# context = ", "context = ");
+    let complete = complete_example();
     let mut expected = Config::builtin();
     expected.supervisor.socket = Some("/run/supervisor/supervisor.sock".into());
     expected.models[0].context = Some(4096);
     assert_eq!(parse(&complete).unwrap(), expected);
     for key in file::keys() {
         assert!(complete.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in the example");
+    }
+}
+
+#[test]
+fn the_example_needs_none_of_its_comments() {
+    for (text, expected) in [(EXAMPLE.to_owned(), Some(Config::builtin())), (complete_example(), None)] {
+        let bare: String = text.lines().map(|line| format!("{}\n", line.split('#').next().unwrap_or(line))).collect();
+        assert_eq!(parse(&bare).unwrap(), expected.unwrap_or_else(|| parse(&text).unwrap()));
     }
 }
 
@@ -87,6 +105,9 @@ fn every_key_is_read() {
         cores = 1024
         allow_users = ["root", 4294967294]
         shutdown_timeout = "1s"
+        sandbox = "require-landlock"
+        log_format = "json"
+        log_prompts = "hash"
         "#,
     )
     .unwrap();
@@ -113,6 +134,9 @@ fn every_key_is_read() {
         cores: Auto::Fixed(1024),
         allow_users: vec![0, 4_294_967_294],
         shutdown_timeout: Duration::from_secs(1),
+        sandbox: Confinement::RequireLandlock,
+        log_format: Auto::Fixed(LogFormat::Json),
+        log_prompts: LogPrompts::Hash,
     };
     assert_eq!(config, Config { supervisor, models: vec![model, Config::builtin().models.remove(0)] });
 }
@@ -196,12 +220,18 @@ fn numbers_have_ranges() {
         supervisor("cores = \"all\""),
         "cores is \"all\", but must be \"auto\" or a whole number from 1 to 1024"
     );
+    assert_eq!(supervisor("log_format = 1"), "log_format is 1, but must be \"auto\", \"text\" or \"json\"");
+    assert_eq!(supervisor("log_prompts = true"), "log_prompts is true, but must be \"none\", \"hash\" or \"full\"");
     assert_eq!(model("workers = 0"), "workers is 0, but must be \"auto\" or a whole number from 1 to 256");
     assert_eq!(model("workers = 257"), "workers is 257, but must be \"auto\" or a whole number from 1 to 256");
     assert_eq!(model("threads = true"), "threads is true, but must be \"auto\" or a whole number from 1 to 1024");
     assert_eq!(model("context = 0"), "context is 0, but must be from 1 to 4294967295");
     assert_eq!(model("context = 4294967296"), "context is 4294967296, but must be from 1 to 4294967295");
     assert_eq!(model("max_attempts = 0"), "max_attempts is 0, but must be from 1 to 100");
+    for value in ["\"off\"", "true"] {
+        let refused = format!("sandbox is {value}, but must be \"on\" or \"require-landlock\"");
+        assert_eq!(supervisor(&format!("sandbox = {value}")), refused);
+    }
     assert_eq!(model("max_attempts = 101"), "max_attempts is 101, but must be from 1 to 100");
 }
 
@@ -395,7 +425,9 @@ fn the_command_line_overrides_the_file() {
 
     let overrides =
         Overrides { workers: Some(2), threads: Some(Auto::Fixed(3)), socket: Some("b".into()), ..Overrides::default() };
+    let overrides = Overrides { log_format: Some(LogFormat::Text), ..overrides };
     let mut expected = config.clone();
+    expected.supervisor.log_format = Auto::Fixed(LogFormat::Text);
     expected.supervisor.socket = Some("b".into());
     for model in &mut expected.models {
         model.workers = Auto::Fixed(2);

@@ -1,10 +1,11 @@
 //! What all pools share while an event is handled: the time, the limits, the open requests and the effects so far.
 //!
 //! It keeps each request's record and makes sure that a request ends once. It knows nothing of workers and templates.
-use super::event::{Effect, Limits, Outcome, Part, PoolId, Time, WorkerId};
+use super::event::{Effect, Identity, Limits, Outcome, Part, PoolId, Time, WorkerId};
 use super::poison::Poison;
 use super::request::Request;
 use super::restart::Random;
+use super::standing::Move;
 use super::threads::Threads;
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,12 +27,16 @@ pub(super) struct Context {
     pub(super) now: Time,
     /// Whether the supervisor is stopping.
     pub(super) closing: bool,
+    /// Whether nothing is begun any more.
+    pub(super) draining: bool,
     /// Ordered, so that whatever goes through all of them does so in the same order in every run.
     pub(super) requests: BTreeMap<RequestId, Request>,
     /// Those of them that were dispatched.
     pub(super) begun: BTreeSet<(PoolId, RequestId)>,
     /// Requests whose workers have died too often, to be ended by their pool.
     pub(super) doomed: Vec<(RequestId, Outcome)>,
+    /// Requests on their way to another pool.
+    pub(super) moves: VecDeque<Move>,
     pub(super) poison: Poison,
     pub(super) random: Random,
     pub(super) threads: Threads,
@@ -44,9 +49,11 @@ impl Context {
             limits,
             now: Time::default(),
             closing: false,
+            draining: false,
             requests: BTreeMap::new(),
             begun: BTreeSet::new(),
             doomed: Vec::new(),
+            moves: VecDeque::new(),
             poison: Poison::default(),
             random: Random::new(seed),
             threads: Threads::new(limits.cores),
@@ -84,6 +91,13 @@ impl Context {
     /// The requests of a pool that were dispatched.
     pub(super) fn begun(&self, pool: PoolId) -> impl Iterator<Item = RequestId> {
         self.begun.range((pool, RequestId(0))..=(pool, RequestId(u64::MAX))).map(|(_, request)| *request)
+    }
+
+    /// Notes that something of the request's answer was computed with this.
+    pub(super) fn bind(&mut self, request: RequestId, identity: Identity) {
+        if let Some(record) = self.requests.get_mut(&request) {
+            record.identity.get_or_insert(identity);
+        }
     }
 
     /// Counts a worker's death to the part that it held, and dooms the request if it was the last one that the part may cost.

@@ -6,33 +6,45 @@ use super::context::Context;
 use super::event::{Outcome, Time};
 use super::pool::Pool;
 use super::slot::Slot;
+use ipc::RequestId;
 
 impl Pool {
     /// When something comes due if nothing happens before.
     pub(super) fn next_deadline(&self, context: &Context) -> Option<Time> {
         let load = self.template.load_at().filter(|_| self.wants_model(context));
         let may_fork = self.may_fork(context);
+        let forks = self.wanted_slots().filter(|slot| may_fork && slot.lacks_worker(self.limits.isolation));
+        let forks = forks.map(|slot| slot.fork_at);
         let slots = self.slots.iter().filter_map(|slot| {
-            let fork = (may_fork && slot.lacks_worker(self.limits.isolation)).then_some(slot.fork_at);
             let workers = slot.workers().filter_map(|worker| {
                 let stuck = worker.fork_deadline().filter(|_| self.template.is_warm());
                 worker.deadline().into_iter().chain(stuck).min()
             });
-            fork.into_iter().chain(workers).min()
+            workers.min()
         });
-        let newcomer = self.queue.oldest_newcomer().filter(|_| !self.is_clock_stopped);
+        let newcomer = self.first_to_expire(context).filter(|_| !self.is_clock_stopped);
         let requests = context.begun(self.id).chain(newcomer);
         let requests = requests.filter_map(|request| context.requests.get(&request));
         let requests = requests.map(|request| request.deadline);
         let unload = self.unload_at();
-        self.template.deadline().into_iter().chain(load).chain(unload).chain(slots).chain(requests).min()
+        self.template.deadline().into_iter().chain(load).chain(unload).chain(forks).chain(slots).chain(requests).min()
+    }
+
+    /// The newcomer whose wait ends first.
+    fn first_to_expire(&self, context: &Context) -> Option<RequestId> {
+        if !self.has_mixed_waits {
+            return self.queue.oldest_newcomer();
+        }
+        let deadline = |request: &RequestId| context.requests.get(request).map(|record| record.deadline);
+        self.queue.all_newcomers().min_by_key(deadline)
     }
 
     /// Ends what has come due. What is to begin now begins when the pool settles.
     pub(super) fn expire(&mut self, context: &mut Context) {
         self.template.expire(context);
         self.unload_if_idle(context);
-        while let Some(request) = self.queue.oldest_newcomer().filter(|request| context.is_overdue(*request)) {
+        self.has_mixed_waits &= self.queue.newcomers() > 0;
+        while let Some(request) = self.first_to_expire(context).filter(|request| context.is_overdue(*request)) {
             if self.is_clock_stopped {
                 break;
             }

@@ -19,7 +19,8 @@ impl Time {
     }
 }
 
-/// One model's template, queue and workers: its index in the configuration.
+/// One model's template, queue and workers. A model that is replaced by another of its name gets a new one, and no number is
+/// used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub usize);
 
@@ -40,6 +41,11 @@ pub struct TemplateId {
     /// How many templates this model has had, this one included.
     pub generation: u64,
 }
+
+/// What a template has loaded: a number that differs where the same request may have another answer. Nothing that was
+/// begun with one is gone on with another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Identity(pub u64);
 
 /// How a request is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +99,7 @@ pub enum Event {
         is_blocked: bool,
     },
     /// The template has loaded and warmed its model.
-    TemplateReady(TemplateId),
+    TemplateReady(TemplateId, Identity),
     /// The template said that the model cannot be loaded, with a reason that the shell keeps.
     LoadFailed(TemplateId),
     /// The template process has ended.
@@ -135,6 +141,16 @@ pub enum Event {
         worker: WorkerId,
         /// Whether it exited by itself with status 0.
         clean: bool,
+    },
+    /// Finish what was begun and refuse all else; or, with `false`, take requests again.
+    Drain(bool),
+    /// Replace the workers of a model.
+    Restart {
+        /// The model.
+        pool: PoolId,
+        /// Only the one that serves this slot, and at once: what it computes goes on with another. If `None`, all that are
+        /// there, each when it has nothing to do.
+        slot: Option<u32>,
     },
     /// Finish what runs and waits within the limit, refuse the rest, then stop. A second time: stop at once.
     ShutdownRequested,
@@ -195,7 +211,20 @@ pub enum Effect {
         /// How it ended.
         outcome: Outcome,
     },
-    /// Everything has ended: exit.
+    /// The request waits for workers of this model from now on.
+    Moved {
+        /// The request, which no worker computes.
+        request: RequestId,
+        /// The model that takes the place of the one that it waited for.
+        to: PoolId,
+    },
+    /// The reload is in force.
+    Reloaded,
+    /// The reload changes nothing: because this model cannot be loaded or because the supervisor stops.
+    ReloadRefused(Option<PoolId>),
+    /// Nothing is left of a model that was replaced or removed, or that could not be loaded.
+    Gone(PoolId),
+    /// Everything has ended, or cannot be ended: exit.
     Halt,
 }
 
@@ -216,6 +245,8 @@ pub enum KillReason {
     Lingered,
     /// The supervisor is stopping.
     Shutdown,
+    /// Somebody wants another in its place.
+    Restarted,
 }
 
 /// How a request ended.
@@ -250,6 +281,10 @@ pub enum Outcome {
     },
     /// The supervisor is stopping.
     ShuttingDown,
+    /// The supervisor is draining, and the request had not begun.
+    Draining,
+    /// A part of the answer was given, by a model that is no more.
+    ModelChanged,
 }
 
 /// Whether a worker serves one request or many.
@@ -322,6 +357,10 @@ pub struct Limits {
     pub poison: Duration,
     /// How long shutting down waits for what runs and what is queued.
     pub drain: Duration,
+    /// How long what was killed in the end may take to end, until nobody waits for it any more.
+    pub last: Duration,
+    /// How long after the last thing that was to happen to a pool it counts as one that does not move.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -339,6 +378,8 @@ impl Default for Limits {
             park: Duration::from_secs(30),
             poison: Duration::from_secs(600),
             drain: Duration::from_secs(30),
+            last: Duration::from_secs(5),
+            stall: Duration::from_secs(60),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::event::{Event, Load, Outcome, Part, PoolId, PoolLimits, Time, WorkerI
 use super::queue::Queue;
 use super::restart::{Restart, Verdict};
 use super::slot::Slot;
+use super::standing::{Proof, Standing};
 use super::template::Template;
 use super::view::{PoolView, WorkerState, WorkerView};
 use super::worker::{State, Worker};
@@ -17,6 +18,7 @@ use super::worker::{State, Worker};
 pub(super) struct Pool {
     pub(super) id: PoolId,
     pub(super) limits: PoolLimits,
+    pub(super) standing: Standing,
     pub(super) template: Template,
     pub(super) slots: Vec<Slot>,
     pub(super) queue: Queue,
@@ -26,6 +28,10 @@ pub(super) struct Pool {
     pub(super) is_resident: bool,
     /// Whether waiting in the queue costs no time, because the first worker is still to come.
     pub(super) is_clock_stopped: bool,
+    /// Whether some that wait may wait for longer than others.
+    pub(super) has_mixed_waits: bool,
+    /// Whether it may still get requests of one whose place it has taken.
+    pub(super) is_heir: bool,
     /// Since when the model is warm and there is no request.
     pub(super) idle_from: Option<Time>,
 }
@@ -33,21 +39,29 @@ pub(super) struct Pool {
 impl Pool {
     /// A pool whose first template begins to load, unless a request must come first.
     pub(super) fn new(id: PoolId, limits: PoolLimits, context: &mut Context) -> Pool {
-        let mut pool = Pool {
+        let mut pool = Pool::cold(id, limits, Template::new(id, 0));
+        if limits.load == Load::Eager {
+            pool.load(context);
+        }
+        pool
+    }
+
+    /// A pool that does nothing before it is asked to.
+    pub(super) fn cold(id: PoolId, limits: PoolLimits, template: Template) -> Pool {
+        Pool {
             id,
             limits,
-            template: Template::new(id),
+            standing: Standing::Serving,
+            template,
             slots: (0..limits.workers).map(|number| Slot::new(id, number)).collect(),
             queue: Queue::default(),
             early_deaths: Restart::default(),
             is_resident: false,
             is_clock_stopped: false,
+            has_mixed_waits: false,
+            is_heir: false,
             idle_from: None,
-        };
-        if limits.load == Load::Eager {
-            pool.load(context);
         }
-        pool
     }
 
     /// Takes in what has happened to this pool. What is said of a process that has ended already, or never was, changes
@@ -64,17 +78,23 @@ impl Pool {
                     record.is_blocked = is_blocked;
                 }
             }
-            Event::TemplateReady(id) if id == self.template.id => self.template.ready(),
+            Event::TemplateReady(id, identity) if id == self.template.id => self.template.ready(identity),
             Event::LoadFailed(id) if id == self.template.id => self.template.load_failed(context),
             Event::TemplateExited(id) if id == self.template.id => self.template_exited(context),
-            Event::TemplateReady(_) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
+            Event::TemplateReady(..) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
             Event::Forked(id) => _ = self.with_worker(id, Worker::forked),
             Event::ForkFailed(id) => self.fork_failed(id, context),
             Event::NoRoom(id) => self.has_no_room(id, context),
             Event::Ready(id) => self.ready(id),
             Event::Streamed(id) => {
                 let deadline = context.now.after(limits.progress_timeout);
-                self.with_worker(id, |worker| worker.progressed(deadline));
+                let computed = self.with_worker(id, |worker| {
+                    worker.progressed(deadline);
+                    worker.part().map(|part| (part, worker.identity))
+                });
+                if let Some((part, identity)) = computed.flatten() {
+                    context.bind(part.request, identity);
+                }
             }
             Event::Observed { worker: id, ticks } => {
                 let deadline = context.now.after(limits.progress_timeout);
@@ -92,8 +112,9 @@ impl Pool {
             }
             Event::Misbehaved(id) => _ = self.with_worker(id, |worker| worker.misbehaved(&limits, context)),
             Event::Exited { worker, clean: _ } => self.exited(worker, context),
+            Event::Restart { pool: _, slot } => self.restart(slot, context),
             // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
-            Event::ShutdownRequested | Event::ThreadsUsed { .. } => {}
+            Event::ShutdownRequested | Event::Drain(_) | Event::ThreadsUsed { .. } => {}
         }
     }
 
@@ -102,11 +123,17 @@ impl Pool {
         for (request, outcome) in std::mem::take(&mut context.doomed) {
             self.end(request, outcome, context);
         }
+        self.hand_over(context);
+        if context.draining {
+            self.finish_newcomers(Outcome::Draining, context);
+        }
         self.keep_loaded(context);
         if self.template.is_parked() || self.template.is_cold() {
             self.end_unneeded(context);
         }
+        self.renew(context);
         self.dispatch(context);
+        self.end_outdated(context);
         if let Some(until) = self.template.unavailable_until(context.now) {
             self.finish_stranded(Outcome::Unavailable { until }, context);
         }
@@ -114,12 +141,13 @@ impl Pool {
             self.end_unneeded(context);
             if !self.has_requests() {
                 self.template.stop(context);
+                self.is_clock_stopped = false;
             }
         }
-        if self.may_fork(context) {
-            for slot in &mut self.slots {
+        if let Some(identity) = self.template.identity.filter(|_| self.may_fork(context)) {
+            for slot in self.slots.iter_mut().take(self.limits.workers as usize) {
                 if slot.lacks_worker(self.limits.isolation) && slot.fork_at <= context.now {
-                    slot.fork(self.template.id, context);
+                    slot.fork(self.template.id, identity, context);
                 }
             }
         }
@@ -149,23 +177,26 @@ impl Pool {
         self.template.is_warm() && self.has_use(context)
     }
 
-    /// Whether workers that wait have something to wait for: always, until the supervisor stops; then only requests
-    /// that wait.
+    /// Whether workers that wait have something to wait for: always, until the supervisor stops or the model goes; then only
+    /// requests that wait, here or with one whose place it has taken.
     pub(super) fn has_use(&self, context: &Context) -> bool {
-        !context.closing || !self.queue.is_empty() || self.workers().any(|worker| worker.replay().is_some())
+        let goes_on = self.is_heir || (!context.closing && !self.is_retired());
+        goes_on || !self.queue.is_empty() || self.workers().any(|worker| worker.replay().is_some())
     }
 
     pub(super) fn view(&self, context: &Context) -> PoolView {
         let stranded = self.stranded(context);
         let waiting = stranded.iter().copied().chain(self.queue.oldest_newcomer());
         let oldest = waiting.filter_map(|request| context.requests.get(&request)).map(|record| record.submitted).min();
-        let shows_absent = !context.closing && !self.template.is_cold();
+        let shows_absent = !context.closing && !self.is_retired() && !self.template.is_cold();
+        let wanted = if shows_absent { self.limits.workers as usize } else { 0 };
+        let slots = self.slots.iter().enumerate().flat_map(|(number, slot)| view_slot(slot, number < wanted));
         PoolView {
             template: self.template.id,
             state: self.template.view(),
             queued: self.queue.newcomers() + stranded.len(),
             oldest,
-            workers: self.slots.iter().flat_map(|slot| view_slot(slot, shows_absent)).collect(),
+            workers: slots.collect(),
         }
     }
 
@@ -184,7 +215,10 @@ impl Pool {
     /// A worker is done: the part that it was busy with.
     fn answered(&mut self, id: WorkerId, context: &mut Context) -> Option<Part> {
         let isolation = self.limits.isolation;
-        self.with_worker(id, |worker| worker.answered(isolation, context)).flatten()
+        let done = |worker: &mut Worker| Some((worker.answered(isolation, context)?, worker.identity));
+        let (part, identity) = self.with_worker(id, done).flatten()?;
+        context.bind(part.request, identity);
+        Some(part)
     }
 
     fn template_exited(&mut self, context: &mut Context) {
@@ -196,6 +230,7 @@ impl Pool {
 
     fn ready(&mut self, id: WorkerId) {
         if self.with_worker(id, Worker::ready) == Some(true) {
+            self.prove(Proof::Given);
             self.early_deaths.succeeded();
             self.template.proved();
         }
@@ -213,6 +248,7 @@ impl Pool {
         if slot.worker_mut(id.life.generation).is_some_and(|worker| worker.is_asked()) {
             slot.remove(id.life.generation);
             slot.fork_at = context.now.after(context.limits.room);
+            self.prove(Proof::Failed);
         }
     }
 
@@ -221,6 +257,7 @@ impl Pool {
         match worker.ended(&self.limits, context) {
             Aftermath::Nothing => {}
             Aftermath::EarlyDeath => {
+                self.prove(Proof::Failed);
                 match self.early_deaths.failed(&context.limits, context.now, &mut context.random) {
                     Verdict::RetryAt(time) => {
                         if let Some(slot) = self.slot_mut(id) {

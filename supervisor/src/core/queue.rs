@@ -8,9 +8,19 @@ use super::request::Request;
 use ipc::RequestId;
 use std::collections::{BTreeMap, VecDeque};
 
+/// How a request waits.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Its parts whose workers have died.
+    replays: Vec<Part>,
+    is_newcomer: bool,
+    is_batch: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Never more than the pool has slots, because nothing else is dispatched while one of these waits.
+    /// Never many more than the pool has slots, because nothing that a worker could begin is dispatched while one of these waits that
+    /// it could go on with.
     replays: VecDeque<Part>,
     /// Those that were never dispatched, each with its place in the line.
     newcomers: VecDeque<(u64, RequestId)>,
@@ -31,13 +41,20 @@ impl Queue {
         self.replays.push_front(part);
     }
 
-    /// Takes the part that goes next, of those that may.
-    pub(super) fn pop(&mut self, requests: &BTreeMap<RequestId, Request>, window: u32) -> Option<Part> {
-        if let Some(part) = self.replays.pop_front() {
-            return Some(part);
+    /// Takes the part that goes next, of those that may and that are of a request which `fits`.
+    pub(super) fn pop(
+        &mut self,
+        requests: &BTreeMap<RequestId, Request>,
+        window: u32,
+        fits: impl Fn(&Request) -> bool,
+    ) -> Option<Part> {
+        let fits = |id: &RequestId| requests.get(id).is_some_and(&fits);
+        if let Some(position) = self.replays.iter().position(|part| fits(&part.request)) {
+            return self.replays.remove(position);
         }
-        let newcomer = self.newcomers.front().copied().filter(|(_, id)| may_begin(requests, *id, window));
-        let batch = self.batches.iter().copied().find(|(_, id)| may_begin(requests, *id, window));
+        let may_begin = |(_, id): &(u64, RequestId)| fits(id) && may_begin(requests, *id, window);
+        let newcomer = self.newcomers.front().copied().filter(may_begin);
+        let batch = self.batches.iter().copied().find(may_begin);
         let (_, id) = newcomer.into_iter().chain(batch).min()?;
         if newcomer.is_some_and(|(_, newcomer)| newcomer == id) {
             self.newcomers.pop_front();
@@ -51,6 +68,27 @@ impl Queue {
             self.batches.push_back((self.last, id));
         }
         Some(part)
+    }
+
+    /// Takes a request out, and says how it waited.
+    pub(super) fn take(&mut self, request: RequestId) -> Place {
+        let replays = self.replays.iter().copied().filter(|part| part.request == request).collect();
+        let is_newcomer = self.newcomers.iter().any(|(_, waiting)| *waiting == request);
+        let is_batch = self.batches.iter().any(|(_, waiting)| *waiting == request);
+        self.remove(request);
+        Place { replays, is_newcomer, is_batch }
+    }
+
+    /// Lets a request wait as it waited elsewhere, behind those that are here.
+    pub(super) fn put(&mut self, request: RequestId, place: Place) {
+        self.replays.extend(place.replays);
+        self.last += 1;
+        if place.is_newcomer {
+            self.newcomers.push_back((self.last, request));
+        }
+        if place.is_batch {
+            self.batches.push_back((self.last, request));
+        }
     }
 
     pub(super) fn remove(&mut self, request: RequestId) {
@@ -81,7 +119,7 @@ impl Queue {
         self.newcomers.iter().map(|(_, request)| *request)
     }
 
-    /// The one that has waited longest of those that were never dispatched. They all may wait equally long.
+    /// The one that has waited longest of those that were never dispatched.
     pub(super) fn oldest_newcomer(&self) -> Option<RequestId> {
         self.newcomers.front().map(|(_, request)| *request)
     }

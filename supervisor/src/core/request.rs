@@ -2,7 +2,7 @@
 //!
 //! Most requests have one part. A batch has many, which several workers may compute at once. Parts are begun in order and
 //! end in any; only so many are begun before the first of them is done, because what is done must wait for it.
-use super::event::{Part, PoolId, Time, Work, WorkerId};
+use super::event::{Identity, Part, PoolId, Time, Work, WorkerId};
 use ipc::RequestId;
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ pub(super) struct Request {
     pub(super) submitted: Time,
     /// The end of its wait in the queue; from its first dispatch on, of its whole run.
     pub(super) deadline: Time,
+    /// What has computed some of its answer already: nothing else may go on with it.
+    pub(super) identity: Option<Identity>,
     /// Whether its client takes nothing, so that no further part is begun.
     pub(super) is_blocked: bool,
     /// The first part that was never begun.
@@ -43,6 +45,7 @@ impl Request {
             work,
             submitted: now,
             deadline,
+            identity: None,
             is_blocked: false,
             next: 0,
             begun: BTreeMap::new(),

@@ -4,17 +4,23 @@ use super::event::{Effect, Outcome, Part, Work, WorkerId};
 use super::pool::Pool;
 use super::request::Request;
 use super::slot::Slot;
+use super::standing::Standing;
 use ipc::RequestId;
 
 impl Pool {
     pub(super) fn submitted(&mut self, request: RequestId, fingerprint: u64, work: Work, context: &mut Context) {
         let is_poisonous = context.poison.until(fingerprint, context.now);
-        if is_poisonous.is_none() && !context.closing {
+        let is_open = self.standing == Standing::Serving && !context.closing && !context.draining;
+        if is_poisonous.is_none() && is_open {
             // A model that may be loaded is worth waiting for, and wanted, even if there is no room in the queue.
             self.load_if_due(context);
         }
         let refusal = if context.closing {
             Some(Outcome::ShuttingDown)
+        } else if self.standing != Standing::Serving {
+            Some(Outcome::Unavailable { until: context.now })
+        } else if context.draining {
+            Some(Outcome::Draining)
         } else if let Some(until) = is_poisonous {
             Some(Outcome::Poisonous { until })
         } else if self.slots.iter_mut().any(|slot| slot.idle_mut().is_some()) {
@@ -77,8 +83,12 @@ impl Pool {
     /// Gives what waits to idle workers.
     pub(super) fn dispatch(&mut self, context: &mut Context) {
         let window = self.window();
+        let current = self.template.identity;
         for worker in self.slots.iter_mut().filter_map(Slot::idle_mut) {
-            let Some(part) = self.queue.pop(&context.requests, window) else { return };
+            let identity = worker.identity;
+            // What was begun with something is gone on with that; what is new begins with what the model is now.
+            let fits = |record: &Request| record.identity.or(current) == Some(identity);
+            let Some(part) = self.queue.pop(&context.requests, window, fits) else { continue };
             let Some(record) = context.requests.get_mut(&part.request) else { continue };
             if record.is_new() {
                 record.deadline = context.now.after(self.limits.request_timeout);
@@ -91,11 +101,16 @@ impl Pool {
         }
     }
 
-    /// Ends every request that no worker computes for.
-    pub(super) fn finish_stranded(&mut self, outcome: Outcome, context: &mut Context) {
+    /// Ends every request that was never begun.
+    pub(super) fn finish_newcomers(&mut self, outcome: Outcome, context: &mut Context) {
         while let Some(request) = self.queue.oldest_newcomer() {
             self.end(request, outcome, context);
         }
+    }
+
+    /// Ends every request that no worker computes for.
+    pub(super) fn finish_stranded(&mut self, outcome: Outcome, context: &mut Context) {
+        self.finish_newcomers(outcome, context);
         for request in self.stranded(context) {
             self.end(request, outcome, context);
         }

@@ -10,6 +10,7 @@
 use super::context::Context;
 use super::event::{Load, Time};
 use super::pool::Pool;
+use super::standing::Standing;
 
 impl Pool {
     /// Loads the model if it may be and is wanted, and notes what follows from how loading went.
@@ -33,7 +34,7 @@ impl Pool {
 
     /// Whether the model is to be there.
     pub(super) fn wants_model(&self, context: &Context) -> bool {
-        self.has_use(context) && (self.is_resident || self.has_requests())
+        self.may_load_again() && self.has_use(context) && (self.is_resident || self.has_requests())
     }
 
     pub(super) fn load_if_due(&mut self, context: &mut Context) {
@@ -51,7 +52,8 @@ impl Pool {
 
     /// Notes since when there is nothing to do.
     pub(super) fn note_idleness(&mut self, context: &Context) {
-        let is_idle = self.template.is_warm() && !self.has_requests() && !context.closing;
+        let is_asked_for = self.standing == Standing::Serving && !context.closing;
+        let is_idle = self.template.is_warm() && !self.has_requests() && is_asked_for;
         self.idle_from = if is_idle { self.idle_from.or(Some(context.now)) } else { None };
     }
 

@@ -7,11 +7,13 @@
 //!
 //! A failure prints its seed; `SIMULATION_SEED=17 cargo test -p supervisor simulation -- --nocapture` runs that one
 //! alone and prints what happened.
+mod reloads;
 mod rules;
 mod world;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, PoolId, PoolLimits, TemplateId, Time, Work,
+    WorkerId,
 };
 use super::restart::Random;
 use super::{Core, TemplateState, WorkerState};
@@ -37,15 +39,17 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
         Simulation::new(seed, false).run(&mut seen);
     }
     // A world in which something never happens says nothing about it.
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (11, 10, 7));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (15, 12, 8));
+    assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
-/// Which effects, outcomes and reasons to kill there were.
+/// Which effects, outcomes and reasons to kill there were, and how often a pool did not move.
 #[derive(Default)]
 struct Seen {
     effects: HashSet<Discriminant<Effect>>,
     outcomes: HashSet<Discriminant<Outcome>>,
     reasons: HashSet<Discriminant<KillReason>>,
+    stalls: u64,
 }
 
 impl Seen {
@@ -80,6 +84,10 @@ struct Simulation {
     /// All events of processes that have ended, to be told again at any time.
     stale: Vec<Event>,
     next_request: u64,
+    /// The models that are asked for.
+    served: Vec<PoolId>,
+    /// Those that are to be once the reload is in force that is under way.
+    reloading: Option<Vec<PoolId>>,
     shutdowns: u32,
     history: Vec<Effect>,
     prints: bool,
@@ -94,10 +102,12 @@ impl Simulation {
             core: Core::new(limits, pools.clone(), seed),
             now: Time::default(),
             world: World::new(&pools, random.next() % 4),
+            served: (0..pools.len()).map(PoolId).collect(),
             rules: Rules::new(limits, pools),
             random,
             stale: Vec::new(),
             next_request: 0,
+            reloading: None,
             shutdowns: 0,
             history: Vec::new(),
             prints,
@@ -116,17 +126,21 @@ impl Simulation {
             }
         }
         self.world.behave();
+        // Some processes do not even end when they are killed.
+        let holds = self.shutdowns > 0 && self.below(8) == 0;
+        self.world.hold(holds);
         for request in self.rules.blocked() {
             self.feed(Event::Blocked { request, is_blocked: false });
         }
+        self.feed(Event::Drain(false));
         self.come_to_rest();
         if self.shutdowns == 0 {
             self.check_rest();
             // What could not be loaded is tried again by then.
             self.time_passes(self.now.after(Duration::from_secs(120)));
             self.come_to_rest();
-            for pool in 0..self.rules.pools() {
-                let request = self.submit(PoolId(pool), u64::MAX);
+            for pool in self.served.clone() {
+                let request = self.submit(pool, u64::MAX);
                 self.come_to_rest();
                 self.rules.check_answered(request);
                 self.check_rest();
@@ -134,8 +148,9 @@ impl Simulation {
             self.shut_down();
             self.come_to_rest();
         }
-        self.rules.check_halted();
+        self.rules.check_halted(self.now);
         self.history.iter().for_each(|effect| seen.note(effect));
+        seen.stalls += self.rules.stalls();
     }
 
     fn run_for(&mut self, steps: u64) {
@@ -146,7 +161,9 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        match self.below(32) {
+        match self.below(34) {
+            32 => self.reload(),
+            33 => self.operate(),
             0..=3 => {
                 let (pool, fingerprint) = (self.any_pool(), self.below(40));
                 self.submit(pool, fingerprint);
@@ -200,17 +217,22 @@ impl Simulation {
 
     /// Whether every slot is idle and nothing is left to be done, now or later.
     fn check_rest(&self) {
-        for pool in 0..self.rules.pools() {
-            let view = self.core.pool(PoolId(pool));
+        assert!(self.reloading.is_none(), "a reload does not end");
+        assert!(self.core.pools.keys().all(|pool| self.served.contains(pool)), "what nobody asks for is still there");
+        for pool in self.served.iter().copied() {
+            let view = self.core.pool(pool);
             assert_eq!(view.queued, 0);
             if view.state == TemplateState::Warm {
                 assert_eq!(view.workers.len(), self.rules.slots(pool), "{view:?}");
                 assert!(view.workers.iter().all(|worker| worker.state == WorkerState::Idle), "{view:?}");
             }
-            self.rules.check_resting(PoolId(pool), view.state);
+            self.rules.check_resting(pool, view.state);
         }
         self.rules.check_all_ended();
         assert_eq!(self.core.next_deadline(), None);
+        assert!(self.core.is_ready() && !self.core.needs_time());
+        // Rest is no stall, however long it lasts.
+        assert_eq!(self.core.stalled(self.now.after(Duration::from_secs(1_000_000))), None);
     }
 
     fn submit(&mut self, pool: PoolId, fingerprint: u64) -> RequestId {
@@ -273,11 +295,11 @@ impl Simulation {
     }
 
     fn nonsense(&mut self) -> Event {
-        let pool = PoolId(self.below(5) as usize);
+        let pool = PoolId(self.below(self.rules.pools() as u64 + 2) as usize);
         let worker = WorkerId { pool, life: Life { slot: self.below(5) as u32, generation: 1_000 + self.below(2) } };
         let template = TemplateId { pool, generation: 1_000 };
         match self.below(10) {
-            0 => Event::TemplateReady(template),
+            0 => Event::TemplateReady(template, Identity(7)),
             1 => Event::LoadFailed(template),
             2 => Event::TemplateExited(template),
             3 => Event::Forked(worker),
@@ -327,6 +349,7 @@ impl Simulation {
                 println!("{:?} -> {effect:?}", self.now.0);
             }
             self.history.push(effect);
+            self.note_reload(effect);
             self.rules.effect(effect, &self.core);
             self.world.apply(effect);
         }
@@ -340,7 +363,11 @@ impl Simulation {
     }
 
     fn any_pool(&mut self) -> PoolId {
-        PoolId(self.below(self.rules.pools() as u64) as usize)
+        match self.below(self.served.len() as u64 + 1) as usize {
+            // One that is not asked for, or is not there.
+            at if at == self.served.len() && self.below(8) == 0 => PoolId(self.below(40) as usize),
+            at => self.served[at % self.served.len()],
+        }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -372,8 +399,16 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         park: milliseconds(700),
         poison: milliseconds(1_500),
         drain: milliseconds(100 + random.next() % 2_000),
+        last: milliseconds(50 + random.next() % 100),
+        stall: milliseconds(50 + random.next() % 200),
     };
-    let mut pool = |isolation| PoolLimits {
+    let isolations = [Isolation::Request, Isolation::Worker, Isolation::Request];
+    (limits, isolations.map(|isolation| pool_limits(isolation, random)).to_vec())
+}
+
+fn pool_limits(isolation: Isolation, random: &mut Random) -> PoolLimits {
+    let milliseconds = Duration::from_millis;
+    PoolLimits {
         workers: 1 + (random.next() % 3) as u32,
         queue: (random.next() % 4) as usize,
         isolation,
@@ -384,6 +419,5 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         queue_timeout: milliseconds(200 + random.next() % 1_000),
         progress_timeout: milliseconds(150),
         request_timeout: milliseconds(200 + random.next() % 1_000),
-    };
-    (limits, vec![pool(Isolation::Request), pool(Isolation::Worker), pool(Isolation::Request)])
+    }
 }

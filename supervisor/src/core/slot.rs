@@ -1,8 +1,9 @@
 //! One place for a running request: the worker that serves it, and the spare that stands by for that worker.
 //!
-//! A slot has at most two processes, and a spare gets no request before the serving worker has ended.
+//! A slot has at most two processes, and a spare gets no request before the serving worker has ended. A worker of many
+//! requests has a spare only when it is to be replaced.
 use super::context::Context;
-use super::event::{Effect, Isolation, PoolId, TemplateId, Time, WorkerId};
+use super::event::{Effect, Identity, Isolation, PoolId, TemplateId, Time, WorkerId};
 use super::worker::Worker;
 use ipc::Life;
 
@@ -65,21 +66,50 @@ impl Slot {
     pub(super) fn lacks_worker(&self, isolation: Isolation) -> bool {
         match (&self.serving, &self.spare) {
             (None, _) => true,
-            (Some(serving), None) => isolation == Isolation::Request && serving.is_spent(),
+            (Some(serving), None) => serving.is_worn || (isolation == Isolation::Request && serving.is_spent()),
             (Some(_), Some(_)) => false,
         }
     }
 
-    pub(super) fn fork(&mut self, template: TemplateId, context: &mut Context) {
+    pub(super) fn fork(&mut self, template: TemplateId, identity: Identity, context: &mut Context) {
         let id = self.next_life();
         self.generation = id.life.generation;
-        let worker = Some(Worker::new(id, context));
+        let worker = Some(Worker::new(id, identity, context));
         if self.serving.is_none() {
             self.serving = worker;
         } else {
             self.spare = worker;
         }
         context.emit(Effect::Fork { template, worker: id });
+    }
+
+    /// Ends workers that others are to take the place of, once those are there. Of a slot too many none stays.
+    pub(super) fn renew(&mut self, is_surplus: bool, context: &mut Context) {
+        if is_surplus {
+            self.workers_mut().for_each(|worker| worker.unneeded(context));
+        }
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is_worn) {
+            spare.unneeded(context);
+        }
+        let has_successor = self.spare.as_ref().is_some_and(Worker::is_idle);
+        if let Some(serving) = self.serving.as_mut().filter(|serving| serving.is_worn && has_successor) {
+            serving.unneeded(context);
+        }
+    }
+
+    /// Ends the serving worker if it has nothing to do and what it has loaded is no more what the model is.
+    pub(super) fn end_outdated(&mut self, identity: Identity, context: &mut Context) {
+        if let Some(worker) = self.idle_mut().filter(|worker| worker.identity != identity) {
+            worker.unneeded(context);
+        }
+    }
+
+    /// Replaces the serving worker at once. If there is none, none is waited for any longer.
+    pub(super) fn restart(&mut self, context: &mut Context) {
+        self.fork_at = self.fork_at.min(context.now);
+        if let Some(serving) = &mut self.serving {
+            serving.replaced(context);
+        }
     }
 
     /// The name of the life that is forked next.

@@ -15,7 +15,7 @@
 //!
 //! A pool without requests for so long leads from Warm to Unloading, with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
 use super::context::Context;
-use super::event::{Effect, PoolId, TemplateId, Time};
+use super::event::{Effect, Identity, PoolId, TemplateId, Time};
 use super::restart::{Restart, Verdict, load_retry};
 use super::view::TemplateState;
 
@@ -23,6 +23,8 @@ use super::view::TemplateState;
 pub(super) struct Template {
     /// The newest one, whether or not it still lives.
     pub(super) id: TemplateId,
+    /// What the last one had loaded that could.
+    pub(super) identity: Option<Identity>,
     state: State,
     /// Templates in a row that ended unexpectedly, with no worker becoming ready in between.
     crashes: Restart,
@@ -57,7 +59,9 @@ enum State {
     /// There is none before a request comes.
     Cold,
     /// Has been killed because no request came for so long.
-    Unloading,
+    Unloading {
+        since: Time,
+    },
     /// Has been killed for good.
     Stopping,
     Stopped,
@@ -75,10 +79,10 @@ enum Process {
 }
 
 impl Template {
-    /// What a pool has before its first template.
-    pub(super) fn new(pool: PoolId) -> Template {
-        let id = TemplateId { pool, generation: 0 };
-        Template { id, state: State::Cold, crashes: Restart::default(), load_failures: 0 }
+    /// What a pool has before its first template, whose number is the next one.
+    pub(super) fn new(pool: PoolId, generation: u64) -> Template {
+        let id = TemplateId { pool, generation };
+        Template { id, identity: None, state: State::Cold, crashes: Restart::default(), load_failures: 0 }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -87,7 +91,7 @@ impl Template {
 
     /// Whether there is none, or soon will be none, before a request comes.
     pub(super) fn is_cold(&self) -> bool {
-        matches!(self.state, State::Cold | State::Unloading)
+        matches!(self.state, State::Cold | State::Unloading { .. })
     }
 
     pub(super) fn is_warm(&self) -> bool {
@@ -96,6 +100,11 @@ impl Template {
 
     pub(super) fn is_parked(&self) -> bool {
         matches!(self.state, State::Parked { .. })
+    }
+
+    /// Whether the model could not be loaded when it was last tried, or what was loaded does not work.
+    pub(super) fn has_failed(&self) -> bool {
+        self.load_failures > 0 || self.is_parked()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -111,16 +120,17 @@ impl Template {
             | State::Killed { .. }
             | State::Waiting { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => None,
         }
     }
 
-    pub(super) fn ready(&mut self) {
+    pub(super) fn ready(&mut self, identity: Identity) {
         match self.state {
             State::Loading { .. } => {
                 self.state = State::Warm;
+                self.identity = Some(identity);
                 self.load_failures = 0;
             }
             State::Warm
@@ -129,7 +139,7 @@ impl Template {
             | State::Failed { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
         }
@@ -150,7 +160,7 @@ impl Template {
             | State::Failed { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
         }
@@ -167,7 +177,7 @@ impl Template {
             }
             State::Failed { retry_at, .. } => self.state = State::Failed { retry_at, process: Process::Gone },
             State::Parked { retry_at, .. } => self.state = State::Parked { retry_at, is_gone: true },
-            State::Unloading => self.state = State::Cold,
+            State::Unloading { .. } => self.state = State::Cold,
             State::Stopping => self.state = State::Stopped,
             State::Waiting { .. } | State::Cold | State::Stopped => {}
         }
@@ -196,7 +206,7 @@ impl Template {
             State::Failed { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => return,
         };
@@ -207,7 +217,7 @@ impl Template {
     pub(super) fn unload(&mut self, context: &mut Context) {
         if self.state == State::Warm {
             context.emit(Effect::KillTemplate(self.id));
-            self.state = State::Unloading;
+            self.state = State::Unloading { since: context.now };
         }
     }
 
@@ -218,7 +228,7 @@ impl Template {
                 context.emit(Effect::KillTemplate(self.id));
                 State::Stopping
             }
-            State::Killed { .. } | State::Unloading => State::Stopping,
+            State::Killed { .. } | State::Unloading { .. } => State::Stopping,
             State::Waiting { .. } | State::Cold => State::Stopped,
             State::Failed { process: Process::Leaving { .. }, .. } => {
                 context.emit(Effect::KillTemplate(self.id));
@@ -243,7 +253,7 @@ impl Template {
             | State::Failed { process: Process::Killed | Process::Gone, .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => None,
         }
@@ -264,9 +274,20 @@ impl Template {
             | State::Waiting { .. }
             | State::Parked { .. }
             | State::Cold
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
+        }
+    }
+
+    /// When something about it was to happen at the latest: never, if nothing needs to.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.state {
+            State::Killed { at: time } | State::Unloading { since: time } => Some(time),
+            State::Parked { retry_at: time, .. } | State::Failed { retry_at: time, .. } => Some(time),
+            State::Loading { .. } => self.deadline(),
+            State::Waiting { .. } | State::Cold => self.load_at(),
+            State::Warm | State::Stopping | State::Stopped => None,
         }
     }
 
@@ -282,7 +303,7 @@ impl Template {
             | State::Killed { .. }
             | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
             | State::Parked { is_gone: false, .. }
-            | State::Unloading
+            | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => None,
         }
@@ -302,7 +323,7 @@ impl Template {
             State::Waiting { until } => TemplateState::Waiting { until },
             State::Failed { retry_at, .. } => TemplateState::Failed { retry_at },
             State::Parked { retry_at, .. } => TemplateState::Parked { retry_at },
-            State::Cold | State::Unloading => TemplateState::Cold,
+            State::Cold | State::Unloading { .. } => TemplateState::Cold,
             State::Stopping | State::Stopped => TemplateState::Stopped,
         }
     }

@@ -1,5 +1,8 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
+mod health;
+mod operations;
+mod reloads;
 mod requests;
 mod residence;
 mod shutdown;
@@ -8,8 +11,8 @@ mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
-    WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
+    Work, WorkerId,
 };
 use super::{Core, PoolView, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
@@ -33,7 +36,7 @@ impl Rig {
     fn warm(limits: Limits, pool: PoolLimits) -> Rig {
         let mut rig = Rig::cold(limits, pool);
         let asked: Vec<_> = (0..pool.workers).map(|slot| fork(1, worker(slot, 1))).collect();
-        assert_eq!(rig.feed(Event::TemplateReady(template(1))), asked);
+        assert_eq!(rig.feed(ready(1)), asked);
         rig
     }
 
@@ -153,6 +156,13 @@ fn worker(slot: u32, generation: u64) -> WorkerId {
 
 fn template(generation: u64) -> TemplateId {
     TemplateId { pool: PoolId(0), generation }
+}
+
+/// What all templates of these tests have loaded, unless a test says otherwise.
+const WEIGHTS: Identity = Identity(1);
+
+fn ready(generation: u64) -> Event {
+    Event::TemplateReady(template(generation), WEIGHTS)
 }
 
 fn fork(generation: u64, worker: WorkerId) -> Effect {

@@ -3,27 +3,31 @@
 //! This file owns what a worker's state makes of each event. It does not know whether the worker serves its slot or
 //! stands by for it (`slot.rs`), and hands what its end leaves to do to the pool (`pool.rs`).
 //!
-//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | stop at once |
-//! |---|---|---|---|---|---|---|---|---|---|---|
-//! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill |
-//! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill |
-//! | Busy | - | new deadline | part done; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill |
-//! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill |
-//! | Retiring | - | - | - | Kill | - | . | . | Kill | - | Kill |
-//! | Terminating | - | - | - | Kill | - | . | . | Kill | - | Kill |
-//! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | forget the aftermath |
+//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | replaced | stop at once |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|
+//! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill | Kill |
+//! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill | Kill |
+//! | Busy | - | new deadline | part done; Idle or Retiring | Kill, count | count | Kill, or StopRequest and Cancelling | Kill | Kill, count | - | Kill, replay | Kill |
+//! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill | Kill |
+//! | Retiring | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
+//! | Terminating | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
+//! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | - | forget the aftermath |
 //!
 //! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating
 //! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to its part of the request,
 //! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
 //! ignored otherwise; so is `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had not forked are dropped: they never were.
 use super::context::{Aftermath, Context};
-use super::event::{Effect, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
+use super::event::{Effect, Identity, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
 use ipc::RequestId;
 
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    /// What its template had loaded.
+    pub(super) identity: Identity,
+    /// Whether another is to take its place once it has nothing to do.
+    pub(super) is_worn: bool,
     stage: Stage,
     /// When it must be ready at the latest.
     ready_by: Time,
@@ -65,17 +69,19 @@ pub(super) enum State {
     Terminating {
         deadline: Time,
     },
-    /// Was killed.
+    /// Was killed, at that time.
     Dying {
+        since: Time,
         aftermath: Aftermath,
     },
 }
 
 impl Worker {
     /// A worker that the template is being asked for.
-    pub(super) fn new(id: WorkerId, context: &Context) -> Worker {
+    pub(super) fn new(id: WorkerId, identity: Identity, context: &Context) -> Worker {
         let ready_by = context.now.after(context.limits.start);
-        Worker { id, stage: Stage::Asked, ready_by, ticks: 0, state: State::Starting }
+        let stage = Stage::Asked;
+        Worker { id, identity, is_worn: false, stage, ready_by, ticks: 0, state: State::Starting }
     }
 
     pub(super) fn state(&self) -> State {
@@ -90,9 +96,27 @@ impl Worker {
         self.stage == Stage::Asked
     }
 
+    pub(super) fn has_been_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
     /// Whether it has been ready and will not take another request, so that its successor may stand by.
     pub(super) fn is_spent(&self) -> bool {
         self.stage == Stage::Ready && !self.is_idle()
+    }
+
+    /// Whether it may still be given a request of those that wait.
+    pub(super) fn may_serve(&self, isolation: Isolation) -> bool {
+        match self.state {
+            State::Starting | State::Idle => true,
+            State::Busy { .. } | State::Cancelling { .. } => isolation == Isolation::Worker,
+            State::Retiring { .. } | State::Terminating { .. } | State::Dying { .. } => false,
+        }
+    }
+
+    /// The part that it computes.
+    pub(super) fn part(&self) -> Option<Part> {
+        if let State::Busy { part, .. } = self.state { Some(part) } else { None }
     }
 
     /// The open request that it computes, or that awaits its exit.
@@ -110,7 +134,7 @@ impl Worker {
 
     /// What awaits its exit to be replayed.
     pub(super) fn replay(&self) -> Option<Part> {
-        let State::Dying { aftermath: Aftermath::Replay(part) } = self.state else { return None };
+        let State::Dying { aftermath: Aftermath::Replay(part), .. } = self.state else { return None };
         Some(part)
     }
 
@@ -201,7 +225,7 @@ impl Worker {
         match self.state {
             State::Starting => Aftermath::EarlyDeath,
             State::Busy { part, .. } => context.count_death(part, limits.max_attempts),
-            State::Dying { aftermath } => aftermath,
+            State::Dying { aftermath, .. } => aftermath,
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
                 Aftermath::Nothing
             }
@@ -219,7 +243,7 @@ impl Worker {
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
-            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -232,7 +256,7 @@ impl Worker {
     pub(super) fn overdue(&mut self, context: &mut Context) {
         match self.state {
             State::Busy { .. } => self.kill(KillReason::RequestTimeout, Aftermath::Nothing, context),
-            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -256,6 +280,19 @@ impl Worker {
             | State::Retiring { deadline }
             | State::Terminating { deadline } => Some(deadline),
             State::Idle | State::Dying { .. } => None,
+        }
+    }
+
+    /// When something about it was to happen at the latest: never, if nothing needs to.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.state {
+            State::Idle => None,
+            State::Dying { since, .. } => Some(since),
+            State::Starting
+            | State::Busy { .. }
+            | State::Cancelling { .. }
+            | State::Retiring { .. }
+            | State::Terminating { .. } => self.deadline().or(self.fork_deadline()),
         }
     }
 
@@ -291,6 +328,22 @@ impl Worker {
         }
     }
 
+    /// Another is to take its place. One that has not been ready yet is as good as another.
+    pub(super) fn wears_out(&mut self) {
+        self.is_worn |= self.stage == Stage::Ready;
+    }
+
+    /// Another is to take its place at once, and to go on with what it computes. It is nobody's fault.
+    pub(super) fn replaced(&mut self, context: &mut Context) {
+        match self.state {
+            State::Starting | State::Idle | State::Cancelling { .. } => {
+                self.kill(KillReason::Restarted, Aftermath::Nothing, context);
+            }
+            State::Busy { part, .. } => self.kill(KillReason::Restarted, Aftermath::Replay(part), context),
+            State::Retiring { .. } | State::Terminating { .. } | State::Dying { .. } => {}
+        }
+    }
+
     pub(super) fn stop_at_once(&mut self, context: &mut Context) {
         match self.state {
             State::Starting
@@ -299,7 +352,7 @@ impl Worker {
             | State::Cancelling { .. }
             | State::Retiring { .. }
             | State::Terminating { .. } => self.kill(KillReason::Shutdown, Aftermath::Nothing, context),
-            State::Dying { .. } => self.state = State::Dying { aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
         }
     }
 
@@ -309,13 +362,13 @@ impl Worker {
     }
 
     fn kill_and_count(&mut self, reason: KillReason, part: Part, limits: &PoolLimits, context: &mut Context) {
-        self.kill(reason, Aftermath::Nothing, context);
-        self.state = State::Dying { aftermath: context.count_death(part, limits.max_attempts) };
+        let aftermath = context.count_death(part, limits.max_attempts);
+        self.kill(reason, aftermath, context);
     }
 
     fn kill(&mut self, reason: KillReason, aftermath: Aftermath, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
         context.threads.end(self.id);
-        self.state = State::Dying { aftermath };
+        self.state = State::Dying { since: context.now, aftermath };
     }
 }

@@ -1,14 +1,15 @@
 //! The core's effects, done.
 use super::{
-    Shell,
+    Shell, identity,
     machine::Memory,
-    request::{Named, Request},
+    outcome,
+    request::{Named, Server},
     template::Template,
-    worker::Worker,
+    worker::{Origin, Worker},
 };
 use crate::{
     core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId},
-    process::is_shortage,
+    process::{Process, is_shortage},
 };
 use ipc::{RequestId, Response, board::Word};
 use std::{
@@ -52,21 +53,30 @@ impl Shell {
             }
             Effect::Kill { worker, reason } => self.kill(worker, reason),
             Effect::Finish { request, outcome } => self.finish(request, outcome),
-            Effect::Halt => self.halted = true,
+            Effect::Moved { request, to } => {
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.pool = to;
+                }
+            }
+            Effect::Reloaded => self.reloaded(),
+            Effect::ReloadRefused(pool) => self.reload_refused(pool),
+            Effect::Gone(pool) => self.forget_pool(pool),
+            Effect::Halt => self.halt(),
         }
     }
 
     pub(super) fn template(&mut self, id: TemplateId) -> Option<&mut Template> {
-        self.pools.get_mut(id.pool.0)?.template.as_mut().filter(|template| template.id == id)
+        self.pools.get_mut(id.pool)?.template.as_mut().filter(|template| template.id == id)
     }
 
     pub(super) fn worker(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.pools.get_mut(id.pool.0)?.workers.get_mut(&id.life)
+        self.pools.get_mut(id.pool)?.workers.get_mut(&id.life)
     }
 
     fn load(&mut self, id: TemplateId) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::info!(model = pool.config.name, path = pool.spec.path, "loading");
+        pool.identity = Some(identity::now(&pool.spec));
         match Template::start(&self.starter, id, &pool.spec, self.inputs.clone()) {
             Ok(template) => {
                 let path = format!("/proc/{}/smaps_rollup", template.process.pid());
@@ -84,12 +94,16 @@ impl Shell {
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
         if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, Memory::now())) {
             return self.no_room(id, &reason);
         }
-        let seat = match Worker::prepare(id, template, Instant::now()) {
+        let (Some(info), Some(identity)) = (pool.info.clone(), pool.identity) else {
+            return self.not_forked(id, "its template has loaded nothing");
+        };
+        let origin = Origin { template, info, identity };
+        let seat = match Worker::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
             Ok((worker, seat)) => {
                 pool.workers.insert(id.life, worker);
                 seat
@@ -101,7 +115,7 @@ impl Shell {
             None => Err(io::Error::other("its template has ended")),
         };
         match asked {
-            Ok(()) => self.pools[id.pool.0].shortage = None,
+            Ok(()) => self.pools[id.pool].shortage = None,
             Err(error) => self.not_made(id, &error),
         }
     }
@@ -113,7 +127,7 @@ impl Shell {
 
     /// Notes that there is nothing to make a worker of now.
     fn no_room(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         if pool.shortage.is_none() {
             tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
         }
@@ -124,7 +138,7 @@ impl Shell {
 
     /// Notes that a worker will not come.
     pub(super) fn not_forked(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::error!(model = pool.config.name, worker = %id.life, "cannot fork a worker: {reason}");
         pool.workers.remove(&id.life);
         self.events.push_back(Event::ForkFailed(id));
@@ -132,55 +146,60 @@ impl Shell {
 
     fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
         let Some(request) = self.requests.get_mut(&part.request) else { return };
-        let pool = &mut self.pools[to.pool.0];
-        let (Some(info), Some(worker)) = (&pool.info, pool.workers.get_mut(&to.life)) else { return };
-        if attempt > 1 && request.has_begun(part.number) {
+        let pool = &mut self.pools[to.pool];
+        let Some(worker) = pool.workers.get_mut(&to.life) else { return };
+        if request.has_begun(part.number) {
             pool.totals.resumed += 1;
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let (job, cache) = request.job(part.number, info, Instant::now());
+        let server = Server { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
+        let (job, cache) = request.job(part.number, server, &worker.origin, Instant::now());
         worker.forget_speed();
         worker.part = Some(part);
+        worker.has_seen_requests = true;
         worker.send_with(&job, cache);
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let Some(worker) = pool.workers.get_mut(&id.life) else { return };
         if is_fault(reason) {
-            tracing::warn!(model = pool.config.name, worker = %id.life, "killing a worker: {}", describe(reason));
+            let why = worker.misdeed.as_deref().unwrap_or(describe(reason));
+            // That it has ended, and why, is told when it has.
+            tracing::debug!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
         }
         worker.kill(reason);
     }
 
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut request) = self.requests.remove(&id) else { return };
-        let pool = &mut self.pools[request.pool.0];
+        let pool = &mut self.pools[request.pool];
         let totals = &mut pool.totals;
         *match outcome {
             Outcome::Answered => &mut totals.answered,
-            Outcome::QueueFull | Outcome::Poisonous { .. } | Outcome::Unavailable { .. } | Outcome::ShuttingDown => {
-                &mut totals.refused
-            }
-            Outcome::Rejected | Outcome::WorkersDied { .. } => &mut totals.failed,
+            Outcome::QueueFull
+            | Outcome::Poisonous { .. }
+            | Outcome::Unavailable { .. }
+            | Outcome::ShuttingDown
+            | Outcome::Draining => &mut totals.refused,
+            Outcome::Rejected | Outcome::WorkersDied { .. } | Outcome::ModelChanged => &mut totals.failed,
             Outcome::Cancelled => &mut totals.cancelled,
             Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
         } += 1;
         let now = Instant::now();
         let core_now = self.now();
-        let pool = &self.pools[request.pool.0];
-        log(&request, outcome, &pool.config.name, now);
+        let pool = &self.pools[request.pool];
         let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
         let response = request.last_message(outcome, &model, core_now, now);
+        let client = self.clients.get(&request.client);
+        outcome::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
         // A client whose request was withdrawn is told nothing more of it.
         let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
         if let Some(client) = client {
             client.active = None;
             client.outbox.send(&response);
-            if client.finished {
-                client.outbox.close();
-            }
+            self.rests(request.client);
         }
     }
 
@@ -210,8 +229,8 @@ impl Shell {
         /// Bytes that may wait for any client.
         const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
-        let pool = &self.pools[request.pool.0];
-        let limit = request.outbox_limit(pool.info.as_ref(), pool.slots);
+        let pool = &self.pools[request.pool];
+        let limit = request.outbox_limit(pool.info.as_deref(), pool.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
         // Who listens does not suffer for those who do not.
@@ -223,22 +242,11 @@ impl Shell {
     }
 }
 
-fn log(request: &Request, outcome: Outcome, model: &str, now: Instant) {
-    let (id, age) = (request.id, request.age(now));
-    match outcome {
-        Outcome::WorkersDied { .. } | Outcome::QueueTimeout | Outcome::RequestTimeout => {
-            tracing::info!(%id, model, ?age, ?outcome, "not answered");
-        }
-        // Anybody can have any number of the others.
-        outcome => tracing::debug!(%id, model, ?age, ?outcome),
-    }
-}
-
 /// Whether a worker that is killed for this reason was at fault.
 pub(super) fn is_fault(reason: KillReason) -> bool {
     match reason {
         KillReason::StartTimeout | KillReason::ProgressTimeout | KillReason::Misbehaved | KillReason::Lingered => true,
-        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown => false,
+        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown | KillReason::Restarted => false,
     }
 }
 
@@ -249,8 +257,9 @@ pub(super) fn describe(reason: KillReason) -> &'static str {
         KillReason::ProgressTimeout => "it made no progress",
         KillReason::RequestTimeout => "its request took too long",
         KillReason::Cancelled => "its request has ended",
-        KillReason::Misbehaved => "it broke the protocol or took too much memory",
+        KillReason::Misbehaved => "it misbehaved",
         KillReason::Lingered => "it did not exit",
         KillReason::Shutdown => "the supervisor is stopping",
+        KillReason::Restarted => "another is to take its place",
     }
 }

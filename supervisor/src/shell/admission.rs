@@ -25,27 +25,27 @@ pub(crate) struct Need {
 impl Shell {
     /// Makes room for a model that is about to be loaded. `Err` says why there is none.
     pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
-        let pool = &self.pools[id.0];
+        let pool = &self.pools[id];
         let need = Need::of(&pool.config, needs, pool.slots);
         need.admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
-        self.pools[id.0].need = Some(need);
+        self.pools[id].need = Some(need);
         Ok(())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
     pub(super) fn admit_loaded(&mut self, id: PoolId, info: &ModelInfo) -> Result<(), String> {
-        let pool = &self.pools[id.0];
+        let pool = &self.pools[id];
         let told = pool.need.map_or(info.weights, |need| need.weights);
         let taken = pool.template.as_ref().map_or(0, |template| super::memory::anonymous(template.process.pid()));
         let need = Need::of(&pool.config, Needs { weights: told.max(taken), cache: info.cache }, pool.slots);
         need.admit_model(self.needed_by_others(id), 0, Memory::now())?;
-        self.pools[id.0].need = Some(need);
+        self.pools[id].need = Some(need);
         Ok(())
     }
 
     /// What the other models that are loaded may take of the memory.
-    fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.pools.iter().enumerate().filter(|(at, pool)| PoolId(*at) != id && pool.template.is_some());
+    pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
+        let others = self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
         others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
     }
 }
@@ -56,8 +56,13 @@ impl Need {
         Need { weights, slots, private: PRIVATE.min(config.memory_per_worker), cache }
     }
 
+    /// What the same model needs with this configuration and so many slots.
+    pub(super) fn resized(self, config: &ModelConfig, slots: u32) -> Need {
+        Need::of(config, Needs { weights: self.weights, cache: self.cache }, slots)
+    }
+
     /// All of it.
-    fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.weights.saturating_add(self.slot().saturating_mul(self.slots.into()))
     }
 
@@ -66,7 +71,7 @@ impl Need {
     }
 
     /// Whether a model fits beside others which need so much, of whose weights so much is not in memory yet. `Err` says why it does not.
-    fn admit_model(&self, others: u64, unread: u64, memory: Memory) -> Result<(), String> {
+    pub(super) fn admit_model(&self, others: u64, unread: u64, memory: Memory) -> Result<(), String> {
         let free = memory.total.saturating_sub(others);
         let (weights, private, cache) = (size(self.weights), size(self.private), size(self.cache));
         if self.total() > free {

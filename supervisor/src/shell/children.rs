@@ -2,16 +2,18 @@
 use super::{
     Shell,
     act::{describe, is_fault},
+    identity,
     request::Heard,
     template::{Template, TemplateSaid},
     worker::WorkerSaid,
 };
 use crate::{
+    config::Confinement,
     core::{Event, Isolation, TemplateId, TemplateState, WorkerId},
     process::{Exit, Process},
 };
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToTemplate, ToWorker, status::Crash};
-use std::{process, time::Instant};
+use std::{process, sync::Arc, time::Instant};
 use worker::chain;
 
 /// Most tokens of a request, whatever a template says that its model can.
@@ -20,9 +22,15 @@ const MOST_CONTEXT: u32 = 1 << 20;
 /// The longest vector that a model may make.
 const MOST_DIMENSIONS: u32 = 16_384;
 
+/// What is told of a worker that sends what cannot be.
+const BROKEN: &str = "it broke the protocol";
+
+/// Where Landlock is required, what is told of a process without it.
+const UNCONFINED: &str = "Landlock does not confine it, and the configuration says sandbox = \"require-landlock\"";
+
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
-        let pool = &mut self.pools[id.pool.0];
+        let Some(pool) = self.pools.get_mut(id.pool) else { return };
         if pool.template.as_ref().is_none_or(|template| template.id != id) {
             return;
         }
@@ -33,15 +41,27 @@ impl Shell {
                     let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
                     return self.refuse_model(id, message);
                 }
+                let sandbox = &info.sandbox;
+                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    return self.refuse_model(id, UNCONFINED.to_owned());
+                }
+                tracing::info!(model = pool.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
+                let identity = identity::now(&pool.spec);
+                if pool.identity != Some(identity) {
+                    return self.refuse_model(id, "its files have changed while they were being loaded".to_owned());
+                }
                 if let Err(message) = self.admit_loaded(id.pool, &info) {
                     return self.refuse_model(id, message);
                 }
-                let pool = &mut self.pools[id.pool.0];
-                tracing::info!(model = pool.config.name, load_ms = info.load_ms, context = info.context, "ready");
+                let pool = &mut self.pools[id.pool];
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+                let load_s = info.load_ms as f64 / 1e3;
+                tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");
                 pool.error = None;
-                pool.info = Some(info);
+                pool.info = Some(Arc::new(info));
+                self.has_served = true;
                 self.sample_template(id);
-                self.feed(Event::TemplateReady(id));
+                self.feed(Event::TemplateReady(id, identity));
             }
             TemplateSaid::Message(FromTemplate::Needs(needs)) => {
                 if let Err(message) = self.admit(id.pool, needs) {
@@ -69,7 +89,7 @@ impl Shell {
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         tracing::error!(model = pool.config.name, "{message}");
         pool.error = Some(message);
         self.feed(Event::LoadFailed(id));
@@ -85,21 +105,22 @@ impl Shell {
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.inputs.clone();
-        let kind = self.pools[id.pool.0].kind();
+        let kind = self.pools[id.pool].kind();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
         if worker.terminated {
             // It finds its socket closed.
-            self.pools[id.pool.0].workers.remove(&id.life);
+            self.pools[id.pool].workers.remove(&id.life);
             self.events.push_back(Event::ForkFailed(id));
             return self.next_fork(template);
         }
         match worker.adopt(pid, kind, &inputs) {
             Ok(()) => {
-                let pool = &self.pools[id.pool.0];
+                let pool = &self.pools[id.pool];
                 let single = pool.isolation == Isolation::Request;
-                let memory = pool.config.memory_per_worker;
-                let go = Go { life: id.life, supervisor: process::id(), memory, single, threads: pool.spec.threads };
+                let threads = pool.spec.threads;
                 if let Some(worker) = self.worker(id) {
+                    let memory = worker.memory_limit;
+                    let go = Go { life: id.life, supervisor: process::id(), memory, single, threads };
                     worker.send(&ToWorker::Go(go));
                 }
                 self.events.push_back(Event::Forked(id));
@@ -120,13 +141,21 @@ impl Shell {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        // That one which was let go ends is no crash.
-        let is_unwanted = self.core.is_closing() || self.core.pool(id.pool).state == TemplateState::Cold;
-        let pool = &mut self.pools[id.pool.0];
+        // That one which was let go ends is no crash, nor that of workers which do not even start it was given up.
+        let state = self.core.pool(id.pool).state;
+        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. } | TemplateState::Stopped);
+        let is_unwanted = self.core.is_closing() || is_given_up;
+        let pool = &mut self.pools[id.pool];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
-            tracing::error!(model = pool.config.name, "the template has ended by {exit}");
             let pid = template.process.pid();
+            let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
+            tracing::error!(
+                model = pool.config.name,
+                template_pid = pid,
+                stderr = said,
+                "the template has ended by {exit}"
+            );
             pool.last_crash =
                 Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
         }
@@ -147,25 +176,32 @@ impl Shell {
             WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
             WorkerSaid::Message(message) => {
                 if let Err(reason) = self.hear_message(id, message) {
-                    self.misbehaved(id, reason);
+                    self.misbehaved(id, format!("{BROKEN}: {reason}"));
                 }
             }
-            WorkerSaid::Broken(error) => self.misbehaved(id, &chain(&error)),
+            WorkerSaid::Broken(error) => self.misbehaved(id, format!("{BROKEN}: {}", chain(&error))),
         }
     }
 
-    pub(super) fn misbehaved(&mut self, id: WorkerId, reason: &str) {
-        tracing::warn!(model = self.pools[id.pool.0].config.name, worker = %id.life, "a worker misbehaves: {reason}");
+    /// Has a worker that did something wrong ended.
+    pub(super) fn misbehaved(&mut self, id: WorkerId, misdeed: String) {
+        if let Some(worker) = self.worker(id) {
+            worker.misdeed.get_or_insert(misdeed);
+        }
         self.feed(Event::Misbehaved(id));
     }
 
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
     fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let pool = &mut self.pools[id.pool.0];
-        let (Some(worker), Some(info)) = (pool.workers.get_mut(&id.life), &pool.info) else { return Ok(()) };
+        let pool = &mut self.pools[id.pool];
+        let Some(worker) = pool.workers.get_mut(&id.life) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
+                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    self.misbehaved(id, UNCONFINED.to_owned());
+                    return Ok(());
+                }
                 worker.sandbox = Some(sandbox.to_string());
                 self.feed(Event::Ready(id));
                 return Ok(());
@@ -196,7 +232,7 @@ impl Shell {
             }
             return Ok(());
         };
-        match request.hear(part.number, message, info, Instant::now()).map_err(|_| LIE)? {
+        match request.hear(part.number, message, &worker.origin.info, Instant::now()).map_err(|_| LIE)? {
             Heard::Nothing => {}
             Heard::More(pieces) => {
                 self.feed(Event::Streamed(id));
@@ -220,7 +256,7 @@ impl Shell {
     }
 
     fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
-        let pool = &mut self.pools[id.pool.0];
+        let pool = &mut self.pools[id.pool];
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
         if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
@@ -231,12 +267,26 @@ impl Shell {
         if crashed {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
-                Some(reason) => format!("{exit}: {}", describe(reason)),
+                Some(reason) => format!("{exit}: {}", worker.misdeed.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
-            tracing::warn!(model = pool.config.name, worker = %id.life, ?stderr, "a worker has ended by {cause}");
+            let pid = worker.process.as_ref().map_or(0, Process::pid);
+            let request = worker.part.map(|part| tracing::field::display(part.request));
+            // What has seen prompts may repeat them.
+            let tells = !worker.has_seen_requests || self.prompts.are_full();
+            let stderr_lines = Some(stderr.len()).filter(|lines| !tells && *lines > 0);
+            let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
+            tracing::warn!(
+                model = pool.config.name,
+                worker = %id.life,
+                worker_pid = pid,
+                request,
+                stderr_lines,
+                stderr = said,
+                "a worker has ended by {cause}"
+            );
             pool.last_crash = Some(Crash {
-                pid: worker.process.as_ref().map_or(0, Process::pid),
+                pid,
                 slot: Some(id.life.slot),
                 cause,
                 at: timestamp(),

@@ -2,6 +2,8 @@
 use super::{
     CONNECTIONS, Client, ConnectionId, Shell,
     connection::{FromClient, Outbox, to_frame},
+    listener::is_operator,
+    outcome::{self, Peer},
     pool::Pool,
     request::{Asked, Request},
 };
@@ -23,10 +25,11 @@ impl Shell {
     /// Takes a new client in, or tells it why not.
     pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
         let (stream, refusal) = match accepted {
-            Ok(Ok(stream)) if self.clients.len() < CONNECTIONS => (stream, None),
+            Ok(Ok(stream)) if self.clients.len() < CONNECTIONS || self.make_place() => (stream, None),
             Ok(Ok(stream)) => {
                 let text = format!("{CONNECTIONS} clients are connected already");
-                (stream, Some(Failure::new(FailureKind::Busy, text)))
+                let retry_after_ms = Some(1000);
+                (stream, Some(Failure { retry_after_ms, ..Failure::new(FailureKind::Busy, text) }))
             }
             Ok(Err(stream)) => {
                 let text = "this user may not use the supervisor; see allow_users in its configuration";
@@ -39,30 +42,70 @@ impl Shell {
                 return;
             }
         };
+        let is_operator = is_operator(&stream);
         let Stream::UdSocket(stream) = stream;
         let stream = UnixStream::from(stream);
+        let peer = Peer::of(&stream);
         if let Some(failure) = refusal {
+            outcome::refused(&failure, None, peer);
             // Nothing has been sent yet, so there is room for this; a client that has gone needs no reason.
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
             return;
         }
         self.connections += 1;
         let id = ConnectionId(self.connections);
-        let longest = self.pools.iter().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
+        let longest = self.pools.values().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
         let outbox = Outbox::open(stream, id, self.inputs.clone(), Arc::clone(&self.queued), longest);
-        self.clients.insert(id, Client { outbox, active: None, finished: false });
+        let client = Client {
+            outbox,
+            peer,
+            active: None,
+            finished: false,
+            is_operator,
+            awaits: false,
+            has_asked: false,
+            idle_since: Instant::now(),
+        };
+        self.clients.insert(id, client);
+    }
+
+    /// Closes the connection that has carried no request for longest, so that another client finds a place. Says whether there was one.
+    ///
+    /// There is no other limit on that: an idle connection costs a descriptor, and there are never many.
+    fn make_place(&mut self) -> bool {
+        /// Who has just come is about to ask.
+        const LONG: Duration = Duration::from_secs(5);
+        let idle = self.clients.iter().filter(|(_, client)| client.is_idle() && client.idle_since.elapsed() > LONG);
+        let longest = idle.min_by_key(|(_, client)| client.idle_since).map(|(id, _)| *id);
+        longest.inspect(|id| self.forget(*id)).is_some()
+    }
+
+    /// A client's request has ended: it may ask for something else, unless nothing is begun any more.
+    pub(super) fn rests(&mut self, id: ConnectionId) {
+        let is_stopping = self.is_stopping();
+        if let Some(client) = self.clients.get_mut(&id) {
+            (client.awaits, client.idle_since) = (false, Instant::now());
+            if client.finished || is_stopping {
+                client.outbox.close();
+            }
+        }
     }
 
     pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
         /// Most bytes that may wait for a client which asks for more.
         const UNHEARD: usize = 1 << 20;
         let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.outbox.is_closed() && !matches!(said, FromClient::Gone) {
+            // It was said before the client could know.
+            return;
+        }
         if client.outbox.queued() > UNHEARD && matches!(said, FromClient::Request(_) | FromClient::Undecodable(_)) {
             // It asks and asks and never listens, or has gone.
             return self.forget(id);
         }
+        client.has_asked |= matches!(said, FromClient::Request(_) | FromClient::Undecodable(_));
         match said {
-            FromClient::Request(_) if client.active.is_some() => {
+            FromClient::Request(_) if !client.is_idle() => {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
@@ -73,8 +116,11 @@ impl Shell {
                 let response = Response::Status(self.report());
                 self.reply(id, &response);
             }
+            FromClient::Request(ipc::Request::Control(control)) => self.control(id, control),
             FromClient::Undecodable(error) => {
-                client.outbox.send(&Response::Failed(Failure::new(FailureKind::BadRequest, chain(&error))));
+                let failure = Failure::new(FailureKind::BadRequest, chain(&error));
+                outcome::refused(&failure, None, client.peer);
+                self.reply(id, &Response::Failed(failure));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
             FromClient::CaughtUp => {
@@ -82,15 +128,17 @@ impl Shell {
                     self.feed(Event::Blocked { request, is_blocked: false });
                 }
             }
-            FromClient::Finished if client.active.is_some() => client.finished = true,
+            FromClient::Finished if !client.is_idle() => client.finished = true,
             FromClient::Finished => client.outbox.close(),
             FromClient::Gone => self.forget(id),
         }
     }
 
-    fn reply(&self, id: ConnectionId, response: &Response) {
+    /// Sends a client what its request ends with.
+    pub(super) fn reply(&mut self, id: ConnectionId, response: &Response) {
         if let Some(client) = self.clients.get(&id) {
             client.outbox.send(response);
+            self.rests(id);
         }
     }
 
@@ -98,6 +146,7 @@ impl Shell {
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
         self.withdraw(id);
         if let Some(client) = self.clients.get_mut(&id) {
+            outcome::refused(&failure, None, client.peer);
             client.outbox.send(&Response::Failed(failure));
             client.outbox.close();
         }
@@ -123,20 +172,26 @@ impl Shell {
         };
         let pool = match found {
             Ok(pool) => pool,
-            Err(failure) => return self.reply(connection, &Response::Failed(failure)),
+            Err(failure) => {
+                let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
+                outcome::refused(&failure, Some(asked.name()), peer);
+                return self.reply(connection, &Response::Failed(failure));
+            }
         };
         let Some(client) = self.clients.get_mut(&connection) else { return };
         self.submitted += 1;
         let id = RequestId(self.submitted);
         client.active = Some(id);
-        client.outbox.patience = self.pools[pool.0].config.client_timeout;
+        client.outbox.patience = self.pools[pool].config.client_timeout;
         let fingerprint = asked.fingerprint(&self.fingerprints, pool);
-        let request = Request::new(id, pool, connection, asked, self.pools[pool.0].slots, Instant::now());
+        let noted = asked.noted(&self.prompts);
+        let slots = self.pools[pool].slots;
+        let request = Request::new(id, pool, connection, asked, noted, slots, Instant::now());
         let work = request.work();
         self.requests.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });
         if self.requests.contains_key(&id) {
-            let pool = &mut self.pools[pool.0];
+            let pool = &mut self.pools[pool];
             pool.totals.accepted += 1;
             let accepted = Response::Accepted { request: id, model: pool.config.name.clone() };
             if let Some(client) = self.clients.get(&connection) {
@@ -146,9 +201,9 @@ impl Shell {
     }
 
     /// The model that a request means, which must be of this kind: the one that it names, or the only one.
-    fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
+    pub(super) fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
         let fits = |pool: &Pool| kind.is_none_or(|kind| pool.kind() == kind);
-        let fitting = || self.pools.iter().enumerate().filter(|(_, pool)| fits(pool));
+        let fitting = || self.pools.served().filter(|(_, pool)| fits(pool));
         let names = fitting().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
         let refused = |kind, text| Err(Failure::new(kind, text));
         let does = match kind {
@@ -159,14 +214,14 @@ impl Shell {
         let Some(name) = name else {
             let mut only = fitting();
             return match (only.next(), only.next()) {
-                (Some((at, _)), None) => Ok(PoolId(at)),
+                (Some((id, _)), None) => Ok(id),
                 (None, _) => refused(FailureKind::UnknownModel, format!("no model here {does}")),
                 (Some(_), Some(_)) => refused(FailureKind::UnknownModel, format!("name one of the models: {names}")),
             };
         };
-        match self.pools.iter().position(|pool| pool.config.name == name) {
+        match self.pools.named(name) {
             // Why a model cannot be loaded is worth more than what it would have done.
-            Some(at) if fits(&self.pools[at]) || self.pools[at].error.is_some() => Ok(PoolId(at)),
+            Some(id) if fits(&self.pools[id]) || self.pools[id].error.is_some() => Ok(id),
             Some(_) if names.is_empty() => {
                 refused(FailureKind::BadRequest, format!("the model {name} cannot do that, and no other here {does}"))
             }
@@ -174,7 +229,7 @@ impl Shell {
                 refused(FailureKind::BadRequest, format!("the model {name} cannot do that; what {does} is: {names}"))
             }
             None => {
-                let all = self.pools.iter().map(|pool| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+                let all = self.pools.served().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
                 refused(FailureKind::UnknownModel, format!("there is no model {:?}; there is: {all}", shorten(name)))
             }
         }

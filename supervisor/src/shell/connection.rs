@@ -94,6 +94,11 @@ impl Outbox {
         Outbox { frames: Some(frames), queued, total, watched, reader, writer, patience }
     }
 
+    /// Whether nothing more will be sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.frames.is_none()
+    }
+
     /// Queues one message.
     pub(crate) fn send(&self, response: &Response) {
         let (Some(frames), Some(frame)) = (&self.frames, to_frame(response)) else { return };

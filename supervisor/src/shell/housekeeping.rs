@@ -1,6 +1,7 @@
-//! What is done now and then: boards and memory are looked at, the socket file is looked after, orphans are buried.
-use super::{Input, Sampled, Shell, memory::Sample, signals::Signalled, worker::Worker};
-use crate::core::{Event, PoolId, TemplateId};
+//! What is done now and then: boards are looked at, the socket file is looked after, orphans are buried, the service manager is told how
+//! things are.
+use super::{Shell, signals::Signalled};
+use crate::core::Event;
 use ipc::board::Word;
 use nix::{
     errno::Errno,
@@ -9,26 +10,21 @@ use nix::{
 };
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io,
-    sync::{Arc, atomic::Ordering::Acquire},
+    fs, io,
+    sync::atomic::Ordering::Acquire,
     time::{Duration, Instant},
 };
 
 /// How often the house is kept.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// How old the last look at a worker's memory may become.
-const MEMORY_AGE: Duration = Duration::from_secs(10);
-/// How old the last look at a template's memory may become; while it is looked at, it cannot fork.
-const TEMPLATE_MEMORY_AGE: Duration = Duration::from_secs(60);
+/// How long the service manager waits for what takes its time, from each time the house is kept.
+const EXTENSION: Duration = Duration::from_secs(15);
 
 impl Shell {
     pub(super) fn signalled(&mut self, signal: Signalled) {
         match signal {
-            Signalled::Stop => {
-                tracing::info!(again = self.core.is_closing(), "told to stop");
-                self.feed(Event::ShutdownRequested);
-            }
+            Signalled::Stop => self.stop(false),
+            Signalled::Reload => self.reload(None),
             // Children that are known are waited for by name; strangers can wait for the next round.
             Signalled::ChildEnded => self.children_ended = true,
         }
@@ -38,7 +34,7 @@ impl Shell {
     pub(super) fn observe(&mut self) {
         let now = Instant::now();
         let mut seen = Vec::new();
-        for worker in self.pools.iter_mut().flat_map(|pool| pool.workers.values_mut()) {
+        for worker in self.pools.values_mut().flat_map(|pool| pool.workers.values_mut()) {
             if worker.part.is_some() && worker.killed.is_none() {
                 worker.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
@@ -50,95 +46,56 @@ impl Shell {
     }
 
     pub(super) async fn keep_house(&mut self) {
-        match self.socket.heal() {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
-            Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+        if !self.is_stopping() {
+            match self.socket.heal() {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
+                Err(error) => tracing::error!("the socket file has gone: {}", worker::chain(&error)),
+            }
         }
         if std::mem::take(&mut self.children_ended) {
             self.bury_orphans();
         }
-        for at in 0..self.pools.len() {
-            let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_MEMORY_AGE);
-            let pool = &self.pools[at];
-            let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
-            if let Some(id) = template.map(|template| template.id) {
-                self.sample_template(id);
-            }
-            self.sample_workers(PoolId(at));
+        self.watch_all();
+        if self.core.needs_time() && (self.core.is_closing() || !self.notify.is_ready()) {
+            self.notify.extend(EXTENSION);
+        }
+        let line = self.summary();
+        self.notify.status(line);
+    }
+
+    /// Tells the service manager what it waits for, once it is so.
+    pub(super) fn announce(&mut self) {
+        if self.is_stopping() {
+            self.notify.stopping();
+        } else if !self.notify.is_ready() && self.reloading.is_none() && self.core.is_ready() {
+            self.notify.ready();
         }
     }
 
-    /// Has the memory of the next worker that has not been looked at for a while looked at, one of a model at a time. Looking walks page
-    /// tables and holds a lock that the worker's exit needs too, so those that have just been born are left alone.
-    fn sample_workers(&mut self, id: PoolId) {
-        let pool = &mut self.pools[id.0];
-        let is_due = |worker: &&Worker| match worker.memory {
-            Some((_, taken)) => taken.elapsed() > MEMORY_AGE,
-            None => worker.forked_at.elapsed() > INTERVAL,
-        };
-        let next =
-            pool.workers.values().filter(is_due).find_map(|worker| Some((worker.id, worker.memory_file.clone()?)));
-        if let Some((worker, file)) = next.filter(|_| !pool.sampling) {
-            pool.sampling = true;
-            self.sample(file, Sampled::Worker(worker));
-        }
-    }
-
-    /// Has the template's memory looked at.
-    pub(super) fn sample_template(&self, id: TemplateId) {
-        if let Some(file) = self.pools[id.pool.0].template_memory_file.clone() {
-            self.sample(file, Sampled::Template(id));
-        }
-    }
-
-    fn sample(&self, file: Arc<File>, whose: Sampled) {
-        let inputs = self.inputs.clone();
-        tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || super::memory::read(&file)).await;
-            // A process that has ended has no memory.
-            let sample = read.ok().and_then(Result::ok).unwrap_or_default();
-            let _stopped = inputs.send(Input::Memory(whose, sample)).await;
-        });
-    }
-
-    pub(super) fn note_memory(&mut self, whose: Sampled, sample: Sample) {
-        let taken = Some((sample, Instant::now()));
-        match whose {
-            Sampled::Template(id) => {
-                let pool = &mut self.pools[id.pool.0];
-                if pool.template.as_ref().is_some_and(|template| template.id == id) {
-                    pool.template_memory = taken;
-                }
-            }
-            Sampled::Worker(id) => {
-                let pool = &mut self.pools[id.pool.0];
-                pool.sampling = false;
-                let limit = pool.config.memory_per_worker;
-                if let Some(worker) = pool.workers.get_mut(&id.life) {
-                    worker.memory = taken;
-                    // When the template has ended, its pages belong to whoever still shares them, which is nobody's fault.
-                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.template);
-                    if shares && sample.own() > limit && worker.killed.is_none() {
-                        let reason = format!("it takes {} bytes of memory, {limit} are allowed", sample.own());
-                        self.misbehaved(id, &reason);
-                    }
-                }
-                self.sample_workers(id.pool);
+    /// Tells the service manager that the daemon lives, if it does.
+    pub(super) fn feed_watchdog(&mut self) {
+        // After a long sleep, what has come due is due only now.
+        self.time_out();
+        match self.core.stalled(self.now()) {
+            None => self.notify.watchdog(),
+            Some(id) => {
+                let model = &self.pools[id].config.name;
+                tracing::error!(model, "nothing moves any more: its processes were killed and do not end");
             }
         }
     }
 
     /// Reaps children that nobody knows: workers whose template died before it could speak of them.
     fn bury_orphans(&mut self) {
-        if self.pools.iter().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
+        if self.pools.values().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
             // One of them may be about to be introduced.
             self.children_ended = true;
             return;
         }
-        let templates = self.pools.iter().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
+        let templates = self.pools.values().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
         let workers =
-            self.pools.iter().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+            self.pools.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         let Ok(children) = children() else {
             // There is no descriptor left to look with.

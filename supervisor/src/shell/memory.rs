@@ -1,7 +1,9 @@
-//! What memory a process takes, from `/proc/PID/smaps_rollup`. Reading it walks page tables, so it is done on a blocking thread.
+//! What memory a process takes, from `/proc/PID/smaps_rollup`. Reading it walks page tables, so it is done on a blocking thread. How many
+//! page faults it has had, from `/proc/PID/stat`, is known without.
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
 };
 
 /// What was seen.
@@ -39,6 +41,23 @@ pub(crate) fn anonymous(process: u32) -> u64 {
     kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
+/// How many page faults a process has had, from its open `stat`.
+pub(crate) fn faults(file: &File) -> io::Result<u64> {
+    let mut text = [0; 1024];
+    let length = file.read_at(&mut text, 0)?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    parse_faults(&text).ok_or_else(|| io::Error::other("it tells of no page faults"))
+}
+
+/// The minor and the major ones: the eighth and the tenth field behind the name, which may hold anything.
+fn parse_faults(text: &str) -> Option<u64> {
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split_ascii_whitespace();
+    let minor: u64 = fields.nth(7)?.parse().ok()?;
+    let major: u64 = fields.nth(1)?.parse().ok()?;
+    minor.checked_add(major)
+}
+
 fn parse(text: &str) -> Sample {
     let mut sample = Sample::default();
     for line in text.lines() {
@@ -66,6 +85,19 @@ mod tests {
         let sample = read(&File::open("/proc/self/smaps_rollup").unwrap()).unwrap();
         assert!(anonymous(std::process::id()) > 0);
         assert!(sample.private > 0 && sample.proportional >= sample.private / 2, "{sample:?}");
+    }
+
+    #[test]
+    fn a_page_that_is_written_to_is_a_fault() {
+        let file = File::open("/proc/self/stat").unwrap();
+        let before = faults(&file).unwrap();
+        // So large that it is given back when it is dropped.
+        let pages = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(faults(&file).unwrap() > before);
+        drop(pages);
+        let text = "7 (a ) b) S 1 7 7 0 -1 4194560 1000 22 333 4 5 6 7 8 20 0 1 0 99\n";
+        assert_eq!(parse_faults(text), Some(1333));
+        assert_eq!(parse_faults("7 (a) S 1"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use super::{admission::Need, memory::Sample, template::Template, worker::Worker};
 use crate::{
     config::{Auto, ModelConfig, SupervisorConfig},
-    core::{Isolation, Load, PoolLimits},
+    core::{Identity, Isolation, Load, PoolLimits},
 };
 use ipc::{
     Life, ModelInfo, ModelKind, ModelSpec,
@@ -23,7 +23,9 @@ pub(crate) struct Pool {
     pub(crate) template_memory: Option<(Sample, Instant)>,
     pub(crate) template_memory_file: Option<Arc<File>>,
     /// What the template found out, once there has been one that could load the model.
-    pub(crate) info: Option<ModelInfo>,
+    pub(crate) info: Option<Arc<ModelInfo>>,
+    /// What the last template was to load.
+    pub(crate) identity: Option<Identity>,
     /// What it may take of the machine's memory, while it is loaded.
     pub(crate) need: Option<Need>,
     /// Why a worker is missing that there is no memory for.
@@ -39,10 +41,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(config: ModelConfig, cores: u32) -> Pool {
-        let slots = match config.workers {
-            Auto::Fixed(workers) => workers,
-            Auto::Auto => cores,
-        };
+        let slots = Pool::slots_of(&config, cores);
         // A model of one file generates; one that makes vectors has a folder.
         let guess = if Path::new(&config.path).is_dir() { ModelKind::Embed } else { ModelKind::Generate };
         let isolation = match (config.isolation, guess) {
@@ -73,6 +72,7 @@ impl Pool {
             template_memory: None,
             template_memory_file: None,
             info: None,
+            identity: None,
             need: None,
             shortage: None,
             error: None,
@@ -81,6 +81,31 @@ impl Pool {
             last_crash: None,
             sampling: false,
         }
+    }
+
+    /// How many requests of a model run at once.
+    pub(crate) fn slots_of(config: &ModelConfig, cores: u32) -> u32 {
+        match config.workers {
+            Auto::Fixed(workers) => workers,
+            Auto::Auto => cores,
+        }
+    }
+
+    /// Takes settings over that need no other template.
+    pub(crate) fn adjust(&mut self, config: ModelConfig, cores: u32) {
+        self.slots = Pool::slots_of(&config, cores);
+        self.config = config;
+        self.need = self.need.map(|need| need.resized(&self.config, self.slots));
+    }
+
+    /// Why a reload that tried it was refused.
+    pub(crate) fn why_refused(&self) -> String {
+        let crash = self.last_crash.as_ref().map(|crash| match crash.stderr.last() {
+            Some(line) => format!("a process of it ended by {}: {line}", crash.cause),
+            None => format!("a process of it ended by {}", crash.cause),
+        });
+        let reason = self.error.clone().or_else(|| self.shortage.clone()).or(crash);
+        reason.unwrap_or_else(|| "it could not be loaded and made ready in time".to_owned())
     }
 
     /// What the core must know of it.

@@ -15,18 +15,62 @@ impl Shell {
     /// The status, as JSON.
     pub(super) fn report(&self) -> String {
         let (now, core_now) = (Instant::now(), self.now());
-        let models = self.pools.iter().enumerate();
+        let models = self.pools.iter();
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: seconds(self.started.elapsed()),
             cores: self.cores as usize,
-            models: models
-                .map(|(at, pool)| model(pool, &self.core.pool(PoolId(at)), self.queue_limit, now, core_now))
-                .collect(),
+            models: models.map(|(id, pool)| self.model(id, pool, now, core_now)).collect(),
+            state: self.state().to_owned(),
+            reload_error: self.reload_error.clone(),
         };
         // Plain data always serialises.
         serde_json::to_string(&status).unwrap_or_default()
+    }
+
+    fn model(&self, id: PoolId, pool: &Pool, now: Instant, core_now: Time) -> Model {
+        let mut model = model(pool, &self.core.pool(id), self.supervisor.queue, now, core_now);
+        if !self.pools.is_served(id) && !self.is_tried(id) {
+            "draining".clone_into(&mut model.state);
+        }
+        model
+    }
+
+    /// What the daemon does.
+    fn state(&self) -> &'static str {
+        if self.is_stopping() {
+            "stopping"
+        } else if self.core.is_draining() {
+            "draining"
+        } else if self.reloading.is_some() {
+            "reloading"
+        } else {
+            "serving"
+        }
+    }
+
+    /// The status in one short line, however many models there are.
+    pub(super) fn summary(&self) -> String {
+        let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
+        let (mut busy, mut waiting, mut slots) = (0, 0, 0);
+        for (id, pool) in self.pools.served() {
+            let view = self.core.pool(id);
+            *match view.state {
+                TemplateState::Warm => &mut warm,
+                TemplateState::Loading | TemplateState::Waiting { .. } => &mut loading,
+                TemplateState::Failed { .. } | TemplateState::Parked { .. } => &mut failed,
+                TemplateState::Cold | TemplateState::Stopped => &mut cold,
+            } += 1;
+            busy += view.workers.iter().filter(|worker| worker.state == WorkerState::Busy).count();
+            waiting += view.queued;
+            slots += pool.slots;
+        }
+        let models = [(warm, "warm"), (loading, "loading"), (failed, "failed"), (cold, "cold")];
+        let models =
+            models.into_iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+        let models = models.collect::<Vec<_>>().join(", ");
+        format!("models: {models}; workers: {busy} of {slots} busy; requests waiting: {waiting}")
     }
 }
 
@@ -38,12 +82,14 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, core_no
         TemplateState::Parked { retry_at } => ("parked", Some(retry_at)),
         TemplateState::Cold | TemplateState::Stopped => ("cold", None),
     };
+    let is_warm = view.state == TemplateState::Warm;
     let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
     let template = pool.template.as_ref().map(|template| Template {
         pid: template.process.pid(),
-        load_s: load_s.filter(|_| view.state == TemplateState::Warm),
+        load_s: load_s.filter(|_| is_warm),
         pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
         generation: template.id.generation,
+        sandbox: pool.info.as_ref().filter(|_| is_warm).map(|info| info.sandbox.to_string()),
     });
     let kind = match pool.kind() {
         ModelKind::Generate => "generate",

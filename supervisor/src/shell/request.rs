@@ -5,23 +5,22 @@ mod asked;
 mod embedding;
 mod failure;
 mod generation;
+mod measure;
 mod tokenization;
 
 pub(crate) use asked::Asked;
 pub(crate) use failure::Named;
+pub(crate) use measure::{Measure, Server};
 
-use super::ConnectionId;
-use crate::core::{Outcome, PoolId, Time, Work};
+use super::{ConnectionId, worker::Origin};
+use crate::{
+    core::{Outcome, PoolId, Time, Work},
+    log::Noted,
+};
 use embedding::Embedding;
 use generation::Generation;
 use ipc::{Failure, FromWorker, ModelInfo, RequestId, Response, ToWorker};
-use std::{
-    hash::BuildHasher,
-    mem,
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{hash::BuildHasher, mem, os::fd::OwnedFd, sync::Arc, time::Instant};
 use tokenization::Tokenization;
 
 /// A request that has not ended.
@@ -36,6 +35,10 @@ pub(crate) struct Request {
     attempts: u32,
     /// Why a worker said that it cannot be served.
     refusal: Option<Failure>,
+    /// What the log says of its prompt.
+    noted: Noted,
+    /// The last worker that was given it or a part of it.
+    server: Option<Server>,
 }
 
 /// What is wanted.
@@ -77,6 +80,7 @@ impl Request {
         pool: PoolId,
         client: ConnectionId,
         asked: Asked,
+        noted: Noted,
         workers: u32,
         now: Instant,
     ) -> Request {
@@ -86,7 +90,7 @@ impl Request {
             Asked::Tokenize(asked) => Kind::Tokenization(Tokenization::new(*asked)),
         };
         let times = Times { submitted: now, dispatched: None };
-        Request { id, pool, client, kind, times, attempts: 0, refusal: None }
+        Request { id, pool, client, kind, times, attempts: 0, refusal: None, noted, server: None }
     }
 
     /// How the core is to have it computed.
@@ -98,12 +102,21 @@ impl Request {
         }
     }
 
-    /// What the next worker gets for this part, and the descriptor that goes with it.
-    pub(crate) fn job(&mut self, part: u32, info: &ModelInfo, now: Instant) -> (ToWorker, Option<Arc<OwnedFd>>) {
+    /// What the next worker gets for this part, who was forked from `origin`, and the descriptor that goes with it.
+    pub(crate) fn job(
+        &mut self,
+        part: u32,
+        server: Server,
+        origin: &Origin,
+        now: Instant,
+    ) -> (ToWorker, Option<Arc<OwnedFd>>) {
         self.attempts += 1;
+        self.server = Some(server);
         self.times.dispatched.get_or_insert(now);
         match &mut self.kind {
             Kind::Generation(generation) => {
+                let info = &origin.info;
+                generation.begin_with(origin.identity);
                 let cache = generation.cache(self.id, info.cache);
                 (ToWorker::Run(Box::new(generation.job(self.id, info.chunk, cache.is_some()))), cache)
             }
@@ -164,11 +177,6 @@ impl Request {
     /// Whether nothing more of it shall be begun while so many bytes wait for its client.
     pub(crate) fn is_blocked_by(&self, queued: usize) -> bool {
         matches!(self.kind, Kind::Embedding(_)) && queued > BLOCKED
-    }
-
-    /// How long it has been there.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.duration_since(self.times.submitted)
     }
 
     /// The last message to the client.

@@ -8,6 +8,8 @@ use tokio::{io::AsyncReadExt, net::UnixStream};
 pub(crate) enum Signalled {
     /// Stop; a second time: at once.
     Stop,
+    /// Read the configuration again.
+    Reload,
     /// A child has ended.
     ChildEnded,
 }
@@ -16,21 +18,24 @@ pub(crate) enum Signalled {
 #[derive(Debug)]
 pub(crate) struct Signals {
     stop: UnixStream,
+    reload: UnixStream,
     children: UnixStream,
 }
 
 impl Signals {
-    /// Catches SIGTERM, SIGINT and SIGCHLD from now on.
+    /// Catches SIGTERM, SIGINT, SIGHUP and SIGCHLD from now on.
     pub(crate) fn catch() -> io::Result<Signals> {
-        Ok(Signals { stop: stream(&[Signal::SIGTERM, Signal::SIGINT])?, children: stream(&[Signal::SIGCHLD])? })
+        let stop = stream(&[Signal::SIGTERM, Signal::SIGINT])?;
+        Ok(Signals { stop, reload: stream(&[Signal::SIGHUP])?, children: stream(&[Signal::SIGCHLD])? })
     }
 
     /// Waits for the next one. Each signal to stop counts; children that end together may be reported once.
     pub(crate) async fn next(&mut self) -> Signalled {
-        let (mut one, mut many) = ([0; 1], [0; 64]);
+        let (mut one, mut one_more, mut many) = ([0; 1], [0; 1], [0; 64]);
         loop {
             let (read, signalled) = tokio::select! {
                 read = self.stop.read(&mut one) => (read, Signalled::Stop),
+                read = self.reload.read(&mut one_more) => (read, Signalled::Reload),
                 read = self.children.read(&mut many) => (read, Signalled::ChildEnded),
             };
             match read {

@@ -1,10 +1,14 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
-use super::{Input, memory::Sample, tail::Tail};
+use super::{
+    Input,
+    memory::{self, Sample},
+    tail::Tail,
+};
 use crate::{
-    core::{KillReason, Part, TemplateId, WorkerId},
+    core::{Identity, KillReason, Part, TemplateId, WorkerId},
     process::{Exit, Process, is_shortage},
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelKind, ToWorker, board::Word};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
@@ -74,12 +78,22 @@ struct Outgoing {
     descriptor: Option<Arc<OwnedFd>>,
 }
 
+/// What a worker was forked from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Whose pages it shares.
+    pub(crate) template: TemplateId,
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) identity: Identity,
+}
+
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
-    /// Whose pages it shares.
-    pub(crate) template: TemplateId,
+    pub(crate) origin: Origin,
+    /// Most bytes of memory that it may have for itself.
+    pub(crate) memory_limit: u64,
     pub(crate) board: Board,
     ends: Option<Ends>,
     /// Once the template has said that it lives.
@@ -88,13 +102,20 @@ pub(crate) struct Worker {
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     pub(crate) forked_at: Instant,
     pub(crate) part: Option<Part>,
+    /// Whether what it writes may tell of requests.
+    pub(crate) has_seen_requests: bool,
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
+    /// What it did wrong, if it was found to do something wrong.
+    pub(crate) misdeed: Option<String>,
     /// Whether it was asked to exit.
     pub(crate) terminated: bool,
     /// Its memory, opened before it closes itself to inspection.
     pub(crate) memory_file: Option<Arc<File>>,
     pub(crate) memory: Option<(Sample, Instant)>,
+    faults_file: Option<File>,
+    /// Its page faults when its memory was last looked at.
+    pub(crate) faults_seen: u64,
     pub(crate) sandbox: Option<String>,
     /// Tokens generated for the request at some instants, for the live speed.
     generated: VecDeque<(Instant, u64)>,
@@ -102,29 +123,34 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes what a worker is born with.
-    pub(crate) fn prepare(id: WorkerId, template: TemplateId, now: Instant) -> io::Result<(Worker, Seat)> {
+    pub(crate) fn prepare(id: WorkerId, origin: Origin, memory_limit: u64, now: Instant) -> io::Result<(Worker, Seat)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         super::set_nonblocking(&read)?;
-        let memory = Board::create()?;
+        let shared = Board::create()?;
         let worker = Worker {
             id,
-            template,
-            board: Board::map(&memory)?,
+            origin,
+            memory_limit,
+            board: Board::map(&shared)?,
             ends: Some(Ends { socket: ours.into(), stderr: read }),
             process: None,
             outgoing: None,
             forked_at: now,
             part: None,
+            has_seen_requests: false,
             killed: None,
+            misdeed: None,
             terminated: false,
             memory_file: None,
             memory: None,
+            faults_file: None,
+            faults_seen: 0,
             sandbox: None,
             generated: VecDeque::new(),
         };
-        Ok((worker, Seat { socket: theirs, board: memory, stderr: write }))
+        Ok((worker, Seat { socket: theirs, board: shared, stderr: write }))
     }
 
     /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
@@ -137,6 +163,8 @@ impl Worker {
             let _gone = rustix::process::setpriority_process(pid, EMBEDDING_NICE);
         }
         self.memory_file = unless_gone(File::open(format!("/proc/{pid}/smaps_rollup")))?.map(Arc::new);
+        self.faults_file = unless_gone(File::open(format!("/proc/{pid}/stat")))?;
+        self.faults_seen = self.faults();
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
         let (outgoing, mut frames) = mpsc::unbounded_channel::<Outgoing>();
@@ -196,6 +224,11 @@ impl Worker {
         if let Some(process) = &self.process {
             process.kill();
         }
+    }
+
+    /// How many page faults it has had; none if it has ended.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults_file.as_ref().and_then(|file| memory::faults(file).ok()).unwrap_or(0)
     }
 
     /// Notes how many tokens its board says it has generated.

@@ -5,7 +5,7 @@ use ipc::{Client, GenerateRequest};
 use nix::unistd::Uid;
 use std::{
     fs::{self, Permissions},
-    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::Path,
     process::Command,
 };
@@ -106,8 +106,8 @@ fn a_deleted_socket_file_is_bound_again() {
     serves(&daemon);
 }
 
-/// Who connects as which user and group, and the exit status of the client.
-struct Peer(u32, u32, i32);
+/// Who connects as which user with which groups, the first of which is its own, and the exit status of the client.
+struct Peer(u32, &'static [u32], i32);
 
 #[test]
 fn only_those_who_may_are_served() {
@@ -117,9 +117,25 @@ fn only_those_who_may_are_served() {
         return;
     }
     // The socket's file lets the group in, and so does the daemon if nobody is named.
-    peers("[]", &[Peer(0, 0, 0), Peer(NOBODY, 0, 0), Peer(NOBODY, NOBODY, 1)]);
-    peers("[65534]", &[Peer(0, 0, 0), Peer(NOBODY, 0, 0), Peer(1, 0, 1)]);
-    peers("[1]", &[Peer(0, 0, 0), Peer(NOBODY, 0, 1), Peer(1, 0, 0)]);
+    let many: &[u32] = &const {
+        let (mut groups, mut at) = ([0; 100], 0);
+        while at < 99 {
+            groups[at] = 70_000 + at as u32;
+            at += 1;
+        }
+        groups
+    };
+    let everybody = [
+        Peer(0, &[0], 0),
+        Peer(NOBODY, &[0], 0),
+        Peer(NOBODY, &[NOBODY], 1),
+        Peer(NOBODY, &[NOBODY, 7, 0], 0),
+        Peer(NOBODY, many, 0),
+        Peer(NOBODY, &[NOBODY, 7], 1),
+    ];
+    peers("[]", &everybody);
+    peers("[65534]", &[Peer(0, &[0], 0), Peer(NOBODY, &[0], 0), Peer(1, &[0], 1), Peer(1, &[1, 0], 1)]);
+    peers("[1]", &[Peer(0, &[0], 0), Peer(NOBODY, &[0], 1), Peer(1, &[0], 0), Peer(1, &[1, 0], 0)]);
 }
 
 fn peers(allowed: &str, peers: &[Peer]) {
@@ -129,12 +145,21 @@ fn peers(allowed: &str, peers: &[Peer]) {
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o711)).unwrap();
     let executable = daemon.folder().join("client");
     fs::copy(supervisor(), &executable).unwrap();
-    for Peer(user, group, code) in peers {
-        let mut call = Command::new(&executable);
-        call.args(["generate", "x", "--socket"]).arg(daemon.socket()).current_dir("/").uid(*user).gid(*group);
+    for Peer(user, groups, code) in peers {
+        let [group, others @ ..] = groups else { panic!("a process has a group") };
+        let names = |groups: &[u32]| groups.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        // The standard library cannot give a child more than one group yet.
+        let mut call = Command::new("setpriv");
+        call.args(["--reuid", &user.to_string(), "--regid", &group.to_string()]);
+        if others.is_empty() {
+            call.arg("--clear-groups")
+        } else {
+            call.args(["--groups", &names(others)])
+        };
+        call.arg(&executable).args(["generate", "x", "--socket"]).arg(daemon.socket()).current_dir("/");
         let output = call.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(*code), "{user}:{group} with {allowed}: {said}");
+        assert_eq!(output.status.code(), Some(*code), "{user}:{groups:?} with {allowed}: {said}");
         if *code == 0 {
             assert_eq!(output.stdout, b"x\n");
         } else {

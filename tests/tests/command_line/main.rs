@@ -17,9 +17,9 @@ fn echo(options: &str) -> Daemon {
 
 #[test]
 fn every_command_has_help() {
-    for command in
-        [&[][..], &["run"], &["demo"], &["status"], &["generate"], &["tokenize"], &["embed"], &["completions"]]
-    {
+    const COMMANDS: [&str; 11] =
+        ["run", "demo", "status", "generate", "tokenize", "embed", "reload", "drain", "stop", "restart", "completions"];
+    for command in std::iter::once(&[][..]).chain(COMMANDS.chunks(1)) {
         for help in ["--help", "-h"] {
             let ended = Call::new([command, &[help]].concat()).run();
             assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""), "{command:?}");
@@ -32,7 +32,7 @@ fn every_command_has_help() {
     }
     let all = Call::new(["help"]).run();
     assert_eq!(all.code(), 0);
-    for command in ["run", "demo", "status", "generate", "tokenize", "embed", "completions"] {
+    for command in COMMANDS {
         assert!(all.stdout.contains(&format!("\n  {command} ")), "{}", all.stdout);
     }
     assert!(!all.stdout.contains("template"), "what is not for people is not shown: {}", all.stdout);
@@ -47,7 +47,7 @@ fn the_version_is_told() {
 
 #[test]
 fn wrong_usage_is_told_apart_from_failure() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&[], "Usage"),
         (&["genrate", "x"], "generate"),
         (&["generate"], "PROMPT"),
@@ -60,6 +60,8 @@ fn wrong_usage_is_told_apart_from_failure() {
         (&["embed", "--query", "--document", "x"], "--document"),
         (&["embed", "--format", "csv", "x"], "jsonl"),
         (&["status", "--json", "--watch"], "--watch"),
+        (&["restart", "first"], "SLOT"),
+        (&["stop", "--later"], "--later"),
         (&["completions", "basic"], "bash"),
         (&["run", "--workers", "-1"], "-1"),
     ];
@@ -76,9 +78,17 @@ fn without_a_daemon_the_exit_status_is_3_and_a_hint_is_given() {
     let (nothing, stale) = (folder.path().join("nothing"), folder.path().join("stale"));
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     for socket in [nothing, stale] {
-        for arguments in
-            [&["status"][..], &["status", "--json"], &["status", "--watch"], &["generate", "x"], &["embed", "x"]]
-        {
+        for arguments in [
+            &["status"][..],
+            &["status", "--json"],
+            &["status", "--watch"],
+            &["generate", "x"],
+            &["embed", "x"],
+            &["reload"],
+            &["drain"],
+            &["stop"],
+            &["restart"],
+        ] {
             let ended = Call::new(arguments).to(&socket).run();
             assert_eq!((ended.code(), ended.stdout.as_str()), (3, ""), "{ended:?}");
             let expected = format!("supervisor: no daemon at {}: ", socket.display());

@@ -3,7 +3,7 @@ use integration_tests::{Call, LIMIT, Signal, process, until};
 use ipc::Client;
 use std::{fs, path::Path};
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config.example.toml");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/supervisor.toml");
 
 #[test]
 fn a_good_configuration_passes() {

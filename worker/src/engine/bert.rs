@@ -21,13 +21,14 @@ pub use folder::FolderError;
 pub use tokens::TokensError;
 pub use weights::WeightsError;
 
-use crate::vocabulary::EncodeError;
+use super::Room;
+use crate::{files::Files, vocabulary::EncodeError};
 use elementwise::Norm;
 use encoder::{Encoder, Layer, Scratch};
 use folder::Folder;
 use ipc::{ModelSpec, Needs, Precision, TextRole};
 use linear::Linear;
-use std::{fs::File, ops::ControlFlow, path::Path};
+use std::{ops::ControlFlow, path::Path};
 use thiserror::Error;
 use tokens::Tokens;
 use weights::Weights;
@@ -103,26 +104,30 @@ pub enum BertError {
 impl Bert {
     /// Loads the folder that `spec` names.
     pub fn load(spec: &ModelSpec) -> Result<Bert, BertError> {
-        Bert::load_if(spec, &mut |_| true)
+        Bert::read(Bert::open(spec)?, spec, &mut |_| true)
     }
 
-    /// The same, unless `admitted` says that there is no room for what it needs.
-    pub(crate) fn load_if(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<Bert, BertError> {
+    /// Opens what the folder that `spec` names is read from.
+    pub(crate) fn open(spec: &ModelSpec) -> Result<Files, BertError> {
+        folder::open(Path::new(&spec.path)).map_err(|source| BertError::Folder { path: spec.path.clone(), source })
+    }
+
+    /// Loads the folder that `spec` names from its files, which are open, unless there is no room for what it needs.
+    pub(crate) fn read(files: Files, spec: &ModelSpec, room: Room<'_>) -> Result<Bert, BertError> {
         let path = || spec.path.clone();
-        let folder =
-            Folder::read(Path::new(&spec.path)).map_err(|source| BertError::Folder { path: path(), source })?;
+        let (folder, mut file) = Folder::read(&files).map_err(|source| BertError::Folder { path: path(), source })?;
+        drop(files);
         let weights_error = |source| BertError::Weights { path: path(), source };
         if let Some(expected) = &spec.sha256 {
-            let hash = |mut file: File| super::sha256(&mut file);
-            let found = File::open(&folder.weights).and_then(hash);
+            let found = super::sha256(&mut file);
             let found = found.map_err(|error| weights_error(WeightsError::Read(error)))?;
             if !found.eq_ignore_ascii_case(expected) {
                 return Err(BertError::Sha256 { path: path(), found, expected: expected.clone() });
             }
         }
         let Folder { limit, vocabulary, is_lowercase, .. } = folder;
-        let mut weights = Weights::open(&folder.weights).map_err(weights_error)?;
-        if !admitted(Needs { weights: weights.size, cache: 0 }) {
+        let mut weights = Weights::read(file).map_err(weights_error)?;
+        if !room(Needs { weights: weights.size, cache: 0 }) {
             return Err(BertError::NoRoom(path()));
         }
         let encoder = encoder(&folder, &mut weights, spec.precision).map_err(weights_error)?;

@@ -6,7 +6,7 @@ use nix::{
         memfd::{MFdFlags, memfd_create},
         mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
     },
-    unistd::ftruncate,
+    unistd::{Whence, ftruncate, lseek},
 };
 use std::{ffi::c_void, io, num::NonZeroUsize, os::fd::OwnedFd, ptr::NonNull, sync::atomic::AtomicU64};
 
@@ -86,7 +86,8 @@ impl Memory {
     pub fn shared(memory: &OwnedFd, length: usize) -> io::Result<Memory> {
         let length = NonZeroUsize::new(length.max(MEMORY_HEAD)).ok_or(io::ErrorKind::InvalidInput)?;
         let seals = SealFlag::from_bits_truncate(fcntl(memory, FcntlArg::F_GET_SEALS)?);
-        let size = nix::sys::stat::fstat(memory)?.st_size;
+        // A C library's `fstat` may be a call that takes a path, which a worker may not make.
+        let size = lseek(memory, 0, Whence::SeekEnd)?;
         if !seals.contains(SealFlag::F_SEAL_SHRINK) || u64::try_from(size).unwrap_or(0) < length.get() as u64 {
             return Err(io::Error::other("the memory is too small or can shrink"));
         }

@@ -2,12 +2,11 @@
 //!
 //! It comes from the same untrusted place as the model: its size is bounded, it must be made of the model's own tokens, and what the
 //! library makes of a broken one, a panic included, is an error. What is added to a text the model's file says, as it does without it.
-use super::EncodeError;
-use crate::engine::gguf::shown;
+use super::{EncodeError, library};
+use crate::{engine::gguf::shown, files};
 use std::{
     fs::{self, File},
     io::{self, Read},
-    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -32,9 +31,6 @@ pub enum BesideError {
     /// The library refuses it.
     #[error("it cannot be parsed")]
     Parse(#[source] tokenizers::Error),
-    /// The library fails on it.
-    #[error("it cannot be parsed: the library fails on it")]
-    Panic,
     /// It has ids that the model does not know.
     #[error("it has a token {id}, but the model has only {most} tokens")]
     Id {
@@ -58,23 +54,24 @@ pub enum BesideError {
 /// Three times the largest that is in use.
 const MOST: u64 = 100 << 20;
 
+/// Opens the tokenizer in the folder of the model's file, if there is one.
+pub(super) fn open(model: &Path) -> Result<Option<File>, BesideError> {
+    let path = model.with_file_name("tokenizer.json");
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(BesideError::Read(error)),
+        Ok(found) if !found.is_file() => Ok(None),
+        Ok(found) if found.len() > MOST => Err(BesideError::TooLarge(found.len())),
+        Ok(_) => files::open(&path).map(Some).map_err(BesideError::Read),
+    }
+}
+
 impl Beside {
-    /// The tokenizer in the folder of the model's file, if there is one. `texts` are the model's tokens, of which the `normal` ones
-    /// must be the same there.
-    pub(super) fn find(model: &Path, texts: &[String], normal: &[u32]) -> Result<Option<Beside>, BesideError> {
-        let path = model.with_file_name("tokenizer.json");
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(BesideError::Read(error)),
-            // Asked before it is opened: to open a pipe would wait for its other end.
-            Ok(found) if !found.is_file() => return Ok(None),
-            Ok(found) if found.len() > MOST => return Err(BesideError::TooLarge(found.len())),
-            Ok(_) => {}
-        }
+    /// The tokenizer in a file. `texts` are the model's tokens, of which the `normal` ones must be the same there.
+    pub(super) fn read(file: File, texts: &[String], normal: &[u32]) -> Result<Beside, BesideError> {
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
-        read.map_err(BesideError::Read)?;
-        let mut tokenizer = parse(&bytes)?;
+        file.take(MOST).read_to_end(&mut bytes).map_err(BesideError::Read)?;
+        let mut tokenizer = library::read(&bytes).map_err(BesideError::Parse)?;
         let vocabulary = tokenizer.get_vocab(true);
         if let Some(id) = vocabulary.values().find(|id| **id as usize >= texts.len()) {
             return Err(BesideError::Id { id: *id, most: texts.len() });
@@ -92,7 +89,7 @@ impl Beside {
         let mut model = tokenizer.get_model().clone();
         model.resize_cache(0);
         tokenizer.with_model(model);
-        Ok(Some(Beside { tokenizer: Mutex::new(tokenizer) }))
+        Ok(Beside { tokenizer: Mutex::new(tokenizer) })
     }
 
     /// Appends the ids of a text.
@@ -103,13 +100,4 @@ impl Beside {
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
-}
-
-/// The library panics on some merges that no token is long enough for.
-fn parse(bytes: &[u8]) -> Result<Tokenizer, BesideError> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let parsed = panic::catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(bytes)));
-    panic::set_hook(hook);
-    parsed.map_err(|_| BesideError::Panic)?.map_err(BesideError::Parse)
 }

@@ -27,7 +27,7 @@ fn small() -> Gguf {
 }
 
 fn read(file: Gguf) -> Result<Vocabulary, VocabularyError> {
-    Vocabulary::from_header(&file.header().unwrap())
+    Vocabulary::new(&file.header().unwrap(), None)
 }
 
 #[test]

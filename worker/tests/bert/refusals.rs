@@ -133,6 +133,14 @@ fn weights_must_be_what_the_configuration_asks_for() {
         Folder::new().with("sentence_bert_config.json", "max_seq_length", json!(2)).refused(),
         "cannot load the model FOLDER: tokenizer.json adds 2 special tokens to each text, but the model reads 2 tokens at most"
     );
+    // The library panics on it.
+    let merges = json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["ab", "ab"]]});
+    let mut tokenizer = Folder::new();
+    tokenizer.files.get_mut("tokenizer.json").unwrap()["model"] = merges;
+    assert_eq!(
+        tokenizer.refused(),
+        "cannot load the model FOLDER: tokenizer.json cannot be used: the library fails on it"
+    );
     let text = Folder::new().file("tokenizer.json", json!({"version": "9"})).refused();
     assert!(text.starts_with("cannot load the model FOLDER: tokenizer.json cannot be used: "), "{text}");
 }
@@ -195,6 +203,6 @@ fn another_file_or_a_context_that_cannot_be_is_refused() {
     }
     assert_eq!(
         refused(Path::new("/nowhere/at/all"), |_| {}),
-        "cannot load the model FOLDER: the folder has no config.json"
+        "cannot load the model FOLDER: cannot list the folder: No such file or directory (os error 2)"
     );
 }

@@ -3,7 +3,8 @@ use super::*;
 use ipc::status::Queue;
 
 fn status(models: Vec<Model>) -> Status {
-    Status { version: "0.1.0".to_string(), pid: 7, uptime_s: 12.5, cores: 4, models }
+    let (version, state) = ("0.1.0".to_string(), "serving".to_string());
+    Status { version, pid: 7, uptime_s: 12.5, cores: 4, models, state, reload_error: None }
 }
 
 fn idle_model() -> Model {
@@ -18,7 +19,13 @@ fn idle_model() -> Model {
         context: Some(512),
         isolation: "request".to_string(),
         weights_bytes: None,
-        template: Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(5_200_000), generation: 1 }),
+        template: Some(Template {
+            pid: 9,
+            load_s: Some(0.4),
+            pss_bytes: Some(5_200_000),
+            generation: 1,
+            sandbox: None,
+        }),
         queue: Queue { length: 0, limit: 64, oldest_s: 0.0 },
         workers: vec![worker(0, 1, 21), worker(1, 1, 22)],
         totals: Totals::default(),
@@ -285,7 +292,7 @@ fn a_failed_and_a_parked_model() {
         state: "parked".to_string(),
         retry_in_s: Some(29.97),
         isolation: "worker".to_string(),
-        template: Some(Template { pid: 31, load_s: None, pss_bytes: None, generation: 3 }),
+        template: Some(Template { pid: 31, load_s: None, pss_bytes: None, generation: 3, sandbox: None }),
         workers: Vec::new(),
         last_crash: Some(Crash { slot: None, request: None, stderr: Vec::new(), ..crash() }),
         ..idle_model()
@@ -338,7 +345,8 @@ fn what_processes_take_is_shown_against_the_files() {
         shares(Some(9_000_000), Some(301_000_000)),
         shares(None, None),
     ];
-    let template = Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1 });
+    let template =
+        Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1, sandbox: None });
     let model = Model { weights_bytes: Some(600_000_000), template, workers, ..idle_model() };
     let words = "  memory     600.0 MB of files, 900.0 MB in all processes (1.50 times that), 17.0 MB of workers alone";
     assert_eq!(line(model.clone()).as_deref(), Some(words));
@@ -413,4 +421,17 @@ fn durations() {
     ] {
         assert_eq!(duration(seconds), expected);
     }
+}
+
+#[test]
+fn what_the_daemon_does_besides_serving_is_said() {
+    let status = Status {
+        state: "draining".to_string(),
+        reload_error: Some("config.toml:3: unknown key".to_string()),
+        ..status(Vec::new())
+    };
+    assert_eq!(
+        render(&status, None),
+        "supervisor 0.1.0, pid 7, up 12 s, 4 cores, draining\nthe last reload has changed nothing: config.toml:3: unknown key\n"
+    );
 }

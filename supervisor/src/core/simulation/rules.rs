@@ -4,15 +4,20 @@
 //! not forgotten here too. This file records what the core is told; `effects.rs` checks what it asks for, and
 //! `invariants.rs` what must hold between two steps.
 mod effects;
+mod health;
 mod invariants;
+mod reload;
 mod residence;
 mod threads;
 
+use super::super::Change;
 use super::super::event::{
-    Event, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work, WorkerId,
+    Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
+    WorkerId,
 };
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub(super) struct Rules {
     limits: Limits,
@@ -33,11 +38,51 @@ pub(super) struct Rules {
     /// Whether more than the one thread of a newcomer was granted in this step.
     has_granted: bool,
     closing: u32,
+    /// When everything is killed that has not ended by then.
+    stop_by: Option<Time>,
+    /// Since when everything is killed.
+    stopping: Option<Time>,
     halts: u32,
+    draining: bool,
+    reload: Option<Reload>,
+    /// The models that something was decided about in this step: what runs of others is left alone.
+    decided: Option<BTreeSet<PoolId>>,
+    /// How often a pool was found that does not move.
+    stalls: u64,
+}
+
+/// A configuration that is to come into force.
+struct Reload {
+    drain: Duration,
+    changes: Vec<Change>,
+}
+
+/// What part a model plays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Standing {
+    Staged,
+    Serving,
+    Retired,
+    Gone,
 }
 
 struct Pool {
     limits: PoolLimits,
+    standing: Standing,
+    /// What takes the place of one that is retired.
+    successor: Option<PoolId>,
+    /// What that had loaded when it took over.
+    successor_identity: Option<Identity>,
+    /// The longest queue that it ever could have.
+    longest: usize,
+    /// The most workers that may ever have died under a request.
+    most_attempts: u32,
+    /// What the last template that could had loaded.
+    identity: Option<Identity>,
+    /// Whether a worker has been ready, or need not be, before it is asked for.
+    is_proven: bool,
+    /// Whether it cannot be served, although it was to be.
+    has_failed: bool,
     template: Option<Template>,
     loaded: u64,
     newest: BTreeMap<u32, u64>,
@@ -63,7 +108,7 @@ struct Template {
     since: Time,
     is_ready: bool,
     has_failed: bool,
-    is_killed: bool,
+    killed: Option<Time>,
     /// It was killed for no fault of its own, so its exit is no crash.
     is_expected_to_exit: bool,
 }
@@ -74,11 +119,16 @@ struct Worker {
     asked: Time,
     is_forked: bool,
     is_ready: bool,
+    identity: Identity,
+    /// Another is to take its place.
+    is_worn: bool,
     /// What it computes of an open request.
     part: Option<Part>,
     /// What it was given last.
     last: Option<Part>,
     progress: Time,
+    /// How long it may make none, by the limits when it last did.
+    patience: Duration,
     ticks: u64,
     has_misbehaved: bool,
     /// It has answered and is to exit.
@@ -86,6 +136,7 @@ struct Worker {
     stops: Option<Time>,
     terminates: Option<Time>,
     killed: Option<KillReason>,
+    killed_at: Time,
     /// Its budget, and what it may still be computing with.
     granted: u32,
     held: u32,
@@ -95,13 +146,20 @@ struct Request {
     pool: PoolId,
     fingerprint: u64,
     work: Work,
-    /// Since when its wait counts.
+    /// Since when its wait counts, and how long it may wait.
     waits: Time,
+    may_wait: Duration,
+    /// How long it may run, by the limits when it was dispatched first.
+    may_run: Duration,
     dispatched: Option<Time>,
     /// The parts that were begun: how many workers died under each, and whether it is done.
     parts: Vec<Progress>,
     /// When it was last its turn, or when it came.
     turn: u64,
+    /// What has computed some of the answer.
+    identity: Option<Identity>,
+    /// It was let in elsewhere.
+    has_moved: bool,
     is_blocked: bool,
     is_withdrawn: bool,
     outcome: Option<Outcome>,
@@ -126,10 +184,18 @@ impl Request {
     }
 }
 
-impl Rules {
-    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>) -> Rules {
-        let pool = |limits: PoolLimits| Pool {
+impl Pool {
+    fn new(limits: PoolLimits, standing: Standing) -> Pool {
+        Pool {
             limits,
+            standing,
+            successor: None,
+            successor_identity: None,
+            longest: limits.queue,
+            most_attempts: limits.max_attempts,
+            identity: None,
+            is_proven: false,
+            has_failed: false,
             template: None,
             loaded: 0,
             newest: BTreeMap::new(),
@@ -142,10 +208,15 @@ impl Rules {
             no_room: BTreeMap::new(),
             used: Time::default(),
             is_first_load: false,
-        };
+        }
+    }
+}
+
+impl Rules {
+    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>) -> Rules {
         Rules {
             limits,
-            pools: pools.into_iter().map(pool).collect(),
+            pools: pools.into_iter().map(|limits| Pool::new(limits, Standing::Serving)).collect(),
             workers: BTreeMap::new(),
             requests: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -157,16 +228,26 @@ impl Rules {
             turns: 0,
             has_granted: false,
             closing: 0,
+            stop_by: None,
+            stopping: None,
             halts: 0,
+            draining: false,
+            reload: None,
+            decided: None,
+            stalls: 0,
         }
+    }
+
+    pub(super) fn limits(&self, pool: PoolId) -> PoolLimits {
+        self.pools[pool.0].limits
     }
 
     pub(super) fn pools(&self) -> usize {
         self.pools.len()
     }
 
-    pub(super) fn slots(&self, pool: usize) -> usize {
-        self.pools[pool].limits.workers as usize
+    pub(super) fn slots(&self, pool: PoolId) -> usize {
+        self.pools[pool.0].limits.workers as usize
     }
 
     /// The open requests of which no part may be begun.
@@ -176,7 +257,7 @@ impl Rules {
 
     /// Records what the core is about to be told.
     pub(super) fn before(&mut self, now: Time, event: Event) {
-        (self.now, self.event) = (now, Some(event));
+        (self.now, self.event, self.decided) = (now, Some(event), None);
         self.note_use();
         match event {
             Event::Submitted { request, pool, fingerprint, work } => {
@@ -186,9 +267,13 @@ impl Rules {
                     fingerprint,
                     work,
                     waits: now,
+                    may_wait: self.pools.get(pool.0).map_or(Duration::ZERO, |pool| pool.limits.queue_timeout),
+                    may_run: Duration::ZERO,
                     dispatched: None,
                     parts: Vec::new(),
                     turn: self.turns,
+                    identity: None,
+                    has_moved: false,
                     is_blocked: false,
                     is_withdrawn: false,
                     outcome: None,
@@ -206,13 +291,18 @@ impl Rules {
                     request.is_blocked = is_blocked;
                 }
             }
-            Event::TemplateReady(id) => {
+            Event::TemplateReady(id, identity) => {
                 self.template(id, |template| template.is_ready = true);
-                self.pools[id.pool.0].used = now;
+                let pool = &mut self.pools[id.pool.0];
+                if pool.template.as_ref().is_some_and(|template| template.killed.is_none()) {
+                    pool.identity = Some(identity);
+                }
+                pool.used = now;
                 self.load_ended(id.pool);
             }
             Event::LoadFailed(id) => {
-                self.template(id, |template| template.has_failed = !template.is_killed);
+                self.template(id, |template| template.has_failed = template.killed.is_none());
+                self.pools[id.pool.0].has_failed = true;
                 self.load_ended(id.pool);
             }
             Event::TemplateExited(id) => self.template_exited(id),
@@ -223,12 +313,17 @@ impl Rules {
                     worker.is_ready = true;
                     let pool = &mut self.pools[id.pool.0];
                     (pool.early_deaths, pool.crashes) = (0, 0);
+                    pool.is_proven |= !pool.has_failed;
                 }
             }
-            Event::Streamed(id) => self.worker(id).progress = now,
+            Event::Streamed(id) => {
+                self.progresses(id);
+                self.bind(id);
+            }
             Event::Observed { worker: id, ticks } => {
                 if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.ticks != ticks) {
-                    (worker.ticks, worker.progress) = (ticks, now);
+                    worker.ticks = ticks;
+                    self.progresses(id);
                 }
             }
             Event::ThreadsUsed { worker: id, threads } => {
@@ -238,6 +333,7 @@ impl Rules {
             }
             Event::Answered(id) | Event::Rejected(id) => {
                 let isolation = self.pools[id.pool.0].limits.isolation;
+                self.bind(id);
                 let worker = self.worker(id);
                 worker.stops = None;
                 let answering = worker.part.filter(|_| worker.killed.is_none());
@@ -253,6 +349,16 @@ impl Rules {
                 }
                 self.answering = answering.map(|part| part.request);
             }
+            Event::Restart { pool, slot: None } => {
+                let there = self.workers.iter_mut().filter(|(id, worker)| id.pool == pool && worker.is_ready);
+                there.for_each(|(_, worker)| worker.is_worn = true);
+            }
+            Event::Restart { pool, slot: Some(slot) } => {
+                if let Some(pool) = self.pools.get_mut(pool.0) {
+                    pool.no_room.remove(&slot);
+                }
+            }
+            Event::Drain(is_draining) => self.draining = is_draining,
             Event::Misbehaved(id) => {
                 let worker = self.worker(id);
                 worker.has_misbehaved = true;
@@ -264,14 +370,25 @@ impl Rules {
             Event::NoRoom(id) => {
                 self.workers.remove(&id);
                 let until = now.after(self.limits.room);
-                self.pools[id.pool.0].no_room.insert(id.life.slot, until);
+                let pool = &mut self.pools[id.pool.0];
+                pool.no_room.insert(id.life.slot, until);
+                pool.has_failed |= !pool.is_proven;
             }
-            Event::ShutdownRequested => self.closing += 1,
+            Event::ShutdownRequested => {
+                self.closing += 1;
+                self.stop_by.get_or_insert(now.after(self.limits.drain));
+                if self.closing == 2 {
+                    self.stopping.get_or_insert(now);
+                }
+            }
         }
     }
 
     pub(super) fn before_timeout(&mut self, now: Time) {
-        (self.now, self.event) = (now, None);
+        (self.now, self.event, self.decided) = (now, None, None);
+        if self.stop_by.is_some_and(|time| time <= now) {
+            self.stopping.get_or_insert(now);
+        }
         self.note_use();
     }
 
@@ -290,6 +407,7 @@ impl Rules {
         let pool = &mut self.pools[id.pool.0];
         let template = pool.template.take().expect("it ends once");
         assert_eq!(template.id, id);
+        pool.has_failed = true;
         if !template.has_failed && !template.is_expected_to_exit && !pool.is_parked {
             pool.must_park |= count(&mut pool.crashes, &limits);
         }
@@ -307,11 +425,27 @@ impl Rules {
         if !worker.is_ready && is_early {
             let pool = &mut self.pools[id.pool.0];
             pool.must_park |= count(&mut pool.early_deaths, &self.limits);
+            pool.has_failed |= !pool.is_proven;
         }
         if self.worker(id).killed.is_none() {
             self.count_death(id);
         }
         self.workers.remove(&id);
+    }
+
+    fn progresses(&mut self, id: WorkerId) {
+        let (now, patience) = (self.now, self.pools[id.pool.0].limits.progress_timeout);
+        let worker = self.worker(id);
+        (worker.progress, worker.patience) = (now, patience);
+    }
+
+    /// The worker has computed something of its request's answer.
+    fn bind(&mut self, id: WorkerId) {
+        let worker = self.worker(id);
+        if let Some(part) = worker.part.filter(|_| worker.killed.is_none()) {
+            let identity = worker.identity;
+            self.requests.get_mut(&part.request).expect("it was submitted").identity.get_or_insert(identity);
+        }
     }
 
     /// The worker's request has cost a worker.

@@ -2,12 +2,17 @@
 //!
 //! The world keeps to what the shell promises the core, and to nothing more: what a process sends is heard in order,
 //! its exit last; a worker is heard of first by its template.
-use super::super::event::{Effect, Event, Isolation, PoolId, PoolLimits, TemplateId, WorkerId};
+use super::super::event::{Effect, Event, Identity, Isolation, PoolId, PoolLimits, TemplateId, WorkerId};
 use super::super::restart::Random;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(super) struct World {
     isolation: Vec<Isolation>,
+    /// What each model's files are now.
+    files: Vec<Identity>,
+    last_files: u64,
+    /// Whether what is killed may take its time to end.
+    holds: bool,
     templates: BTreeMap<PoolId, Template>,
     workers: BTreeMap<WorkerId, Worker>,
     /// How often something goes wrong: 0 never, 3 often.
@@ -19,6 +24,7 @@ pub(super) struct World {
 
 struct Template {
     id: TemplateId,
+    identity: Identity,
     phase: TemplatePhase,
     is_hung: bool,
     forks: VecDeque<WorkerId>,
@@ -62,6 +68,9 @@ impl World {
     pub(super) fn new(pools: &[PoolLimits], badness: u64) -> World {
         World {
             isolation: pools.iter().map(|limits| limits.isolation).collect(),
+            files: pools.iter().map(|_| Identity(0)).collect(),
+            last_files: 0,
+            holds: false,
             templates: BTreeMap::new(),
             workers: BTreeMap::new(),
             badness,
@@ -75,15 +84,35 @@ impl World {
         self.badness = 0;
     }
 
+    /// From now on what is killed does not end, or ends after all.
+    pub(super) fn hold(&mut self, holds: bool) {
+        self.holds = holds;
+    }
+
+    /// Another model comes, with files of its own or with those of one that is there.
+    pub(super) fn add(&mut self, limits: PoolLimits, files_of: Option<PoolId>) {
+        self.isolation.push(limits.isolation);
+        self.files.push(Identity(0));
+        match files_of {
+            Some(other) => self.files[self.isolation.len() - 1] = self.files[other.0],
+            None => self.change_files(PoolId(self.isolation.len() - 1)),
+        }
+    }
+
+    fn change_files(&mut self, pool: PoolId) {
+        self.last_files += 1;
+        self.files[pool.0] = Identity(self.last_files);
+    }
+
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Load(id) => {
                 let (forks, messages) = (VecDeque::new(), VecDeque::new());
-                let phase = TemplatePhase::Loading;
-                self.templates.insert(id.pool, Template { id, phase, is_hung: false, forks, messages });
+                let (phase, identity) = (TemplatePhase::Loading, self.files[id.pool.0]);
+                self.templates.insert(id.pool, Template { id, identity, phase, is_hung: false, forks, messages });
             }
             Effect::KillTemplate(id) => {
-                if let Some(template) = self.templates.get_mut(&id.pool) {
+                if let Some(template) = self.templates.get_mut(&id.pool).filter(|_| !self.holds) {
                     template.die();
                 }
             }
@@ -128,12 +157,18 @@ impl World {
                 Phase::Starting | Phase::Idle | Phase::Working => worker.phase = Phase::Leaving,
                 Phase::Leaving | Phase::Dead => {}
             }),
+            Effect::Kill { .. } if self.holds => {}
             Effect::Kill { worker: id, .. } => self.with(id, |worker| match worker.phase {
                 Phase::Unborn => worker.is_doomed = true,
                 Phase::Starting | Phase::Idle | Phase::Working | Phase::Leaving => worker.die(id, false),
                 Phase::Dead => {}
             }),
-            Effect::Finish { .. } | Effect::Halt => {}
+            Effect::Finish { .. }
+            | Effect::Moved { .. }
+            | Effect::Reloaded
+            | Effect::ReloadRefused(_)
+            | Effect::Gone(_)
+            | Effect::Halt => {}
         }
     }
 
@@ -204,6 +239,7 @@ impl World {
             5 => pick(&mut workers, random)
                 .into_iter()
                 .for_each(|(id, worker)| worker.messages.push_back(Event::Misbehaved(*id))),
+            6 => self.change_files(PoolId(random.next() as usize % self.files.len())),
             _ => {}
         }
     }
@@ -217,7 +253,7 @@ impl World {
     /// What being heard of makes of a process.
     fn heard(&mut self, event: Event, random: &mut Random) {
         match event {
-            Event::TemplateReady(_) | Event::LoadFailed(_) => self.stale.push(event),
+            Event::TemplateReady(..) | Event::LoadFailed(_) => self.stale.push(event),
             Event::TemplateExited(id) => {
                 self.stale.push(event);
                 self.templates.remove(&id.pool);
@@ -256,6 +292,8 @@ impl World {
             | Event::Blocked { .. }
             | Event::Observed { .. }
             | Event::ThreadsUsed { .. }
+            | Event::Restart { .. }
+            | Event::Drain(_)
             | Event::ShutdownRequested => {}
         }
     }
@@ -304,7 +342,7 @@ impl Template {
             }
             (_, TemplatePhase::Loading) => {
                 self.phase = TemplatePhase::Warm;
-                self.messages.push_back(Event::TemplateReady(self.id));
+                self.messages.push_back(Event::TemplateReady(self.id, self.identity));
             }
             (_, TemplatePhase::Warm) => {
                 let event = |id: WorkerId| match luck {

@@ -289,7 +289,7 @@ fn pools_do_not_take_each_others_requests() {
     let mut core = Core::new(Limits::default(), vec![WORKER, WORKER], 1);
     let other = WorkerId { pool: PoolId(1), life: Life { slot: 0, generation: 1 } };
     let now = Time::default();
-    core.handle(now, Event::TemplateReady(TemplateId { pool: PoolId(1), generation: 1 }));
+    core.handle(now, Event::TemplateReady(TemplateId { pool: PoolId(1), generation: 1 }, WEIGHTS));
     core.handle(now, Event::Forked(other));
     core.handle(now, Event::Ready(other));
     core.handle(now, Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, work: Work::WHOLE });

@@ -29,7 +29,7 @@ fn a_lazy_model_is_loaded_once_however_many_ask_for_it() {
     assert_eq!((rig.submit(2), rig.submit(3)), (vec![], vec![]));
     assert_eq!(rig.view().state, TemplateState::Loading);
     assert_eq!(rig.submit(4), [finish(4, Outcome::QueueFull)]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))), [fork(1, worker(0, 1))]);
+    assert_eq!(rig.feed(ready(1)), [fork(1, worker(0, 1))]);
     assert_eq!(rig.start(worker(0, 1)), [dispatch(worker(0, 1), 1, 1)]);
 }
 
@@ -37,7 +37,7 @@ fn a_lazy_model_is_loaded_once_however_many_ask_for_it() {
 fn a_lazy_model_without_a_queue_is_loaded_for_whoever_asks_again() {
     let mut rig = lazy(PoolLimits { queue: 0, ..LAZY });
     assert_eq!(rig.submit(1), [Effect::Load(template(1)), finish(1, Outcome::QueueFull)]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))), [fork(1, worker(0, 1))]);
+    assert_eq!(rig.feed(ready(1)), [fork(1, worker(0, 1))]);
     assert_eq!(rig.start(worker(0, 1)), []);
     assert_eq!(rig.submit(2), [dispatch(worker(0, 1), 2, 1)]);
 }
@@ -47,7 +47,7 @@ fn a_lazy_model_that_is_loaded_stays() {
     let mut rig = lazy(LAZY);
     assert_eq!(rig.submit(1).len(), 1);
     assert_eq!(rig.feed(Event::Withdrawn(RequestId(1))), [finish(1, Outcome::Cancelled)]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))), [fork(1, worker(0, 1))], "it is almost there");
+    assert_eq!(rig.feed(ready(1)), [fork(1, worker(0, 1))], "it is almost there");
     assert_eq!(rig.start(worker(0, 1)), []);
     assert_eq!(rig.core.next_deadline(), None);
     assert_eq!(
@@ -64,7 +64,7 @@ fn loading_costs_no_time_in_the_queue() {
     rig.quiet(seconds(400));
     assert_eq!(rig.submit(2), []);
     rig.quiet(seconds(100));
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))).len(), 1);
+    assert_eq!(rig.feed(ready(1)).len(), 1);
     rig.quiet(seconds(5));
     assert_eq!(rig.start(worker(0, 1)), [dispatch(worker(0, 1), 1, 1)]);
     for _ in 0..2 {
@@ -114,7 +114,7 @@ fn a_lazy_model_that_cannot_be_loaded_is_tried_again_when_it_is_asked_for_later(
 fn a_poisonous_request_and_a_late_one_load_nothing() {
     let mut rig = lazy(PoolLimits { max_attempts: 1, idle_unload: Some(seconds(300)), ..LAZY });
     assert_eq!(rig.submit(1).len(), 1);
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))).len(), 1);
+    assert_eq!(rig.feed(ready(1)).len(), 1);
     assert_eq!(rig.start(worker(0, 1)).len(), 1);
     assert_eq!(rig.exit(worker(0, 1))[0], finish(1, Outcome::WorkersDied { attempts: 1 }));
     assert_eq!(rig.start(worker(0, 2)), []);
@@ -147,7 +147,7 @@ fn a_model_that_nobody_asks_for_is_let_go_and_comes_back() {
     assert_eq!(rig.exit(worker(0, 1)), []);
     assert_eq!((rig.states(), rig.core.next_deadline()), (vec![], None));
     assert_eq!(rig.submit(1), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 2))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 2))]);
     assert_eq!(rig.start(worker(0, 2)), [dispatch(worker(0, 2), 1, 1)]);
 }
 
@@ -168,7 +168,7 @@ fn a_request_that_comes_while_the_model_goes_waits_for_the_next() {
     let_go(&mut rig);
     assert_eq!(rig.submit(1), [], "its process is still there");
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [], "so is the worker");
+    assert_eq!(rig.feed(ready(2)), [], "so is the worker");
     assert_eq!(rig.exit(worker(0, 1)), [fork(2, worker(0, 2))]);
 }
 

@@ -87,7 +87,6 @@ fn when_the_time_is_over_everything_ends() {
         Effect::KillTemplate(template(1)),
     ];
     assert_eq!(effects, stopped);
-    assert_eq!(rig.core.next_deadline(), None);
     assert_eq!(rig.exit(worker(0, 1)), []);
     assert_eq!(rig.exit(worker(0, 2)), []);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Halt]);
@@ -125,7 +124,7 @@ fn a_template_is_loaded_again_only_for_what_waits() {
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
     rig.quiet(seconds(20));
     assert_eq!(rig.exit(worker(0, 1)), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 3))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 3))]);
 }
 
 #[test]
@@ -189,4 +188,16 @@ fn cancelling_the_last_request_lets_it_stop() {
     assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [Effect::Terminate(worker(0, 1))]);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
     assert_eq!(rig.exit(worker(0, 1)), [Effect::Halt]);
+}
+
+#[test]
+fn what_does_not_end_although_it_is_killed_is_not_waited_for_without_end() {
+    let mut rig = Rig::busy(REQUEST);
+    assert_eq!(rig.feed(Event::ShutdownRequested), [Effect::Terminate(worker(0, 2))]);
+    assert_eq!(rig.feed(Event::ShutdownRequested).len(), 4);
+    assert_eq!(rig.exit(worker(0, 1)), []);
+    assert_eq!(rig.wait_for_deadline(seconds(5)), [Effect::Halt]);
+    assert_eq!(rig.core.next_deadline(), None);
+    assert_eq!(rig.exit(worker(0, 2)), []);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [], "it halts once");
 }

@@ -10,7 +10,7 @@ fn a_template_must_load_in_time() {
     let mut rig = Rig::cold(Limits::default(), REQUEST);
     assert_eq!(rig.wait_for_deadline(seconds(600)), [Effect::KillTemplate(template(1))]);
     assert_eq!(rig.core.next_deadline(), None);
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))), [], "too late");
+    assert_eq!(rig.feed(ready(1)), [], "too late");
     assert_eq!(
         rig.feed(Event::TemplateExited(template(1))),
         [Effect::Load(template(2))],
@@ -35,7 +35,7 @@ fn a_model_that_cannot_be_loaded_is_tried_again_later_and_later() {
         assert_eq!(rig.wait_for_deadline(seconds(wait)), [Effect::Load(template(generation))]);
     }
     assert_eq!(rig.submit(100), [], "it is being tried");
-    assert_eq!(rig.feed(Event::TemplateReady(template(generation))).len(), 1);
+    assert_eq!(rig.feed(ready(generation)).len(), 1);
     assert_eq!(rig.feed(Event::TemplateExited(template(generation))), [Effect::Load(template(generation + 1))]);
     let until = rig.now.after(seconds(1));
     let effects = [finish(100, Outcome::Unavailable { until })];
@@ -76,7 +76,7 @@ fn workers_outlive_their_template_and_new_ones_come_from_the_next() {
     assert_eq!(rig.exit(worker(1, 1)), []);
     assert_eq!(rig.exit(worker(0, 1)), [dispatch(worker(0, 2), 1, 2)], "the last to be replayed goes first");
     assert_eq!(rig.view().queued, 1);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 3)), fork(2, worker(1, 2))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 3)), fork(2, worker(1, 2))]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn workers_that_were_not_forked_end_with_their_template_and_cost_nothing() {
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
     assert_eq!(rig.states(), [WorkerState::Waiting { until: Time::default() }, WorkerState::Starting]);
     assert_eq!(rig.feed(Event::Forked(worker(0, 1))), [], "it never was");
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 2))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 2))]);
     assert_eq!(rig.exit(worker(0, 2)), [fork(2, worker(0, 3))], "the first early death in a row");
 }
 
@@ -96,7 +96,7 @@ fn a_spare_that_was_not_forked_ends_with_the_template() {
     assert_eq!(rig.submit(1).len(), 2);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
     assert_eq!(rig.states(), [WorkerState::Busy]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 3))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 3))]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_template_that_does_not_fork_is_stuck() {
     assert_eq!(rig.feed(Event::Forked(worker(1, 1))), [], "in the nick of time");
     assert_eq!(rig.wait(seconds(0)), [kill(worker(1, 1), KillReason::StartTimeout)], "or not");
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    let forks = rig.feed(Event::TemplateReady(template(2)));
+    let forks = rig.feed(ready(2));
     assert_eq!(forks, [fork(2, worker(0, 2)), fork(2, worker(2, 2))]);
 }
 
@@ -122,11 +122,7 @@ fn a_template_that_crashes_is_loaded_again_with_a_back_off_and_parked_in_the_end
     let mut longest = milliseconds(100);
     for generation in 2..8 {
         if generation % 2 == 0 {
-            assert_eq!(
-                rig.feed(Event::TemplateReady(template(generation))).len(),
-                1,
-                "being warm is not yet a success"
-            );
+            assert_eq!(rig.feed(ready(generation)).len(), 1, "being warm is not yet a success");
         }
         assert_eq!(rig.feed(Event::TemplateExited(template(generation))), []);
         let wait = rig.core.next_deadline().expect("a back-off").since(rig.now);
@@ -153,7 +149,7 @@ fn a_ready_worker_proves_its_template() {
         let next = template(generation + 1);
         assert_eq!(rig.feed(Event::TemplateExited(template(generation))), [Effect::Load(next)], "at once");
         assert_eq!(rig.exit(worker(0, generation)), []);
-        assert_eq!(rig.feed(Event::TemplateReady(next)), [fork(generation + 1, worker(0, generation + 1))]);
+        assert_eq!(rig.feed(Event::TemplateReady(next, WEIGHTS)), [fork(generation + 1, worker(0, generation + 1))]);
     }
 }
 
@@ -206,11 +202,11 @@ fn a_parked_pool_is_tried_with_one_more_life() {
     assert_eq!(rig.exit(worker(0, 3)), [Effect::KillTemplate(template(1))]);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
     assert_eq!(rig.wait_for_deadline(seconds(30)), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2))), [fork(2, worker(0, 4))]);
+    assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 4))]);
     assert_eq!(rig.exit(worker(0, 4)), [Effect::KillTemplate(template(2))], "one early death parks again");
     assert_eq!(rig.feed(Event::TemplateExited(template(2))), []);
     assert_eq!(rig.wait_for_deadline(seconds(30)), [Effect::Load(template(3))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(3))), [fork(3, worker(0, 5))]);
+    assert_eq!(rig.feed(ready(3)), [fork(3, worker(0, 5))]);
     assert_eq!(rig.start(worker(0, 5)), []);
     assert_eq!(rig.exit(worker(0, 5)), [fork(3, worker(0, 6))]);
     assert_eq!(rig.exit(worker(0, 6)), [fork(3, worker(0, 7))], "readiness has reset the count");
@@ -271,7 +267,7 @@ fn a_model_that_cannot_be_loaded_has_no_full_queue() {
 fn a_template_generation_is_never_used_twice() {
     let mut rig = Rig::cold(Limits::default(), REQUEST);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))), [], "of the one before");
+    assert_eq!(rig.feed(ready(1)), [], "of the one before");
     assert_eq!(rig.feed(Event::LoadFailed(template(1))), []);
     assert_eq!((rig.view().template, rig.view().state), (template(2), TemplateState::Loading));
 }

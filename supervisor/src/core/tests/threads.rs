@@ -119,7 +119,7 @@ fn models_share_the_cores_and_each_has_its_own_most() {
     let now = Time::default();
     let ids = [0, 1].map(|pool| WorkerId { pool: PoolId(pool), life: Life { slot: 0, generation: 1 } });
     for id in ids {
-        core.handle(now, Event::TemplateReady(TemplateId { pool: id.pool, generation: 1 }));
+        core.handle(now, Event::TemplateReady(TemplateId { pool: id.pool, generation: 1 }, WEIGHTS));
         core.handle(now, Event::Forked(id));
         core.handle(now, Event::Ready(id));
         core.handle(

@@ -9,7 +9,7 @@ fn nothing_is_forked_before_the_template_is_warm() {
     assert_eq!(rig.states(), [waiting, waiting]);
     assert_eq!(rig.view().workers[0].id, worker(0, 1));
     let forks = [fork(1, worker(0, 1)), fork(1, worker(1, 1))];
-    assert_eq!(rig.feed(Event::TemplateReady(template(1))), forks);
+    assert_eq!(rig.feed(ready(1)), forks);
     assert_eq!(rig.states(), [WorkerState::Starting, WorkerState::Starting]);
     assert_eq!(rig.start(worker(1, 1)), [dispatch(worker(1, 1), 1, 1), fork(1, worker(1, 2))]);
 }
@@ -190,7 +190,7 @@ fn what_is_told_twice_or_of_another_life_changes_nothing() {
         Event::Exited { worker: worker(0, 3), clean: false },
         Event::Exited { worker: worker(1, 1), clean: false },
         Event::Exited { worker: WorkerId { pool: PoolId(7), ..worker(0, 1) }, clean: false },
-        Event::TemplateReady(template(1)),
+        ready(1),
         Event::LoadFailed(template(1)),
         Event::TemplateExited(template(0)),
         Event::TemplateExited(template(2)),

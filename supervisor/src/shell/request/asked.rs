@@ -1,6 +1,9 @@
 //! What a client asks a model for: whether any could serve it, which one is meant, and whether it was asked before.
-use crate::core::PoolId;
-use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, ModelKind, TokenizeRequest};
+use crate::{
+    core::PoolId,
+    log::{Noted, Prompts},
+};
+use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, ModelKind, Prompt, TokenizeRequest};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 /// A request for a model.
@@ -39,6 +42,27 @@ impl Asked {
             Asked::Generate(_) => Some(ModelKind::Generate),
             Asked::Embed(_) => Some(ModelKind::Embed),
             Asked::Tokenize(_) => None,
+        }
+    }
+
+    /// Its name in the log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Asked::Generate(_) => "generate",
+            Asked::Embed(_) => "embed",
+            Asked::Tokenize(_) => "tokenize",
+        }
+    }
+
+    /// What the log says of its prompt.
+    pub(crate) fn noted(&self, prompts: &Prompts) -> Noted {
+        match self {
+            Asked::Generate(asked) => match &asked.prompt {
+                Prompt::Raw(text) => prompts.note(text),
+                Prompt::Chat(messages) => prompts.note(messages),
+            },
+            Asked::Embed(asked) => prompts.note(&asked.texts),
+            Asked::Tokenize(asked) => prompts.note(&asked.text),
         }
     }
 

@@ -98,6 +98,11 @@ impl Embedding {
         }
     }
 
+    /// How many texts have their vectors, and how many tokens the parts had that are done.
+    pub(super) fn done(&self) -> (u64, u64) {
+        (self.delivered.into(), self.tokens)
+    }
+
     pub(super) fn answer(&self, times: Times, attempts: u32, now: Instant) -> Response {
         Response::Embedded(Embedded {
             texts: self.delivered,

@@ -62,6 +62,16 @@ pub(super) fn of(outcome: Outcome, model: &Named<'_>, now: Time) -> Failure {
             },
             Some(later(until)),
         ),
+        Outcome::Draining => (
+            FailureKind::Draining,
+            "the supervisor is draining and begins no request; try again later".to_owned(),
+            Some(Duration::from_secs(5)),
+        ),
+        Outcome::ModelChanged => (
+            FailureKind::ModelChanged,
+            format!("the model {name} has changed in the middle of the answer, which nobody can go on with; ask again"),
+            Some(Duration::ZERO),
+        ),
         Outcome::ShuttingDown => {
             (FailureKind::ShuttingDown, "the supervisor is shutting down".to_owned(), Some(Duration::from_secs(5)))
         }

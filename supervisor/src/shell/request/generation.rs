@@ -1,5 +1,6 @@
 //! A text that a model continues, as it must be known for another worker to go on with it.
 use super::{Heard, Lie, Times};
+use crate::core::Identity;
 use ipc::{Done, FinishReason, FromWorker, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts};
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 use worker::sys::sealed_memory;
@@ -9,8 +10,10 @@ use worker::sys::sealed_memory;
 pub(super) struct Generation {
     asked: GenerateRequest,
     seed: u64,
-    /// Fixed by the first worker that read the prompt.
+    /// Fixed by the first worker that read the prompt, for as long as the model is the same.
     prompt_ids: Option<Vec<u32>>,
+    /// What the last worker had loaded.
+    identity: Option<Identity>,
     generated: Vec<u32>,
     delivered: u64,
     first_piece: Option<Instant>,
@@ -38,6 +41,7 @@ impl Generation {
             seed: asked.sampling.seed.unwrap_or(seed),
             asked,
             prompt_ids: None,
+            identity: None,
             generated: Vec::new(),
             delivered: 0,
             first_piece: None,
@@ -45,6 +49,15 @@ impl Generation {
             cache: None,
             inherited: false,
             reached: 0,
+        }
+    }
+
+    /// Forgets what a worker has made of the prompt that had loaded something else. Of what that one had generated nobody goes on
+    /// with anything.
+    pub(super) fn begin_with(&mut self, identity: Identity) {
+        if self.identity.replace(identity) != Some(identity) && !self.has_begun() {
+            self.prompt_ids = None;
+            self.cache = None;
         }
     }
 
@@ -72,7 +85,7 @@ impl Generation {
         };
     }
 
-    /// What the next worker gets. A fresh job takes the prompt along; it is kept until a worker has fixed its ids.
+    /// What the next worker gets. A fresh job takes the prompt along; it is kept until the first token has come.
     pub(super) fn job(&self, request: RequestId, chunk: u32, cache: bool) -> Job {
         let prompt = match &self.prompt_ids {
             Some(ids) => JobPrompt::Ids(ids.clone()),
@@ -93,6 +106,16 @@ impl Generation {
         }
     }
 
+    /// How many tokens there are of the answer, and when the first one came.
+    pub(super) fn generated(&self) -> (u64, Option<Instant>) {
+        (self.generated.len() as u64, self.first_piece)
+    }
+
+    /// How many tokens the prompt has, once a worker has read it.
+    pub(super) fn prompt_tokens(&self) -> Option<u64> {
+        self.prompt_ids.as_ref().map(|ids| ids.len() as u64)
+    }
+
     /// Whether anything has been generated.
     pub(super) fn has_begun(&self) -> bool {
         !self.generated.is_empty()
@@ -104,8 +127,6 @@ impl Generation {
         match message {
             FromWorker::Prompt { ids, .. } if self.prompt_ids.is_none() && ids.len() <= context => {
                 self.prompt_ids = Some(ids);
-                // The text has served.
-                self.asked.prompt = Prompt::Raw(String::new());
                 Ok(Heard::Nothing)
             }
             FromWorker::Token { index, id, text, .. } => {
@@ -114,7 +135,11 @@ impl Generation {
                 if !is_next || self.generated.len() + read >= context {
                     return Err(Lie);
                 }
-                self.first_piece.get_or_insert(now);
+                if self.first_piece.is_none() {
+                    self.first_piece = Some(now);
+                    // The text has served: its ids are not forgotten any more.
+                    self.asked.prompt = Prompt::Raw(String::new());
+                }
                 self.generated.push(id);
                 self.delivered += text.len() as u64;
                 Ok(Heard::More(vec![Response::Piece { text, token: id }]))

@@ -7,11 +7,13 @@ use ipc::{FromWorker, RequestId, Response, TokenizeJob, TokenizeRequest};
 pub(super) struct Tokenization {
     asked: TokenizeRequest,
     ids: Option<Vec<u32>>,
+    /// How many ids there are, also when they have gone to the client.
+    count: Option<u64>,
 }
 
 impl Tokenization {
     pub(super) fn new(asked: TokenizeRequest) -> Tokenization {
-        Tokenization { asked, ids: None }
+        Tokenization { asked, ids: None, count: None }
     }
 
     pub(super) fn job(&self, request: RequestId) -> TokenizeJob {
@@ -32,11 +34,17 @@ impl Tokenization {
     pub(super) fn hear(&mut self, message: FromWorker) -> Result<Heard, Lie> {
         match message {
             FromWorker::Tokenized { ids, .. } if ids.len() <= self.most_ids() => {
+                self.count = Some(ids.len() as u64);
                 self.ids = Some(ids);
                 Ok(Heard::Done(Vec::new()))
             }
             _ => Err(Lie),
         }
+    }
+
+    /// How many ids there are.
+    pub(super) fn count(&self) -> Option<u64> {
+        self.count
     }
 
     pub(super) fn answer(&mut self) -> Option<Response> {

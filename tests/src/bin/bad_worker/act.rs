@@ -1,4 +1,5 @@
 //! What can go wrong in a worker, by name.
+use crate::{pages::Pages, probe};
 use ipc::{
     BlockingEnd, FinishReason, FromWorker, RequestId, Sandbox, TokenCounts,
     board::{self, Word},
@@ -24,24 +25,39 @@ use worker::{
 pub(crate) struct Body<'a> {
     pub(crate) end: &'a mut BlockingEnd<WorkerSocket>,
     pub(crate) board: &'a Board,
-    /// The board's memory.
-    pub(crate) memory: &'a OwnedFd,
+    /// The board's memory, if it kept it.
+    pub(crate) memory: Option<&'a OwnedFd>,
     /// What it serves.
     pub(crate) request: RequestId,
     /// The tokens of the answer so far.
     pub(crate) index: u32,
     /// The length of its vectors.
     pub(crate) dimensions: usize,
+    /// What it shares with its template.
+    pub(crate) pages: Option<Pages>,
 }
 
 /// Does what needs no more than a process. Returns if the action is not one of these.
 pub(crate) fn alone(action: &str) {
+    probe::probe(action);
     match action {
+        // Until there is no more, which ends it.
+        "hog" => {
+            let mut held = Vec::new();
+            loop {
+                held.push(hint::black_box(vec![1_u8; 1 << 20]));
+            }
+        }
         "kill" => die(Signal::SIGKILL),
         "segv" => die(Signal::SIGSEGV),
         "stop" => _ = raise(Signal::SIGSTOP),
         "crash" => {
             eprintln!("this worker crashes as its script says");
+            process::abort()
+        }
+        // What would drive a terminal, or pass for a line of the log.
+        "noise" => {
+            eprintln!("\x1b[2Ja\rworker\u{9b}says\n2026-01-01T00:00:00.000Z ERROR fake");
             process::abort()
         }
         "exit-0" => sys::exit_now(0),
@@ -148,8 +164,17 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
             hint::black_box(&held);
             seated("tick", body);
         }
+        "write-inherited" => {
+            let written = body.pages.take().map(Pages::write);
+            if !matches!(written, Some(Ok(()))) {
+                eprintln!("what is inherited cannot be written to: {written:?}");
+                process::abort();
+            }
+            seated("tick", body);
+        }
         "truncate-board" => {
-            let refused = [0, 1, 1 << 20].map(|size| ftruncate(body.memory, size).is_err());
+            let Some(memory) = body.memory else { process::abort() };
+            let refused = [0, 1, 1 << 20].map(|size| ftruncate(memory, size).is_err());
             if refused.contains(&false) {
                 eprintln!("the board could be resized");
                 process::abort();
@@ -175,7 +200,8 @@ impl Body<'_> {
 
     /// Writes to every word of the board, also to those that are the supervisor's.
     fn scribble(&self) {
-        let Ok(memory) = self.memory.try_clone().map(File::from) else { process::abort() };
+        let Some(Ok(memory)) = self.memory.map(OwnedFd::try_clone) else { process::abort() };
+        let memory = File::from(memory);
         let mut word = 0x9E37_79B9_7F4A_7C15_u64;
         for _round in 0..2_000 {
             let mut page = Vec::with_capacity(board::SIZE);

@@ -2,12 +2,14 @@
 //!
 //! It is started instead of the supervisor's own template with `supervisor run --template-executable`, and lives in the tests only.
 //! Whatever its script does not spoil is done by the real template and the real engine `builtin:echo`: a request that is
-//! served answers with its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`] says. It does not confine itself.
-//! For a model whose path is no script it becomes the supervisor's own template.
+//! served answers with its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`] says. It confines itself
+//! only if its script says so. For a model whose path is no script it becomes the supervisor's own template.
 
 mod act;
 mod cache;
 mod job;
+mod pages;
+mod probe;
 mod real;
 mod script;
 
@@ -17,7 +19,8 @@ use nix::{
     sys::{prctl, signal::Signal},
     unistd::{dup2_stdin, getppid},
 };
-use script::{Moment, Script};
+use pages::Pages;
+use script::{Confine, Moment, Script};
 use std::{
     cell::OnceCell,
     env,
@@ -29,8 +32,10 @@ use std::{
 };
 use worker::{
     chain,
-    engine::{self, CHUNK, Model},
-    serve::{take_seat, wait_for_go},
+    engine::{self, CHUNK, Model, Room, Source},
+    sandbox::Locks,
+    seat::{Seated, confine, take_seat, wait_for_go},
+    sys::exit_now,
     template::{self, ForkStep, Seat, Trade},
 };
 
@@ -44,11 +49,14 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let loaded = OnceCell::new();
-    let load = |spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool| {
-        let (bad, info) = load(spec, admitted)?;
+    let open = |spec: &ModelSpec| {
+        let script = Script::in_path(&spec.path)?;
         // There is one model in the life of a template.
-        let _first = loaded.set(bad.script.clone());
-        Ok((bad, info))
+        let _first = loaded.set(script.clone());
+        let path = script.model.clone().unwrap_or_else(|| format!("builtin:echo?{}", script.engine));
+        let spec = ModelSpec { path, ..spec.clone() };
+        let source = engine::open(&spec).map_err(|error| chain(&error))?;
+        Ok((script, source, spec))
     };
     let step = |step| {
         let moment = moment(step);
@@ -56,7 +64,19 @@ fn main() -> ExitCode {
             act::alone(&script.action);
         }
     };
-    let trade = Trade { load: &load, serve: &serve, step: &step };
+    let locks = match Locks::new() {
+        Ok(locks) => locks,
+        Err(error) => {
+            eprintln!("bad-worker: {}", chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let confine = || match loaded.get() {
+        Some(Script { confine: Confine::Both, .. }) => template::confine(&locks),
+        _ => Ok(Sandbox::default()),
+    };
+    let serve = |bad: &mut Bad, seat| serve(bad, seat, &locks);
+    let trade = Trade { open: &open, confine: &confine, load: &load, serve: &serve, step: &step };
     let ended = take_control()
         .map_err(|error| error.to_string())
         .and_then(|control| template::run(control, supervisor, &trade).map_err(|error| chain(&error)));
@@ -76,6 +96,8 @@ struct Bad {
     script: Script,
     /// Where scripts in prompts count.
     folder: PathBuf,
+    /// What workers inherit besides.
+    _kept: Vec<u8>,
 }
 
 impl Bad {
@@ -100,9 +122,12 @@ fn moment(step: ForkStep) -> Moment {
     }
 }
 
-fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Bad, ModelInfo), String> {
-    let script = Script::in_path(&spec.path)?;
-    if !script.silent && !admitted(Needs { weights: script.weights, cache: script.cache }) {
+fn load(
+    (script, source, real): (Script, Source, ModelSpec),
+    spec: &ModelSpec,
+    room: Room<'_>,
+) -> Result<(Bad, ModelInfo), String> {
+    if !script.silent && !room(Needs { weights: script.weights, cache: script.cache }) {
         return Err("there is no room for this model".to_owned());
     }
     if script.strikes(Moment::Load) {
@@ -111,8 +136,7 @@ fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Ba
         }
         act::alone(&script.action);
     }
-    let echo = ModelSpec { path: format!("builtin:echo?{}", script.engine), ..spec.clone() };
-    let mut model = engine::load(&echo).map_err(|error| chain(&error))?;
+    let mut model = engine::read(source, &real, &mut |_| true).map_err(|error| chain(&error))?;
     model.warm().map_err(|error| chain(&error))?;
     let context = u32::try_from(model.context).unwrap_or(u32::MAX);
     let info = ModelInfo {
@@ -125,13 +149,15 @@ fn load(spec: &ModelSpec, admitted: &mut dyn FnMut(Needs) -> bool) -> Result<(Ba
         cache: script.cache,
         weights: script.weights,
         dimensions: script.dimensions,
+        sandbox: Sandbox::default(),
     };
     let folder = spec.path.split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
-    Ok((Bad { model, script, folder }, info))
+    let kept = vec![1; script.inherit << 20];
+    Ok((Bad { model, script, folder, _kept: kept }, info))
 }
 
-fn serve(bad: &mut Bad, seat: Seat) -> i32 {
-    match live(bad, seat) {
+fn serve(bad: &mut Bad, seat: Seat, locks: &Locks) -> i32 {
+    match live(bad, seat, locks) {
         Ok(()) => 0,
         Err(message) => {
             eprintln!("bad-worker: {message}");
@@ -140,32 +166,51 @@ fn serve(bad: &mut Bad, seat: Seat) -> i32 {
     }
 }
 
-fn live(bad: &mut Bad, seat: Seat) -> Result<(), String> {
-    let memory = seat.board.try_clone().map_err(|error| error.to_string())?;
+fn live(bad: &mut Bad, seat: Seat, locks: &Locks) -> Result<(), String> {
+    let is_confined = bad.script.confine != Confine::Nobody;
+    let memory = if is_confined { None } else { Some(seat.board.try_clone().map_err(|error| error.to_string())?) };
     let mut seated = take_seat(seat).map_err(|error| chain(&error))?;
     if bad.script.strikes(Moment::Birth) {
         act::alone(&bad.script.action);
     }
     let Some(go) = wait_for_go(&mut seated).map_err(|error| chain(&error))? else { return Ok(()) };
-    // However it hangs, it does not outlive its test.
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
-    if getppid().as_raw().unsigned_abs() != go.supervisor {
-        return Err("the supervisor is not the parent".to_owned());
+    let Seated { mut end, board, inherited } = seated;
+    let mut pages = None;
+    if bad.script.confine == Confine::Worker {
+        pages = Some(Pages::find().map_err(|error| error.to_string())?);
     }
-    let (mut end, board) = (seated.end, seated.board);
+    let sandbox = match bad.script.confine {
+        Confine::Worker | Confine::Both => confine(&go, inherited, locks).unwrap_or_else(|error| {
+            eprintln!("bad-worker: {}", chain(&error));
+            exit_now(error.exit_status())
+        }),
+        Confine::Paths => {
+            Sandbox { landlock: locks.deny_paths().map_err(|error| chain(&error))?, ..Sandbox::default() }
+        }
+        Confine::Nobody => Sandbox::default(),
+    };
+    // However it hangs, it does not outlive its test.
+    if !matches!(bad.script.confine, Confine::Worker | Confine::Both) {
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+        if getppid().as_raw().unsigned_abs() != go.supervisor {
+            return Err("the supervisor is not the parent".to_owned());
+        }
+    }
     let nothing = RequestId(0);
+    let memory = memory.as_ref();
     let life = |moment, end: &mut _| {
-        let mut body = Body { end, board: &board, memory: &memory, request: nothing, index: 0, dimensions: 0 };
+        let mut body = Body { end, board: &board, memory, request: nothing, index: 0, dimensions: 0, pages: None };
         job::strike(&[&bad.script], moment, &mut body);
     };
     life(Moment::Go, &mut end);
-    end.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }).map_err(|error| chain(&error))?;
+    end.send(&FromWorker::Hello { sandbox, threads: 1 }).map_err(|error| chain(&error))?;
     life(Moment::Idle, &mut end);
     loop {
         cache::note(end.stream().stream(), &bad.folder).map_err(|error| error.to_string())?;
         let Some(job) = end.receive().map_err(|error| chain(&error))? else { break };
         let dimensions = bad.script.dimensions as usize;
-        let body = Body { end: &mut end, board: &board, memory: &memory, request: nothing, index: 0, dimensions };
+        let pages = pages.take();
+        let body = Body { end: &mut end, board: &board, memory, request: nothing, index: 0, dimensions, pages };
         if job::run(bad, &job, body)?.is_break() || go.single {
             break;
         }

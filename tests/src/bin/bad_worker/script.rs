@@ -7,7 +7,10 @@
 //! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
 //! names the file where two scripts would otherwise count as one. `cache=N` and `weights=N` claim that a request needs a cache and
 //! the model has files of N bytes;
-//! with `silent=1` it does so only when it is loaded; `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
+//! with `silent=1` it does so only when it is loaded.
+//! `confine=worker`, `confine=both` and `confine=paths` confine workers, or templates and workers, as the real ones are, or workers by Landlock
+//! alone; whoever is confined can count no more. `model=FILE` loads that model instead of the echo engine, and `inherit=N` has the template keep N MiB.
+//! `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
 //! `context`) goes to the echo engine.
 use ipc::ModelKind;
 use std::{
@@ -69,6 +72,26 @@ pub(crate) struct Script {
     pub(crate) text_time: Duration,
     /// Options for the echo engine.
     pub(crate) engine: String,
+    /// What confines its processes.
+    pub(crate) confine: Confine,
+    /// The model; the echo engine if `None`.
+    pub(crate) model: Option<String>,
+    /// MiB of memory that the template keeps.
+    pub(crate) inherit: usize,
+}
+
+/// What confines processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Confine {
+    /// Nothing.
+    #[default]
+    Nobody,
+    /// Workers are, as the real ones.
+    Worker,
+    /// Templates and workers are, as the real ones.
+    Both,
+    /// Workers are, but only by Landlock.
+    Paths,
 }
 
 impl Script {
@@ -91,6 +114,7 @@ impl Script {
         let (mut after, mut times, mut cache, mut weights, mut dimensions, mut text_us) = (None, None, 0, 0, 0, 0);
         let mut counter = format!("{action}@{moment:?}");
         let mut silent = false;
+        let (mut confine, mut model, mut inherit) = (Confine::Nobody, None, 0);
         let mut engine = Vec::new();
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let number = |text: &str| text.parse().map_err(|_| format!("no number: {option:?}"));
@@ -102,6 +126,11 @@ impl Script {
                 Some(("silent", text)) => silent = number(text)? != 0,
                 Some(("embed", text)) => dimensions = text.parse().map_err(|_| format!("no number: {option:?}"))?,
                 Some(("text_us", text)) => text_us = number(text)?,
+                Some(("confine", "worker")) => confine = Confine::Worker,
+                Some(("confine", "both")) => confine = Confine::Both,
+                Some(("confine", "paths")) => confine = Confine::Paths,
+                Some(("model", path)) => model = Some(path.to_owned()),
+                Some(("inherit", text)) => inherit = text.parse().map_err(|_| format!("no number: {option:?}"))?,
                 Some(("as", name)) => counter = name.to_owned(),
                 _ => engine.push(option),
             }
@@ -120,6 +149,9 @@ impl Script {
             dimensions,
             text_time,
             engine: engine.join("&"),
+            confine,
+            model,
+            inherit,
         })
     }
 

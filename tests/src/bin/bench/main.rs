@@ -3,6 +3,7 @@
 //! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints Markdown. Each part starts daemons of its
 //! own and ends them. Figures with a reach are compared with it; nothing fails because one is missed.
 
+mod beside;
 mod direct;
 mod embed;
 mod engine;
@@ -14,6 +15,7 @@ mod process;
 mod respawn;
 mod resume;
 mod sample;
+mod sandbox;
 mod server;
 mod together;
 
@@ -50,12 +52,18 @@ enum Part {
     Resume,
     /// Two clients at once against one after the other
     Together,
+    /// A text beside a burst of vectors, which tests/set-up fetches a model for
+    Beside,
+    /// What it costs a worker to be confined
+    Sandbox,
     /// Texts per second of an embedding model, the folder that --model names
     Embed,
     /// All but the engines alone
     All,
     #[command(hide = true)]
     EngineRun(engine::Arguments),
+    #[command(hide = true)]
+    SandboxRun,
 }
 
 /// A model to measure.
@@ -83,6 +91,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Part::EngineRun(arguments) = &arguments.part {
         return engine::run(arguments);
     }
+    if let Part::SandboxRun = arguments.part {
+        return sandbox::run();
+    }
     if cfg!(debug_assertions) {
         eprintln!("bench: this is not a release build; its figures say little");
     }
@@ -90,6 +101,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         let folder = arguments.model.as_deref().ok_or("an embedding model's folder must be named with --model")?;
         machine::describe(&[]);
         return embed::measure(folder);
+    }
+    if let Part::Sandbox = arguments.part {
+        machine::describe(&[]);
+        return sandbox::measure();
     }
     let models = models(arguments)?;
     eprintln!("bench: building the supervisor, unless it has been built");
@@ -102,15 +117,18 @@ fn run(arguments: &Arguments) -> Result<()> {
         Part::Overhead => overhead::measure(seconds),
         Part::Resume => resume::measure(&models),
         Part::Together => together::measure(&models),
+        Part::Beside => beside::measure(&models),
         Part::Engine(options) => engine::measure(&models, options),
         Part::All => {
             memory::measure(&models)?;
             respawn::measure(&models)?;
             overhead::measure(seconds)?;
             resume::measure(&models)?;
-            together::measure(&models)
+            together::measure(&models)?;
+            beside::measure(&models)?;
+            sandbox::measure()
         }
-        Part::Embed | Part::EngineRun(_) => Ok(()),
+        Part::Sandbox | Part::Embed | Part::EngineRun(_) | Part::SandboxRun => Ok(()),
     }
 }
 

@@ -31,10 +31,10 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     for model in models {
         let path = model.file.to_string_lossy();
         for workers in [1, 2, 4, 8] {
-            let server = Server::start(Serving { path: &path, workers, isolation: "request" })?;
+            let server = Server::start(Serving::new(&path, workers))?;
             row(model, &workers.to_string(), &server.settle()?)?;
         }
-        let server = Server::start(Serving { path: &path, workers: 1, isolation: "worker" })?;
+        let server = Server::start(Serving { isolation: "worker", ..Serving::new(&path, 1) })?;
         let mut request = GenerateRequest::raw("The first of all rules is that everything can be measured.");
         request.max_tokens = Some(ANSWER);
         request.ignore_end = true;

@@ -28,7 +28,7 @@ const CLIENTS: usize = 32;
 /// Measures round trips, then requests per second.
 pub(crate) fn measure(seconds: Duration) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let served = |workers, isolation| Server::start(Serving { path: "builtin:echo", workers, isolation });
+    let served = |workers, isolation| Server::start(Serving { isolation, ..Serving::new("builtin:echo", workers) });
     round_trips(&served(1, "worker")?, &served(cores, "request")?)?;
     heading(
         "Requests per second: as before, from as many clients at once, with a worker for each core",

@@ -38,7 +38,7 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     );
     for model in models {
         let path = model.file.to_string_lossy();
-        let serving = Serving { path: &path, workers: 1, isolation: "request" };
+        let serving = Serving::new(&path, 1);
         // The page cache is to hold the file in every start.
         io::copy(&mut File::open(&model.file)?, &mut io::sink())?;
         let (kills, starts) = if model.is_large { (100, 5) } else { (400, 15) };

@@ -24,7 +24,7 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     );
     for model in models.iter().filter(|model| model.is_large) {
         let path = model.file.to_string_lossy();
-        let server = Server::start(Serving { path: &path, workers: 1, isolation: "request" })?;
+        let server = Server::start(Serving::new(&path, 1))?;
         let text = prompt(&server)?;
         server.settle()?;
         let whole = answer(&server, &text, false)?;

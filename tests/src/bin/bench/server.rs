@@ -29,6 +29,15 @@ pub(crate) struct Serving<'a> {
     pub(crate) workers: usize,
     /// `request` or `worker`.
     pub(crate) isolation: &'a str,
+    /// More of the configuration: other models.
+    pub(crate) also: &'a str,
+}
+
+impl<'a> Serving<'a> {
+    /// A model with a fresh worker for each request.
+    pub(crate) fn new(path: &'a str, workers: usize) -> Serving<'a> {
+        Serving { path, workers, isolation: "request", also: "" }
+    }
 }
 
 /// A running daemon.
@@ -49,14 +58,21 @@ impl Server {
     }
 
     /// Starts a daemon and waits for nothing.
-    pub(crate) fn launch(Serving { path, workers, isolation }: Serving<'_>) -> Result<Server> {
+    pub(crate) fn launch(Serving { path, workers, isolation, also }: Serving<'_>) -> Result<Server> {
         let folder = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         // A TOML string is quoted as a Rust string is, as far as names of files need it.
-        let config = format!("[[model]]\npath = {path:?}\nworkers = {workers}\nisolation = {isolation:?}\n");
+        let config = format!("[[model]]\npath = {path:?}\nworkers = {workers}\nisolation = {isolation:?}\n{also}");
         fs::write(&file, config)?;
         let mut command = Command::new(supervisor());
-        command.arg("run").arg("--config").arg(&file).arg("--socket").arg(&socket).env_remove("RUST_LOG");
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&file)
+            .arg("--socket")
+            .arg(&socket)
+            .env_remove("SUPERVISOR_LOG")
+            .env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(folder.path().join("log"))?);
         let child = command.spawn().map_err(|error| format!("cannot start the supervisor: {error}"))?;
         let watchdog = watch(child.id());

@@ -30,7 +30,7 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     for model in models {
         let path = model.file.to_string_lossy();
         let tokens = if model.is_large { 64 } else { 400 };
-        let server = Server::start(Serving { path: &path, workers: 2, isolation: "request" })?;
+        let server = Server::start(Serving::new(&path, 2))?;
         let (mut apart, mut together, mut ratios, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TURNS {
             let speed = |took: Duration| f64::from(2 * tokens) / took.as_secs_f64();

@@ -6,13 +6,14 @@ use super::{
     elementwise::Activation,
     encoder::{Pooling, Shape},
 };
+use crate::files::Files;
 use ipc::TextRole;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::{self, Read},
+    fs::File,
+    io::{self, Read, Seek},
     path::{Component, Path, PathBuf},
 };
 use thiserror::Error;
@@ -24,10 +25,20 @@ const MOST_CONFIGURATION: u64 = 1 << 20;
 /// Most bytes of a tokenizer.
 const MOST_TOKENIZER: u64 = 64 << 20;
 
+/// The files that a folder, or the folder of one of its modules, may have.
+const NAMES: [&str; 7] = [
+    "modules.json",
+    "config.json",
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+    "config_sentence_transformers.json",
+    "tokenizer.json",
+    WEIGHTS,
+];
+const WEIGHTS: &str = "model.safetensors";
+
 /// What a folder says.
 pub(super) struct Folder {
-    /// The weights.
-    pub(super) weights: PathBuf,
     /// The tokenizer, as it was read.
     pub(super) tokenizer: Vec<u8>,
     pub(super) shape: Shape,
@@ -69,6 +80,9 @@ pub enum FolderError {
     /// A file that must be there is not.
     #[error("the folder has no {0}")]
     Missing(String),
+    /// What is in the folder cannot be found out.
+    #[error("cannot list the folder")]
+    List(#[source] io::Error),
     /// A file cannot be read.
     #[error("cannot read {0}")]
     Read(String, #[source] io::Error),
@@ -188,15 +202,21 @@ struct Modules {
     is_normalised: bool,
 }
 
+/// Opens the files of a folder.
+pub(super) fn open(folder: &Path) -> Result<Files, FolderError> {
+    Files::open(folder, &NAMES).map_err(FolderError::List)
+}
+
 impl Folder {
-    /// Reads all but the weights.
-    pub(super) fn read(folder: &Path) -> Result<Folder, FolderError> {
-        let modules = modules(folder)?;
-        let inside = modules.transformer.as_path();
-        let config: Config = required(inside, "config.json")?;
-        let texts: TextConfig = optional(inside, "sentence_bert_config.json")?.unwrap_or_default();
-        let tokens: TokenizerConfig = optional(inside, "tokenizer_config.json")?.unwrap_or_default();
-        let prompts = prompts(optional(folder, "config_sentence_transformers.json")?.unwrap_or_default())?;
+    /// Reads all but the weights, whose file comes second.
+    pub(super) fn read(files: &Files) -> Result<(Folder, File), FolderError> {
+        let modules = modules(files)?;
+        let inside = Inside { files, folder: &modules.transformer };
+        let root = Inside { files, folder: Path::new("") };
+        let config: Config = inside.required("config.json")?;
+        let texts: TextConfig = inside.optional("sentence_bert_config.json")?.unwrap_or_default();
+        let tokens: TokenizerConfig = inside.optional("tokenizer_config.json")?.unwrap_or_default();
+        let prompts = prompts(root.optional("config_sentence_transformers.json")?.unwrap_or_default())?;
         let shape = config.shape(&modules)?;
         let positions = config.max_position_embeddings;
         // The same order as the models' own library has: its file, or else the tokenizer's, and never more than there are positions.
@@ -207,14 +227,12 @@ impl Folder {
         )]
         let named = texts.max_seq_length.or(tokens.model_max_length.map(|most| most as usize)).unwrap_or(positions);
         let limit = named.min(positions).min(MOST_TOKENS);
-        let tokenizer = read(inside, "tokenizer.json", MOST_TOKENIZER)?
+        let tokenizer = inside
+            .read("tokenizer.json", MOST_TOKENIZER)?
             .ok_or_else(|| FolderError::Missing("tokenizer.json".to_owned()))?;
-        let weights = inside.join("model.safetensors");
-        if !weights.exists() {
-            return Err(FolderError::Missing("model.safetensors".to_owned()));
-        }
-        Ok(Folder {
-            weights,
+        let weights = inside.file(WEIGHTS)?.ok_or_else(|| FolderError::Missing(WEIGHTS.to_owned()))?;
+        let weights = weights.try_clone().map_err(|error| FolderError::Read(WEIGHTS.to_owned(), error))?;
+        let folder = Folder {
             tokenizer,
             shape,
             vocabulary: config.vocab_size,
@@ -226,7 +244,8 @@ impl Folder {
             limit,
             is_lowercase: texts.do_lower_case.unwrap_or_default(),
             prompts,
-        })
+        };
+        Ok((folder, weights))
     }
 }
 
@@ -278,9 +297,10 @@ impl Config {
 }
 
 /// The modules that the folder lists; the mean of all tokens, normalised, where it lists none.
-fn modules(folder: &Path) -> Result<Modules, FolderError> {
-    let Some(modules) = optional::<Vec<Module>>(folder, "modules.json")? else {
-        return Ok(Modules { transformer: folder.to_owned(), pooling: Pooling::Mean, is_normalised: true });
+fn modules(files: &Files) -> Result<Modules, FolderError> {
+    let root = Inside { files, folder: Path::new("") };
+    let Some(modules) = root.optional::<Vec<Module>>("modules.json")? else {
+        return Ok(Modules { transformer: PathBuf::new(), pooling: Pooling::Mean, is_normalised: true });
     };
     // The kind is the path of a Python class, which has changed over the years; its last part has not.
     let kind = |module: &Module| module.kind.rsplit('.').next().unwrap_or_default().to_owned();
@@ -293,16 +313,17 @@ fn modules(folder: &Path) -> Result<Modules, FolderError> {
     let place = |module: &Module| {
         let path = Path::new(&module.path);
         let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-        if is_inside { Ok(folder.join(path)) } else { Err(FolderError::Path(shown(&module.path))) }
+        if is_inside { Ok(path.to_owned()) } else { Err(FolderError::Path(shown(&module.path))) }
     };
-    let pooling = pooling(&place(&modules[1])?, &format!("{}/config.json", modules[1].path))?;
+    let folder = place(&modules[1])?;
+    let pooling = pooling(&Inside { files, folder: &folder }, &format!("{}/config.json", modules[1].path))?;
     Ok(Modules { transformer: place(&modules[0])?, pooling, is_normalised })
 }
 
 /// How the pooling module's configuration, which messages call `name`, says that rows become one.
-fn pooling(folder: &Path, name: &str) -> Result<Pooling, FolderError> {
+fn pooling(inside: &Inside<'_>, name: &str) -> Result<Pooling, FolderError> {
     let config: Map<String, Value> =
-        optional(folder, "config.json")?.ok_or_else(|| FolderError::Missing(name.to_owned()))?;
+        inside.optional("config.json")?.ok_or_else(|| FolderError::Missing(name.to_owned()))?;
     let unsupported =
         |key, found: String, supported| FolderError::Unsupported { file: name.to_owned(), key, found, supported };
     if config.get("include_prompt") == Some(&Value::Bool(false)) {
@@ -345,32 +366,37 @@ fn within(file: &str, key: &'static str, found: usize, least: usize, most: usize
     Err(FolderError::Number { file: file.to_owned(), key, found: found.to_string(), least, most })
 }
 
-fn required<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T, FolderError> {
-    optional(folder, name)?.ok_or_else(|| FolderError::Missing(name.to_owned()))
+/// The files of one folder in the folder.
+struct Inside<'a> {
+    files: &'a Files,
+    folder: &'a Path,
 }
 
-fn optional<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>, FolderError> {
-    let Some(bytes) = read(folder, name, MOST_CONFIGURATION)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| FolderError::Json(name.to_owned(), error))
-}
+impl<'a> Inside<'a> {
+    fn required<T: DeserializeOwned>(&self, name: &str) -> Result<T, FolderError> {
+        self.optional(name)?.ok_or_else(|| FolderError::Missing(name.to_owned()))
+    }
 
-/// A file's bytes; `None` if there is no such file.
-fn read(folder: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, FolderError> {
-    let read_error = |error| FolderError::Read(name.to_owned(), error);
-    let path = folder.join(name);
-    // Asked before it is opened: to open a pipe would wait for its other end.
-    match fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(read_error(io::Error::other("it is not a file"))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(read_error(error)),
+    fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FolderError> {
+        let Some(bytes) = self.read(name, MOST_CONFIGURATION)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| FolderError::Json(name.to_owned(), error))
     }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(read_error)?;
-    if bytes.len() as u64 > most {
-        return Err(FolderError::TooLong { name: name.to_owned(), most });
+
+    /// A file's bytes; `None` if there is no such file.
+    fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, FolderError> {
+        let Some(mut file) = self.file(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.rewind().and_then(|()| file.take(most + 1).read_to_end(&mut bytes));
+        read.map_err(|error| FolderError::Read(name.to_owned(), error))?;
+        if bytes.len() as u64 > most {
+            return Err(FolderError::TooLong { name: name.to_owned(), most });
+        }
+        Ok(Some(bytes))
     }
-    Ok(Some(bytes))
+
+    fn file(&self, name: &str) -> Result<Option<&'a File>, FolderError> {
+        self.files.get(&self.folder.join(name)).map_err(|error| FolderError::Read(name.to_owned(), error))
+    }
 }
 
 /// A name from a file as a message may show it.

@@ -1,6 +1,6 @@
 //! Texts to ids: a prefix before, special tokens around, and never more than the model's limit.
 use super::folder::Prompts;
-use crate::vocabulary::EncodeError;
+use crate::vocabulary::{EncodeError, library};
 use ipc::TextRole;
 use thiserror::Error;
 use tokenizers::Tokenizer;
@@ -55,11 +55,11 @@ pub enum TokensError {
 impl Tokens {
     /// Makes the tokenizer of the bytes of a `tokenizer.json`, for a model that knows `count` ids.
     pub(super) fn new(bytes: &[u8], count: usize, is_lowercase: bool, prompts: Prompts) -> Result<Tokens, TokensError> {
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(TokensError::Build)?;
+        let mut tokenizer = library::read(bytes).map_err(TokensError::Build)?;
         // Both are done here: a file has those that its maker happened to use.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(TokensError::Build)?;
-        let probe = |special| tokenizer.encode_fast("a", special).map_err(TokensError::Probe);
+        let probe = |special| library::guarded(|| tokenizer.encode_fast("a", special)).map_err(TokensError::Probe);
         let (plain, whole) = (probe(false)?, probe(true)?);
         let (plain, whole) = (plain.get_ids(), whole.get_ids());
         let at = whole.windows(plain.len().max(1)).position(|window| window == plain).ok_or(TokensError::Template)?;

@@ -6,7 +6,6 @@ use safetensors::{Dtype, tensor::Metadata};
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
 };
 use thiserror::Error;
 
@@ -74,9 +73,9 @@ pub enum WeightsError {
 
 impl Weights {
     /// Reads the header of a file.
-    pub(super) fn open(path: &Path) -> Result<Weights, WeightsError> {
-        let mut file = File::open(path).map_err(WeightsError::Read)?;
-        let size = file.metadata().map_err(WeightsError::Read)?.len();
+    pub(super) fn read(mut file: File) -> Result<Weights, WeightsError> {
+        let size = file.seek(SeekFrom::End(0)).map_err(WeightsError::Read)?;
+        file.rewind().map_err(WeightsError::Read)?;
         let mut bytes = [0; SIZE as usize];
         let wrong = |header| WeightsError::HeaderSize { file: size, header };
         if size < SIZE {

@@ -16,7 +16,7 @@ fn folder(json: &[u8]) -> (tempfile::TempDir, PathBuf) {
 
 fn beside(json: &str, file: Gguf) -> Result<Vocabulary, VocabularyError> {
     let (_folder, model) = folder(json.as_bytes());
-    Vocabulary::beside(&model, &file.header().unwrap())
+    Vocabulary::new(&file.header().unwrap(), open_beside(&model)?)
 }
 
 #[test]
@@ -30,7 +30,9 @@ fn it_takes_the_place_of_the_files_rules_and_of_nothing_else() {
     assert_eq!(vocabulary.encode("<s>ab", false).unwrap(), [6]);
     assert_eq!((vocabulary.bytes(7), vocabulary.is_end(8)), (Some(&b"abc"[..]), true));
     let nothing = tempfile::tempdir().unwrap();
-    let error = Vocabulary::beside(&nothing.path().join("model.gguf"), &file.header().unwrap()).err().unwrap();
+    let error = Vocabulary::new(&file.header().unwrap(), open_beside(&nothing.path().join("model.gguf")).unwrap())
+        .err()
+        .unwrap();
     assert!(matches!(error, VocabularyError::Pre(_)));
 }
 
@@ -47,7 +49,7 @@ fn one_that_cannot_be_used_is_refused_in_words() {
     let (folder, model) = folder(b"");
     let json = fs::File::create(folder.path().join("tokenizer.json")).unwrap();
     json.set_len(1 << 40).unwrap();
-    let error = Vocabulary::beside(&model, &small().header().unwrap()).err().unwrap();
+    let error = open_beside(&model).err().unwrap();
     let said = format!("{begin}it has 1099511627776 bytes, and 104857600 are the most that can be read");
     assert_eq!(crate::chain(&error), said);
 }

@@ -1,9 +1,9 @@
 //! What the core may ask for, and when.
 use super::super::super::event::{
-    Effect, Event, Isolation, KillReason, Outcome, Part, PoolId, TemplateId, Time, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Outcome, Part, PoolId, TemplateId, Time, WorkerId,
 };
 use super::super::super::{Core, TemplateState};
-use super::{Progress, Rules, Template, Worker};
+use super::{Progress, Request, Rules, Standing, Template, Worker};
 use ipc::RequestId;
 
 impl Rules {
@@ -12,6 +12,7 @@ impl Rules {
         let is_refusal = matches!(effect, Effect::Finish { outcome: Outcome::ShuttingDown, .. });
         assert!(self.halts == 0 || is_refusal, "after the halt: {effect:?}");
         let now = self.now;
+        self.check_left_alone(effect);
         match effect {
             Effect::Load(id) => {
                 self.check_wanted(id.pool);
@@ -19,6 +20,7 @@ impl Rules {
                 assert!(pool.template.is_none(), "two templates");
                 assert_eq!(id.generation, pool.loaded + 1);
                 pool.loaded = id.generation;
+                pool.has_failed = false;
                 (pool.is_resident, pool.is_unloaded) = (true, false);
                 pool.is_first_load = !self.workers.keys().any(|worker| worker.pool == id.pool);
                 pool.template = Some(Template {
@@ -26,7 +28,7 @@ impl Rules {
                     since: now,
                     is_ready: false,
                     has_failed: false,
-                    is_killed: false,
+                    killed: None,
                     is_expected_to_exit: false,
                 });
             }
@@ -53,17 +55,41 @@ impl Rules {
                 assert_eq!((worker.part, worker.stops), (None, None), "what works is not asked to exit");
                 worker.terminates = Some(now);
                 let is_parked = matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
+                let pool = &self.pools[id.pool.0];
+                let worker = &self.workers[&id];
+                let is_outdated = worker.is_ready && Some(worker.identity) != pool.identity;
+                let is_unwanted = pool.standing == Standing::Retired || id.life.slot >= pool.limits.workers;
+                let has_successor = self.workers.range(id..).skip(1).take(1).any(|(next, worker)| {
+                    (next.pool, next.life.slot) == (id.pool, id.life.slot) && worker.is_ready && worker.killed.is_none()
+                });
+                let is_spare = self
+                    .workers
+                    .range(..id)
+                    .next_back()
+                    .is_some_and(|(other, _)| (other.pool, other.life.slot) == (id.pool, id.life.slot));
+                let is_replaced = worker.is_worn && (has_successor || is_spare);
                 assert!(
-                    is_parked || self.closing > 0 || self.pools[id.pool.0].is_unloaded || self.is_idle(id.pool),
+                    is_parked
+                        || pool.must_park
+                        || self.closing > 0
+                        || pool.is_unloaded
+                        || self.is_idle(id.pool)
+                        || is_outdated
+                        || is_unwanted
+                        || is_replaced,
                     "no reason to end {id:?}"
                 );
             }
             Effect::Kill { worker, reason } => self.killed(worker, reason),
             Effect::Finish { request, outcome } => self.finished(request, outcome, core),
+            Effect::Moved { request, to } => self.moved(request, to),
+            Effect::Reloaded => self.reloaded(),
+            Effect::ReloadRefused(pool) => self.reload_refused(pool),
+            Effect::Gone(pool) => self.gone(pool),
             Effect::Halt => {
                 self.halts += 1;
                 assert!(self.closing > 0);
-                self.check_halted();
+                self.check_halted(now);
             }
         }
     }
@@ -73,11 +99,12 @@ impl Rules {
         let is_late = |worker: &Worker| !worker.is_forked && worker.asked.after(limits.start) <= now;
         let is_stuck = self.workers.iter().any(|(worker, state)| worker.pool == id.pool && is_late(state));
         let parks = self.pools[id.pool.0].must_park || matches!(core.pool(id.pool).state, TemplateState::Parked { .. });
-        let is_done = self.closing > 0 && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
+        let is_unwanted = self.closing > 0 || self.pools[id.pool.0].standing == Standing::Retired;
+        let is_done = is_unwanted && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
         let is_idle = self.is_idle(id.pool);
         self.template(id, |template| {
-            assert!(!template.is_killed, "a template is killed once");
-            template.is_killed = true;
+            assert_eq!(template.killed, None, "a template is killed once");
+            template.killed = Some(now);
             let is_slow = !template.is_ready && template.since.after(limits.load) <= now;
             let lets_go = is_idle && template.is_ready;
             template.is_expected_to_exit = parks || is_done || lets_go;
@@ -88,6 +115,7 @@ impl Rules {
         });
         self.load_ended(id.pool);
         let pool = &mut self.pools[id.pool.0];
+        pool.has_failed = true;
         if is_idle && pool.template.as_ref().is_some_and(|template| template.is_ready) && !parks && !is_done {
             (pool.is_resident, pool.is_unloaded) = (false, true);
         }
@@ -95,35 +123,43 @@ impl Rules {
 
     fn forks(&mut self, template: TemplateId, id: WorkerId, core: &Core) {
         let pool = &mut self.pools[id.pool.0];
-        let warm = pool.template.as_ref().filter(|known| known.id == template && known.is_ready && !known.is_killed);
+        let warm =
+            pool.template.as_ref().filter(|known| known.id == template && known.is_ready && known.killed.is_none());
         assert!(warm.is_some_and(|known| !known.has_failed), "forked from a template that is not warm");
         assert!(id.life.slot < pool.limits.workers);
         let no_room = pool.no_room.get(&id.life.slot).copied().unwrap_or_default();
         assert!(no_room <= self.now, "forked where there was no room a moment ago");
-        assert!(core.pools[id.pool.0].slots[id.life.slot as usize].fork_at <= self.now, "forked in a back-off");
+        assert!(core.pools[&id.pool].slots[id.life.slot as usize].fork_at <= self.now, "forked in a back-off");
         let newest = pool.newest.entry(id.life.slot).or_default();
         assert_eq!(id.life.generation, *newest + 1, "lives are numbered without a gap");
         *newest += 1;
         let in_slot =
             self.workers.keys().filter(|other| other.pool == id.pool && other.life.slot == id.life.slot).count();
+        let mut here =
+            self.workers.iter().filter(|(other, _)| other.pool == id.pool && other.life.slot == id.life.slot);
         let most = match pool.limits.isolation {
-            Isolation::Request => 2,
-            Isolation::Worker => 1,
+            Isolation::Worker if !here.any(|(_, worker)| worker.is_worn) => 1,
+            Isolation::Request | Isolation::Worker => 2,
         };
         assert!(in_slot < most, "too many processes in a slot");
+        let (identity, pool_limits) = (pool.identity.expect("its template is warm"), pool.limits);
         let worker = Worker {
             asked: self.now,
             is_forked: false,
             is_ready: false,
+            identity,
+            is_worn: false,
             part: None,
             last: None,
             progress: self.now,
+            patience: pool_limits.progress_timeout,
             ticks: 0,
             has_misbehaved: false,
             retires: None,
             stops: None,
             terminates: None,
             killed: None,
+            killed_at: self.now,
             granted: 1,
             held: 1,
         };
@@ -136,46 +172,58 @@ impl Rules {
         let slot = self.workers.keys().filter(|other| other.pool == to.pool && other.life.slot == to.life.slot);
         assert_eq!(slot.min(), Some(&to), "a spare gets no request");
         let isolation = self.pools[to.pool.0].limits.isolation;
+        let patience = self.pools[to.pool.0].limits.progress_timeout;
         let worker = self.worker(to);
         assert!(worker.is_ready && worker.killed.is_none() && worker.terminates.is_none(), "{to:?} cannot serve");
         assert_eq!((worker.part, worker.stops, worker.retires), (None, None, None), "two requests in one worker");
         assert!(worker.last.is_none() || isolation == Isolation::Worker, "a worker serves a second request");
-        (worker.part, worker.last, worker.progress) = (Some(part), Some(part), now);
+        (worker.part, worker.last) = (Some(part), Some(part));
+        (worker.progress, worker.patience) = (now, patience);
         assert_eq!(worker.granted, 1, "who does not compute has one thread");
         // With its request, what it held has ended.
         worker.held = 1;
-        let limits = self.pools[to.pool.0].limits;
+        let pool = &self.pools[to.pool.0];
+        let (limits, most_attempts) = (pool.limits, pool.most_attempts);
         let record = &self.requests[&part.request];
+        assert_ne!(pool.standing, Standing::Staged, "nobody asks for {to:?} yet");
+        assert!(!self.draining || record.dispatched.is_some(), "{part:?} is begun although nothing is to be");
+        let identity = self.workers[&to].identity;
+        assert_eq!(record.identity.or(pool.identity), Some(identity), "{part:?} goes on with another model");
         assert_eq!((record.pool, record.outcome), (to.pool, None));
-        if attempt == 1 {
+        let is_begun = (part.number as usize) < record.parts.len();
+        if !is_begun {
+            assert_eq!(attempt, 1);
             assert_eq!(part.number as usize, record.parts.len(), "parts are begun in order, and once");
             assert!(record.may_begin(limits.workers * 2), "{part:?} is begun too early");
-            assert!(!self.waits_in_turn(to.pool, record.turn), "it is not the turn of {part:?}");
+            assert!(!self.waits_in_turn(to.pool, record.turn, identity), "it is not the turn of {part:?}");
         }
-        assert!(!self.waits_to_be_replayed(to.pool) || attempt > 1, "what was begun goes first");
+        assert!(!self.waits_to_be_replayed(to.pool, Some(identity)) || is_begun, "what was begun goes first");
         self.turns += 1;
         let turn = self.turns;
         let record = self.requests.get_mut(&part.request).expect("it was submitted");
-        if attempt == 1 {
+        if !is_begun {
             record.parts.push(Progress::default());
             record.turn = turn;
         }
         let progress = &record.parts[part.number as usize];
         assert!(!progress.is_done, "{part:?} is computed twice");
         assert_eq!(attempt, progress.deaths + 1);
-        assert!(attempt <= limits.max_attempts);
-        record.dispatched.get_or_insert(now);
+        assert!(attempt <= most_attempts);
+        if record.dispatched.is_none() {
+            (record.dispatched, record.may_run) = (Some(now), limits.request_timeout);
+        }
     }
 
     fn killed(&mut self, id: WorkerId, reason: KillReason) {
         let (limits, now, closing) = (self.limits, self.now, self.closing);
         let pool = self.pools[id.pool.0].limits;
         let over = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
+        let event = self.event;
         let worker = self.worker(id);
         assert_eq!(worker.killed, None, "{id:?} is killed twice");
         let has_reason = match reason {
             KillReason::StartTimeout => worker.is_forked && !worker.is_ready && over(Some(worker.asked), limits.start),
-            KillReason::ProgressTimeout => worker.part.is_some() && over(Some(worker.progress), pool.progress_timeout),
+            KillReason::ProgressTimeout => worker.part.is_some() && over(Some(worker.progress), worker.patience),
             KillReason::RequestTimeout => worker.part.is_some(),
             KillReason::Cancelled => match pool.isolation {
                 Isolation::Request => worker.part.is_some(),
@@ -184,15 +232,18 @@ impl Rules {
             KillReason::Misbehaved => worker.has_misbehaved,
             KillReason::Lingered => over(worker.retires.or(worker.terminates), limits.grace),
             KillReason::Shutdown => closing > 0,
+            KillReason::Restarted => event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) }),
         };
         assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
-        worker.killed = Some(reason);
+        (worker.killed, worker.killed_at) = (Some(reason), now);
         let request = worker.part.map(|part| part.request);
         match reason {
+            // It goes on with another worker, and that costs it nothing.
+            KillReason::Restarted => _ = self.worker(id).part.take(),
             KillReason::ProgressTimeout => self.count_death(id),
             KillReason::RequestTimeout => {
-                let first = request.and_then(|request| self.requests[&request].dispatched);
-                assert!(over(first, pool.request_timeout));
+                let record = &self.requests[&request.expect("it computes something")];
+                assert!(over(record.dispatched, record.may_run));
             }
             KillReason::Cancelled if pool.isolation == Isolation::Request => {
                 self.given_up.extend(request);
@@ -206,32 +257,43 @@ impl Rules {
         assert!(self.open.remove(&request), "two outcomes for {request:?}");
         let record = self.requests.get_mut(&request).expect("it was submitted");
         record.outcome = Some(outcome);
+        let id = record.pool;
+        if self.pools.get(id.0).is_none_or(|pool| pool.standing != Standing::Serving)
+            && matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request)
+        {
+            let is_told = matches!(outcome, Outcome::Unavailable { until } if until == now);
+            assert!(is_told || outcome == Outcome::ShuttingDown, "nobody asks for {id:?}");
+            return;
+        }
+        let record = self.requests.get_mut(&request).expect("it was submitted");
         let pool = self.pools[record.pool.0].limits;
         let is_new = matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request);
-        let view = core.pool(record.pool);
+        // With its last request, a model that was removed may have gone already.
+        let view = core.pools.contains_key(&id).then(|| core.pool(id));
+        let (queued, state) = view.map_or((0, TemplateState::Stopped), |view| (view.queued, view.state));
         let is_answer = self.answering == Some(request);
         let is_due = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
         let has_reason = match outcome {
             Outcome::Answered => is_answer && matches!(self.event, Some(Event::Answered(_))) && record.is_done(),
             Outcome::Rejected => is_answer && matches!(self.event, Some(Event::Rejected(_))),
             Outcome::Cancelled => record.is_withdrawn,
-            Outcome::QueueFull => is_new && view.queued >= pool.queue,
-            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), pool.queue_timeout),
-            Outcome::RequestTimeout => is_due(record.dispatched, pool.request_timeout),
+            Outcome::QueueFull => is_new && queued >= pool.queue,
+            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), record.may_wait),
+            Outcome::RequestTimeout => is_due(record.dispatched, record.may_run),
             Outcome::WorkersDied { attempts } => {
                 self.poison.insert(record.fingerprint, now.after(self.limits.poison));
-                attempts == pool.max_attempts && record.parts.iter().any(|part| part.deaths == attempts)
+                attempts >= pool.max_attempts && record.parts.iter().any(|part| part.deaths == attempts)
             }
             Outcome::Poisonous { until } => {
                 is_new && until > now && self.poison.get(&record.fingerprint) == Some(&until)
             }
             Outcome::Unavailable { until } => {
-                let is_away = match view.state {
+                let is_away = match state {
                     TemplateState::Failed { retry_at } | TemplateState::Parked { retry_at } => {
                         until == retry_at.max(now)
                     }
                     // With its last request, the pool's reason to be has ended too.
-                    TemplateState::Stopped => self.closing > 0,
+                    TemplateState::Stopped => self.closing > 0 || self.pools[id.0].standing == Standing::Retired,
                     TemplateState::Cold
                     | TemplateState::Loading
                     | TemplateState::Warm
@@ -240,9 +302,18 @@ impl Rules {
                 is_away && until >= now
             }
             Outcome::ShuttingDown => self.closing > 0,
+            Outcome::Draining => self.draining && record.dispatched.is_none(),
+            Outcome::ModelChanged => {
+                let here = &self.pools[record.pool.0];
+                let is_warm =
+                    here.template.as_ref().is_some_and(|template| template.is_ready && template.killed.is_none());
+                let may_return = !is_warm && here.successor.is_none();
+                record.identity.is_some_and(|identity| !is_warm || here.identity != Some(identity)) && !may_return
+            }
         };
-        assert!(has_reason, "no reason to end {request:?}: {outcome:?} {view:?}");
-        if is_new && outcome != Outcome::ShuttingDown && !matches!(outcome, Outcome::Poisonous { .. }) {
+        assert!(has_reason, "no reason to end {request:?}: {outcome:?} {queued} {state:?}");
+        let is_closed = matches!(outcome, Outcome::ShuttingDown | Outcome::Draining | Outcome::Poisonous { .. });
+        if is_new && !is_closed {
             let until = self.poison.get(&record.fingerprint).copied().unwrap_or_default();
             assert!(until <= now, "a poisonous request was let in");
         }
@@ -251,16 +322,23 @@ impl Rules {
         }
     }
 
-    /// Whether a part could be begun of a request whose turn came before.
-    fn waits_in_turn(&self, pool: PoolId, turn: u64) -> bool {
+    /// Whether a part could be begun with this of a request whose turn came before.
+    fn waits_in_turn(&self, pool: PoolId, turn: u64, identity: Identity) -> bool {
         let window = self.pools[pool.0].limits.workers * 2;
         let here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == pool);
-        here.into_iter().any(|request| request.turn < turn && request.may_begin(window))
+        let mut here = here.filter(|request| self.fits(request, identity));
+        here.any(|request| request.turn < turn && request.may_begin(window))
     }
 
-    /// Whether a part waits that was begun and whose worker has ended.
-    pub(super) fn waits_to_be_replayed(&self, pool: PoolId) -> bool {
+    /// Whether a worker that has loaded this may compute parts of the request.
+    pub(super) fn fits(&self, request: &Request, identity: Identity) -> bool {
+        request.identity.or(self.pools[request.pool.0].identity) == Some(identity)
+    }
+
+    /// Whether a part waits that was begun and whose worker has ended, and that one may go on with who has loaded this.
+    pub(super) fn waits_to_be_replayed(&self, pool: PoolId, identity: Option<Identity>) -> bool {
         let here = self.open.iter().filter(|request| self.requests[*request].pool == pool);
+        let here = here.filter(|request| identity.is_none_or(|identity| self.fits(&self.requests[*request], identity)));
         here.into_iter().any(|request| {
             let parts = self.requests[request].parts.iter().enumerate();
             parts.filter(|(_, part)| !part.is_done).any(|(number, _)| {

@@ -1,7 +1,7 @@
 //! What must hold between two steps, and in the end.
-use super::super::super::event::{Event, Isolation, Load, Outcome, PoolId, Time, WorkerId};
+use super::super::super::event::{Event, Identity, Isolation, Load, Outcome, PoolId, Time, WorkerId};
 use super::super::super::{Core, TemplateState, WorkerState};
-use super::{Rules, Worker};
+use super::{Rules, Standing, Worker};
 use ipc::RequestId;
 use std::collections::BTreeSet;
 
@@ -19,10 +19,13 @@ impl Rules {
         assert!(is_answered || is_in_vain && record.outcome == Some(Outcome::QueueFull), "{:?}", record.outcome);
     }
 
-    pub(in super::super) fn check_halted(&self) {
+    pub(in super::super) fn check_halted(&self, now: Time) {
         self.check_all_ended();
         assert_eq!(self.halts, 1, "exactly one halt");
-        assert!(self.workers.is_empty() && self.pools.iter().all(|pool| pool.template.is_none()), "nothing is left");
+        // What does not end although it is killed is not waited for without end.
+        let is_over = self.stopping.is_some_and(|since| since.after(self.limits.last) <= now);
+        let is_left = !self.workers.is_empty() || self.pools.iter().any(|pool| pool.template.is_some());
+        assert!(!is_left || is_over, "something is left");
     }
 
     pub(in super::super) fn after_event(&mut self, event: Event, core: &Core) {
@@ -35,11 +38,18 @@ impl Rules {
             Event::Withdrawn(request) => assert!(!self.open.contains(&request), "{request:?} goes on for nobody"),
             _ => {}
         }
-        for pool in 0..self.pools.len() {
-            self.check_pool(PoolId(pool), core);
+        for pool in self.there() {
+            self.check_pool(pool, core);
         }
+        self.check_health(core);
         self.check_threads(core);
         self.check_given_up();
+    }
+
+    /// The models that are not gone.
+    pub(super) fn there(&self) -> Vec<PoolId> {
+        let there = self.pools.iter().enumerate().filter(|(_, pool)| pool.standing != Standing::Gone);
+        there.map(|(at, _)| PoolId(at)).collect()
     }
 
     /// That no part was given up of a request that goes on.
@@ -56,38 +66,37 @@ impl Rules {
 
     /// Nothing may be left that should have been done by now.
     pub(in super::super) fn after_timeout(&mut self, core: &Core) {
-        for pool in 0..self.pools.len() {
-            self.check_pool(PoolId(pool), core);
-            self.check_forked(PoolId(pool), core);
-            self.check_idleness(PoolId(pool));
+        for pool in self.there() {
+            self.check_pool(pool, core);
+            self.check_forked(pool, core);
+            self.check_idleness(pool);
         }
+        self.check_health(core);
         self.check_threads(core);
         self.check_given_up();
         let (limits, now) = (self.limits, self.now);
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.killed.is_none()) {
-            let pool = &self.pools[id.pool.0];
             let in_time = |since: Option<Time>, limit| since.is_none_or(|since| since.after(limit) > now);
             assert!(
                 worker.is_ready || in_time(Some(worker.asked), limits.start) || self.is_excused(*id, worker),
                 "{id:?}"
             );
             let works = worker.part.map(|_| worker.progress);
-            assert!(in_time(works, pool.limits.progress_timeout), "{id:?} hangs");
+            assert!(in_time(works, worker.patience), "{id:?} hangs");
             assert!(in_time(worker.stops, limits.cancel), "{id:?} does not stop");
             assert!(in_time(worker.retires.or(worker.terminates), limits.grace), "{id:?} lingers");
         }
         for request in &self.open {
             let record = &self.requests[request];
-            let pool = &self.pools[record.pool.0].limits;
             let end = match record.dispatched {
                 None if self.pools[record.pool.0].is_first_load => continue,
-                None => record.waits.after(pool.queue_timeout),
-                Some(first) => first.after(pool.request_timeout),
+                None => record.waits.after(record.may_wait),
+                Some(first) => first.after(record.may_run),
             };
             assert!(end > now, "{request:?} is overdue");
         }
         for template in self.pools.iter().filter_map(|pool| pool.template.as_ref()) {
-            let is_settled = template.is_ready || template.has_failed || template.is_killed;
+            let is_settled = template.is_ready || template.has_failed || template.killed.is_some();
             assert!(is_settled || template.since.after(limits.load) > now, "{:?} loads for ever", template.id);
         }
     }
@@ -95,7 +104,7 @@ impl Rules {
     /// A worker that was not forked ends with its template; one that was asked to exit has another deadline.
     fn is_excused(&self, id: WorkerId, worker: &Worker) -> bool {
         let template = self.pools[id.pool.0].template.as_ref();
-        let can_fork = template.is_some_and(|template| !template.is_killed);
+        let can_fork = template.is_some_and(|template| template.killed.is_none());
         (worker.is_forked && worker.terminates.is_some()) || (!worker.is_forked && !can_fork)
     }
 
@@ -130,41 +139,53 @@ impl Rules {
             }
             assert!(shown.request.is_none() || shown.request == worker.last.map(|part| part.request));
         }
-        let is_idle = view.workers.iter().any(|worker| worker.state == WorkerState::Idle);
-        assert!(!is_idle || !self.has_work(id), "a request waits beside an idle worker: {view:?}");
+        let idle = view.workers.iter().filter(|worker| worker.state == WorkerState::Idle);
+        for worker in idle {
+            let identity = self.workers[&worker.id].identity;
+            assert!(!self.has_work(id, identity), "a request waits beside an idle worker: {view:?}");
+            assert_eq!(Some(identity), self.pools[id.0].identity, "{worker:?} has loaded what is no more");
+        }
         let is_unavailable = matches!(view.state, TemplateState::Failed { .. } | TemplateState::Parked { .. });
         assert!(view.queued == 0 || !is_unavailable, "a request waits for nothing: {view:?}");
         let is_here = |request: &&RequestId| self.requests[*request].pool == id;
         let held: BTreeSet<_> = view.workers.iter().filter_map(|worker| worker.request).collect();
         assert_eq!(self.open.iter().filter(is_here).count(), view.queued + held.len(), "a request is lost: {view:?}");
-        let waits =
-            |request: &&RequestId| self.requests[*request].pool == id && self.requests[*request].dispatched.is_none();
-        assert!(self.open.iter().filter(waits).count() <= self.pools[id.0].limits.queue, "the queue is too long");
+        let here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
+        let (mine, others): (Vec<_>, Vec<_>) = here.partition(|request| !request.has_moved);
+        let waits = mine.iter().filter(|request| request.dispatched.is_none());
+        let longest = self.pools[id.0].longest;
+        assert!(waits.count() <= longest, "the queue is too long");
         // Besides them there wait those whose workers have died, and batches between two of their parts: they were all let in as the first.
-        let limits = &self.pools[id.0].limits;
-        assert!(view.queued <= limits.queue + 2 * limits.workers as usize, "too much waits: {view:?}");
+        let slots = core.pools[&id].slots.len();
+        assert!(view.queued <= longest + 2 * slots + others.len(), "too much waits: {view:?}");
+        self.check_standing(id, core);
     }
 
-    /// Whether anything could be computed now if there were a worker for it.
-    fn has_work(&self, id: PoolId) -> bool {
+    /// Whether anything could be computed now by a worker who has loaded this.
+    fn has_work(&self, id: PoolId, identity: Identity) -> bool {
         let window = self.pools[id.0].limits.workers * 2;
-        let mut here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
-        here.any(|request| request.may_begin(window)) || self.waits_to_be_replayed(id)
+        let here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
+        let mut here = here.filter(|request| self.fits(request, identity));
+        here.any(|request| request.may_begin(window)) || self.waits_to_be_replayed(id, Some(identity))
     }
 
     /// That every slot has the workers that it should have, unless it is in a back-off.
     fn check_forked(&self, id: PoolId, core: &Core) {
         let pool = &self.pools[id.0];
         let template = pool.template.as_ref();
-        if self.closing > 0 || template.is_none_or(|template| !template.is_ready || template.is_killed) {
+        let is_retired = pool.standing == Standing::Retired;
+        let has_template = template.is_some_and(|template| template.is_ready && template.killed.is_none());
+        if self.closing > 0 || is_retired || !has_template {
             return;
         }
         for slot in 0..pool.limits.workers {
             let there = self.workers.iter().filter(|(worker, _)| worker.pool == id && worker.life.slot == slot);
             let (there, has_served) =
                 there.fold((0, false), |(count, any), (_, worker)| (count + 1, any || worker.last.is_some()));
-            let wanted = if has_served && pool.limits.isolation == Isolation::Request { 2 } else { 1 };
-            let is_waiting = core.pools[id.0].slots[slot as usize].fork_at > self.now;
+            let mut here = self.workers.iter().filter(|(worker, _)| worker.pool == id && worker.life.slot == slot);
+            let is_worn = here.any(|(_, worker)| worker.is_worn);
+            let wanted = if is_worn || has_served && pool.limits.isolation == Isolation::Request { 2 } else { 1 };
+            let is_waiting = core.pools[&id].slots[slot as usize].fork_at > self.now;
             assert!(there >= wanted || is_waiting, "slot {slot} of {id:?} lacks a worker");
         }
     }

@@ -1,14 +1,16 @@
 //! What must hold of a model's coming and going: who wants it, and for how long it is kept.
 use super::super::super::event::{Event, Load, PoolId};
 use super::super::super::{Core, TemplateState};
-use super::Rules;
+use super::{Rules, Standing};
 
 impl Rules {
     /// Notes which models are used up to now.
     pub(super) fn note_use(&mut self) {
         for request in &self.open {
             let pool = self.requests[request].pool;
-            self.pools[pool.0].used = self.now;
+            if let Some(pool) = self.pools.get_mut(pool.0) {
+                pool.used = self.now;
+            }
         }
     }
 
@@ -26,16 +28,21 @@ impl Rules {
     /// A model may be loaded that is to be there always, or that a request has come for.
     pub(super) fn check_wanted(&self, id: PoolId) {
         let has_come = self.closing == 0 && matches!(self.event, Some(Event::Submitted { pool, .. }) if pool == id);
-        assert!(self.pools[id.0].is_resident || has_come || self.has_open(id), "nobody wants {id:?}");
+        let pool = &self.pools[id.0];
+        let is_tried = pool.standing == Standing::Staged && self.event.is_none() && self.reload.is_some();
+        assert!(is_tried || pool.is_resident || has_come || self.has_open(id), "nobody wants {id:?}");
+        assert!(is_tried || pool.standing != Standing::Staged, "{id:?} has one try");
+        assert!(pool.successor.is_none(), "{id:?} has a successor");
     }
 
     /// The load has ended: those that wait may wait for as long again.
     pub(super) fn load_ended(&mut self, id: PoolId) {
         if std::mem::take(&mut self.pools[id.0].is_first_load) {
+            let may_wait = self.pools[id.0].limits.queue_timeout;
             for request in &self.open {
                 let record = self.requests.get_mut(request).expect("it was submitted");
                 if record.pool == id && record.dispatched.is_none() {
-                    record.waits = self.now;
+                    (record.waits, record.may_wait) = (self.now, may_wait);
                 }
             }
         }
@@ -49,8 +56,11 @@ impl Rules {
         if given_up && pool.limits.load == Load::Lazy {
             pool.is_resident = false;
         }
+        if pool.standing != Standing::Serving {
+            return;
+        }
         let is_cold = state == TemplateState::Cold;
-        assert!(!is_cold || !pool.is_resident, "{id:?} is not there");
+        assert!(!is_cold || !pool.is_resident || pool.template.is_some(), "{id:?} is not there");
         // Until the process that was let go has ended, no other is loaded.
         assert!(!is_cold || !has_open || pool.template.is_some(), "requests wait for nothing");
     }
@@ -58,8 +68,9 @@ impl Rules {
     /// Nothing may be kept for longer than it may be idle.
     pub(super) fn check_idleness(&self, id: PoolId) {
         let template = self.pools[id.0].template.as_ref();
-        let is_warm = template.is_some_and(|template| template.is_ready && !template.is_killed);
-        assert!(!is_warm || self.closing > 0 || !self.is_idle(id), "{id:?} is kept for nobody");
+        let is_warm = template.is_some_and(|template| template.is_ready && template.killed.is_none());
+        let is_asked_for = self.pools[id.0].standing == Standing::Serving && self.closing == 0;
+        assert!(!is_warm || !is_asked_for || !self.is_idle(id), "{id:?} is kept for nobody");
     }
 
     /// What is left of a model when nothing is to be done, now or later.

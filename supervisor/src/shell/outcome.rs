@@ -1,0 +1,135 @@
+//! The log's line about a request, of which each has one: how it ended, or why it was not taken.
+//!
+//! What is in it never comes from a process that has seen a prompt, unless prompts are logged.
+use super::{
+    Client,
+    request::{Measure, Request},
+};
+use crate::{
+    core::Outcome,
+    log::{Prompts, REQUEST},
+};
+use ipc::{Failure, FailureKind, Response};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+use tracing::{info, warn};
+
+/// Who is at the other end of a connection, as far as the system says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peer {
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+impl Peer {
+    pub(crate) fn of(stream: &impl AsFd) -> Peer {
+        let credentials = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials);
+        credentials.map_or(Peer::default(), |peer| Peer { uid: Some(peer.uid()), pid: Some(peer.pid()) })
+    }
+}
+
+/// The line about a request that was taken and has ended so, with this as its last message. `client` is there if it still is.
+pub(super) fn ended(
+    request: &Request,
+    outcome: Outcome,
+    response: &Response,
+    model: &str,
+    client: Option<&Client>,
+    prompts: &Prompts,
+    now: Instant,
+) {
+    let Measure { kind, wait, first_token, total, prompt_tokens, tokens, speed, texts, attempts, server, noted } =
+        request.measure(now);
+    let (outcome_name, is_trouble) = name(outcome);
+    let failure = if let Response::Failed(failure) = response { Some(failure) } else { None };
+    // A worker's words are its own.
+    let is_ours = outcome != Outcome::Rejected || prompts.are_full();
+    let peer = client.map(|client| client.peer).unwrap_or_default();
+    macro_rules! line {
+        ($log:ident) => {
+            $log!(
+                target: REQUEST,
+                request = %request.id,
+                model,
+                kind,
+                outcome = outcome_name,
+                error_kind = failure.map(|failure| kind_name(failure.kind)),
+                error = failure.filter(|_| is_ours).map(|failure| failure.message.as_str()),
+                client_uid = peer.uid,
+                client_pid = peer.pid,
+                wait_s = seconds(wait),
+                first_token_s = first_token.map(seconds),
+                total_s = seconds(total),
+                prompt_tokens,
+                tokens,
+                tokens_per_s = speed.map(|speed| (speed * 10.0).round() / 10.0),
+                texts,
+                attempts,
+                worker = server.map(|server| server.life.to_string()),
+                worker_pid = server.and_then(|server| server.pid),
+                prompt = noted.text.as_deref(),
+                prompt_hash = noted.hash.as_deref(),
+                "{}",
+                outcome_name.replace('_', " ")
+            )
+        };
+    }
+    if is_trouble { line!(warn) } else { line!(info) }
+}
+
+/// The line about a request, or a client, that was not taken.
+pub(super) fn refused(failure: &Failure, kind: Option<&str>, peer: Peer) {
+    info!(
+        target: REQUEST,
+        kind,
+        outcome = "refused",
+        error_kind = kind_name(failure.kind),
+        error = failure.message,
+        client_uid = peer.uid,
+        client_pid = peer.pid,
+        "refused"
+    );
+}
+
+/// An outcome's name, which is that of its count in the status; and whether somebody should look into it.
+fn name(outcome: Outcome) -> (&'static str, bool) {
+    match outcome {
+        Outcome::Answered => ("answered", false),
+        Outcome::QueueFull
+        | Outcome::Poisonous { .. }
+        | Outcome::Unavailable { .. }
+        | Outcome::ShuttingDown
+        | Outcome::Draining => ("refused", false),
+        Outcome::Rejected => ("failed", false),
+        Outcome::WorkersDied { .. } | Outcome::ModelChanged => ("failed", true),
+        Outcome::Cancelled => ("cancelled", false),
+        Outcome::QueueTimeout | Outcome::RequestTimeout => ("timed_out", true),
+    }
+}
+
+fn kind_name(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::BadRequest => "bad_request",
+        FailureKind::Protocol => "protocol",
+        FailureKind::NotAllowed => "not_allowed",
+        FailureKind::UnknownModel => "unknown_model",
+        FailureKind::TooLong => "too_long",
+        FailureKind::Busy => "busy",
+        FailureKind::Unavailable => "unavailable",
+        FailureKind::TimedOut => "timed_out",
+        FailureKind::WorkersDied => "workers_died",
+        FailureKind::Poisonous => "poisonous",
+        FailureKind::ShuttingDown => "shutting_down",
+        FailureKind::Draining => "draining",
+        FailureKind::ModelChanged => "model_changed",
+        FailureKind::Engine => "engine",
+        FailureKind::Cancelled => "cancelled",
+    }
+}
+
+/// To the microsecond: that is what a small request takes.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}

@@ -1,0 +1,240 @@
+//! A new configuration: what is different in it, and what people are told of that.
+//!
+//! The file is read and compared here; a mistake in it changes nothing. The core then brings all of it into force or nothing
+//! (`core/reload.rs`), and here the records follow. A reload that is asked for while one is under way begins when that has ended, so
+//! that it reads what the file says by then.
+mod difference;
+
+use super::{ConnectionId, Shell, identity, machine::Memory, pool::Pool};
+use crate::{
+    config::{Config, ModelConfig, SupervisorConfig},
+    core::{Change, PoolId, Reload},
+};
+use difference::{Difference, named};
+use ipc::{Failure, FailureKind, Response};
+use std::time::Duration;
+use worker::chain;
+
+/// A configuration that is to come into force.
+#[derive(Debug)]
+pub(crate) struct Reloading {
+    supervisor: SupervisorConfig,
+    models: Vec<Planned>,
+    removed: Vec<PoolId>,
+    /// What is told besides.
+    remarks: Vec<String>,
+    /// Who waits for it.
+    askers: Vec<ConnectionId>,
+}
+
+/// What becomes of a model of the new configuration.
+#[derive(Debug)]
+struct Planned {
+    pool: PoolId,
+    /// How it is different from the one of its name that was served; none if there was none.
+    difference: Option<Difference>,
+    /// The pool whose place it takes.
+    old: Option<PoolId>,
+    /// What it is to be, if its pool stays.
+    adjusted: Option<ModelConfig>,
+}
+
+impl Shell {
+    /// Reads the configuration again, now or when the reload that is under way has ended.
+    pub(super) fn reload(&mut self, asker: Option<ConnectionId>) {
+        match self.reloading {
+            Some(_) => self.reload_again.get_or_insert_default().extend(asker),
+            None => self.reload_for(asker.into_iter().collect()),
+        }
+    }
+
+    pub(super) fn reload_for(&mut self, askers: Vec<ConnectionId>) {
+        tracing::info!("reading the configuration again");
+        if self.is_stopping() {
+            let failure = Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down");
+            return self.refuse_reload(askers, failure);
+        }
+        let planned = match self.source.read() {
+            Ok(config) => self.plan(config).map_err(|reason| Failure::new(FailureKind::Unavailable, reason)),
+            Err(error) => Err(Failure::new(FailureKind::BadRequest, chain(&error))),
+        };
+        match planned {
+            Ok((reloading, changes)) => {
+                // The service manager hears that it is ready when that has ended.
+                self.notify.reloading();
+                self.reloading = Some(Reloading { askers, ..reloading });
+                let drain =
+                    self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
+                self.core.reload(self.now(), Reload { drain, changes });
+                self.settle();
+            }
+            Err(failure) => self.refuse_reload(askers, failure),
+        }
+    }
+
+    /// Says why nothing has changed.
+    fn refuse_reload(&mut self, askers: Vec<ConnectionId>, mut failure: Failure) {
+        tracing::error!("nothing has changed: {}", failure.message);
+        self.reload_error = Some(failure.message.clone());
+        failure.message = format!("nothing has changed: {}", failure.message);
+        for asker in askers {
+            self.reply(asker, &Response::Failed(failure.clone()));
+        }
+    }
+
+    /// What is different in this configuration, and what the core must do about it. `Err` says what cannot be.
+    fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
+        let supervisor = config.supervisor;
+        // Slots that are more must fit before anything is begun.
+        for model in &config.models {
+            self.admit_more(model)?;
+        }
+        let mut changes = Vec::new();
+        let mut models = Vec::new();
+        for model in config.models {
+            models.push(self.plan_model(model, &supervisor, &mut changes));
+        }
+        let stays = |id: PoolId| models.iter().any(|model| model.pool == id || model.old == Some(id));
+        let removed: Vec<_> = self.pools.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
+        changes.extend(removed.iter().copied().map(Change::Remove));
+        let mut kept = Vec::new();
+        if supervisor.socket != self.supervisor.socket {
+            kept.push("socket");
+        }
+        if supervisor.cores != self.supervisor.cores {
+            kept.push("cores");
+        }
+        if supervisor.sandbox != self.supervisor.sandbox {
+            kept.push("sandbox");
+        }
+        if supervisor.log_format != self.supervisor.log_format {
+            kept.push("log_format");
+        }
+        if supervisor.log_prompts != self.supervisor.log_prompts {
+            kept.push("log_prompts");
+        }
+        let remark = |kept: String| format!("{kept}: as before until the supervisor is started again");
+        let remarks = named(&kept).map(remark).into_iter().collect();
+        Ok((Reloading { supervisor, models, removed, remarks, askers: Vec::new() }, changes))
+    }
+
+    fn plan_model(&mut self, config: ModelConfig, supervisor: &SupervisorConfig, changes: &mut Vec<Change>) -> Planned {
+        let new = Pool::new(config, self.cores);
+        let limits = new.limits(supervisor);
+        let Some(old) = self.pools.named(&new.config.name) else {
+            let pool = self.pools.insert(new);
+            changes.push(Change::Add { pool, limits });
+            return Planned { pool, difference: None, old: None, adjusted: None };
+        };
+        let before = &self.pools[old];
+        let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
+        let difference = Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files);
+        if difference.needs_template {
+            let pool = self.pools.insert(new);
+            changes.push(Change::Replace { old, new: pool, limits });
+            return Planned { pool, difference: Some(difference), old: Some(old), adjusted: None };
+        }
+        if !difference.keys.is_empty() {
+            let fresh = before.config.memory_per_worker != new.config.memory_per_worker;
+            changes.push(Change::Adjust { pool: old, limits, fresh });
+        }
+        Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
+    }
+
+    /// Refuses what would need more memory in place than there is. What is loaded anew is looked at when it has been loaded.
+    fn admit_more(&self, model: &ModelConfig) -> Result<(), String> {
+        let Some(id) = self.pools.named(&model.name) else { return Ok(()) };
+        let pool = &self.pools[id];
+        let slots = Pool::slots_of(model, self.cores);
+        let Some(need) = pool.need else { return Ok(()) };
+        let new = need.resized(model, slots);
+        if new.total() <= need.total() {
+            return Ok(());
+        }
+        let admitted = new.admit_model(self.needed_by_others(id), 0, Memory::now());
+        admitted.map_err(|reason| format!("{}: {reason}", model.name))
+    }
+
+    /// The new configuration is in force.
+    pub(super) fn reloaded(&mut self) {
+        let Some(reloading) = self.reloading.take() else { return };
+        let mut lines = Vec::new();
+        for model in &reloading.models {
+            if let Some(old) = model.old {
+                // What is counted goes on with the model's name.
+                let old = &mut self.pools[old];
+                let (totals, crash) = (std::mem::take(&mut old.totals), old.last_crash.take());
+                let new = &mut self.pools[model.pool];
+                new.totals.add(totals);
+                new.last_crash = new.last_crash.take().or(crash);
+            }
+            let pool = &mut self.pools[model.pool];
+            if let Some(config) = &model.adjusted {
+                pool.adjust(config.clone(), self.cores);
+            }
+            lines.push(format!("{}: {}", pool.config.name, describe(model, pool)));
+        }
+        for id in &reloading.removed {
+            lines.push(format!("{}: removed; what was admitted is finished", self.pools[*id].config.name));
+        }
+        lines.extend(reloading.remarks);
+        self.pools.serve(reloading.models.iter().map(|model| model.pool).collect());
+        let old = std::mem::replace(&mut self.supervisor, reloading.supervisor);
+        self.supervisor.socket = old.socket;
+        (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
+        (self.supervisor.log_format, self.supervisor.log_prompts) = (old.log_format, old.log_prompts);
+        self.socket.allow(self.supervisor.allow_users.clone());
+        (self.has_new_limits, self.reload_error) = (true, None);
+        for line in &lines {
+            tracing::info!("reloaded: {line}");
+        }
+        for asker in reloading.askers {
+            self.done(asker, &lines);
+        }
+    }
+
+    /// The new configuration is not in force: because of this model, or because the daemon stops.
+    pub(super) fn reload_refused(&mut self, because_of: Option<PoolId>) {
+        let Some(reloading) = self.reloading.take() else { return };
+        let failure = match because_of {
+            Some(id) => {
+                let pool = &self.pools[id];
+                Failure::new(FailureKind::Unavailable, format!("{}: {}", pool.config.name, pool.why_refused()))
+            }
+            None => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
+        };
+        self.refuse_reload(reloading.askers, failure);
+    }
+
+    /// Whether a reload tries this model.
+    pub(super) fn is_tried(&self, id: PoolId) -> bool {
+        self.reloading.as_ref().is_some_and(|reloading| reloading.models.iter().any(|model| model.pool == id))
+    }
+
+    /// Nothing is left of a model: what was counted goes on with its name.
+    pub(super) fn forget_pool(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.remove(id) else { return };
+        tracing::info!(model = pool.config.name, "nothing is left of the one before");
+        if let Some(successor) = self.pools.named(&pool.config.name) {
+            let new = &mut self.pools[successor];
+            new.totals.add(pool.totals);
+            new.last_crash = new.last_crash.take().or(pool.last_crash);
+        }
+    }
+}
+
+/// What has become of a model.
+fn describe(model: &Planned, pool: &Pool) -> String {
+    let loaded = pool.info.as_ref().filter(|_| pool.template.is_some());
+    let loaded = loaded.map(|info| humantime::format_duration(Duration::from_millis(info.load_ms)));
+    let loaded = loaded.map(|time| format!("loaded in {time}"));
+    let loaded = loaded.unwrap_or_else(|| "to be loaded when it is asked for".to_owned());
+    match &model.difference {
+        None => format!("added, {loaded}"),
+        Some(difference) => match named(&difference.keys) {
+            None => "unchanged".to_owned(),
+            Some(keys) if model.old.is_some() => format!("replaced, {loaded} ({keys})"),
+            Some(keys) => format!("changed in place ({keys})"),
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! What the service manager is told, and when; and that nobody else gets to know of it.
+use integration_tests::{Daemon, Manager, Running, Signal, process};
+use ipc::GenerateRequest;
+use std::{collections::BTreeSet, fs, time::Duration};
+
+const FAST: &str = "[[model]]\nname = \"fast\"\npath = \"builtin:echo\"\nworkers = 1\n";
+const SLOW: &str = "[[model]]\nname = \"slow\"\npath = \"builtin:echo?load_ms=1200\"\nworkers = 1\n";
+const FAILS: &str = "[[model]]\nname = \"fails\"\npath = \"/nowhere\"\n";
+const LAZY: &str = "[[model]]\nname = \"lazy\"\npath = \"builtin:echo\"\nload = \"lazy\"\n";
+
+fn states(daemon: &Daemon) -> Vec<String> {
+    daemon.status().models.into_iter().map(|model| model.state).collect()
+}
+
+fn has(heard: &[String], start: &str) -> bool {
+    heard.iter().flat_map(|message| message.lines()).any(|line| line.starts_with(start))
+}
+
+#[test]
+fn it_is_ready_when_every_model_is_served_or_cannot_be() {
+    let manager = Manager::new();
+    let daemon = Daemon::managed(&manager, &format!("{FAST}{SLOW}{FAILS}{LAZY}"), None);
+    let heard = manager.until("READY=1");
+    // A model that has failed may be tried again by now.
+    assert_eq!([0, 1, 3].map(|at| states(&daemon)[at].clone()), ["warm", "warm", "cold"]);
+    assert!(has(&heard, "EXTEND_TIMEOUT_USEC=15000000"), "loading may take its time: {heard:?}");
+    assert!(has(&heard, "STATUS=models: "), "{heard:?}");
+    assert!(!has(&heard, "WATCHDOG"), "nobody watches: {heard:?}");
+}
+
+#[test]
+fn a_daemon_of_lazy_models_is_ready_at_once() {
+    let manager = Manager::new();
+    let daemon = Daemon::managed(&manager, LAZY, None);
+    let heard = manager.until("READY=1");
+    assert!(!has(&heard, "EXTEND"), "there is nothing to wait for: {heard:?}");
+    assert_eq!(states(&daemon), ["cold"]);
+}
+
+#[test]
+fn a_daemon_that_serves_nothing_is_never_ready() {
+    let manager = Manager::new();
+    let mut daemon = Daemon::managed(&manager, FAILS, None);
+    assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+    let heard = manager.rest();
+    assert!(!has(&heard, "READY"), "{heard:?}");
+}
+
+#[test]
+fn the_end_is_announced_and_may_take_its_time() {
+    let manager = Manager::new();
+    let config = "[[model]]\nname = \"echo\"\npath = \"builtin:echo?token_us=4000\"\nworkers = 1\n";
+    let mut daemon = Daemon::managed(&manager, config, None);
+    manager.until("READY=1");
+    let mut client = daemon.client();
+    let text = "a long answer ".repeat(30);
+    let mut running = Running::begin(&mut client, GenerateRequest::raw(text.as_str())).unwrap();
+    assert!(running.read(1).unwrap());
+    daemon.signal(Signal::SIGTERM);
+    manager.until("STOPPING=1");
+    manager.until("EXTEND_TIMEOUT_USEC=15000000");
+    assert_eq!(running.finish().unwrap().text, text);
+    assert!(daemon.wait().success());
+    let heard = manager.rest();
+    assert!(!has(&heard, "READY") && !has(&heard, "STOPPING"), "everything is said once: {heard:?}");
+}
+
+#[test]
+fn the_watchdog_is_fed_while_it_works_and_its_work_is_shown() {
+    let manager = Manager::new().watching(Duration::from_millis(90));
+    let daemon = Daemon::managed(&manager, FAST, None);
+    manager.until("READY=1");
+    let mut client = daemon.client();
+    let endless = GenerateRequest { ignore_end: true, ..GenerateRequest::raw("endless") };
+    let running = Running::begin(&mut client, endless).unwrap();
+    for _ in 0..10 {
+        manager.until("WATCHDOG=1");
+    }
+    drop(running);
+    drop(client);
+    manager.until("STATUS=models: 1 warm; workers: 0 of 1 busy; requests waiting: 0");
+}
+
+#[test]
+fn a_manager_that_is_not_there_keeps_nobody_from_being_served() {
+    let manager = Manager::new();
+    fs::remove_file(manager.path("notify")).unwrap();
+    let daemon = Daemon::managed(&manager, FAST, None);
+    daemon.settle();
+    assert_eq!(states(&daemon), ["warm"]);
+}
+
+#[test]
+fn templates_and_workers_know_nothing_of_the_manager() {
+    let manager = Manager::new().watching(Duration::from_secs(60));
+    let socket = manager.path("supervisor.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let manager = manager.handing_over("supervisor.sock", listener);
+    let daemon = Daemon::managed(&manager, FAST, Some(&socket));
+    daemon.settle();
+    let own = fs::read(format!("/proc/{}/environ", daemon.pid())).unwrap();
+    assert!(String::from_utf8_lossy(&own).contains("LISTEN_FDS=1"), "there was something to be told");
+    let handed_over = process::descriptors(daemon.pid())[&3].clone();
+    assert!(handed_over.starts_with("socket:"), "{handed_over}");
+
+    let children = process::started_by(daemon.pid());
+    assert_eq!(children.len(), 2, "the template and its worker");
+    for pid in children {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let environment = String::from_utf8(environment).unwrap();
+        let names = environment.split_terminator('\0').map(|entry| entry.split('=').next().unwrap_or(entry));
+        // glibc takes its own variable apart in place.
+        let names: BTreeSet<&str> = names.filter(|name| !name.starts_with("glibc.")).collect();
+        let expected = [
+            "CANDLE_NUM_THREADS",
+            "GLIBC_TUNABLES",
+            "LC_ALL",
+            "MALLOC_ARENA_MAX",
+            "RAYON_NUM_THREADS",
+            "RUST_BACKTRACE",
+            "TOKENIZERS_PARALLELISM",
+        ];
+        assert_eq!(names, BTreeSet::from(expected));
+        let open = process::descriptors(pid);
+        assert!(!open.is_empty() && !open.values().any(|what| *what == handed_over), "{open:?}");
+    }
+}

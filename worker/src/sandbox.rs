@@ -1,0 +1,98 @@
+//! What a process gives up once it has all that it needs: every file, every network, every other process.
+//!
+//! Two things confine a process, each for good and for all that it forks. Landlock, where the kernel has it, takes away every path,
+//! every port, and signals to processes outside. A seccomp filter (`calls`) leaves only the system calls of the process's role. What the
+//! filter forbids it forbids alone, so a kernel without Landlock loses the second lock and not the first. Limits of memory and
+//! the like are not set here.
+//!
+//! It holds for the calling thread and for the threads and processes that it makes later, so it comes before any other thread.
+mod calls;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr, RulesetError,
+    RulesetStatus, Scope,
+};
+use seccompiler::BpfProgram;
+use std::io;
+use thiserror::Error;
+
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It reads files that are open, forks, and passes on what it is sent.
+    Template,
+    /// It computes, on threads of its own, and talks on one socket.
+    Worker,
+}
+
+/// Why a process could not be confined.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// The kernel has Landlock, but refuses it.
+    #[error("the kernel refuses Landlock")]
+    Landlock(#[source] RulesetError),
+    /// The filter is none for this machine.
+    #[error("cannot make the filter of system calls")]
+    Filter(#[source] seccompiler::BackendError),
+    /// The kernel does not take the filter.
+    #[error("the kernel refuses the filter of system calls")]
+    Seccomp(#[source] io::Error),
+}
+
+/// The newest version of Landlock that is known here.
+const NEWEST: ABI = ABI::V9;
+
+/// The two locks. The filters are made once, in a template, and what is forked from it only installs them.
+#[derive(Debug)]
+pub struct Locks {
+    template: [BpfProgram; 3],
+    worker: [BpfProgram; 3],
+}
+
+impl Locks {
+    /// Makes the filters for this machine.
+    pub fn new() -> Result<Locks, SandboxError> {
+        let filters = |role| calls::filters(role).map_err(SandboxError::Filter);
+        Ok(Locks { template: filters(Role::Template)?, worker: filters(Role::Worker)? })
+    }
+
+    /// Denies this process every file that is not open, every port, and signals and abstract sockets of others, as far as the kernel's
+    /// version of Landlock can. Returns that version; `None` if the kernel has no Landlock.
+    pub fn deny_paths(&self) -> Result<Option<u32>, SandboxError> {
+        let restrict = || {
+            Ruleset::default()
+                .handle_access(AccessFs::from_all(NEWEST))?
+                .handle_access(AccessNet::from_all(NEWEST))?
+                .scope(Scope::from_all(NEWEST))?
+                .create()?
+                .restrict_self()
+        };
+        let status = restrict().map_err(SandboxError::Landlock)?;
+        // What the kernel lacks is left out without an error, be it everything.
+        Ok(match (status.ruleset, status.landlock) {
+            (RulesetStatus::NotEnforced, _) => None,
+            (_, LandlockStatus::Available { effective_abi, .. }) => Some(effective_abi as u32),
+            (_, LandlockStatus::NotEnabled | LandlockStatus::NotImplemented) => None,
+        })
+    }
+
+    /// Leaves this process only the system calls that its role needs. It can gain no privileges any more either.
+    pub fn deny_calls(&self, role: Role) -> Result<(), SandboxError> {
+        let filters = match role {
+            Role::Template => &self.template,
+            Role::Worker => &self.worker,
+        };
+        filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(|error| {
+            SandboxError::Seccomp(match error {
+                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+                other => io::Error::other(other.to_string()),
+            })
+        })
+    }
+}
+
+/// Whether the kernel has Landlock. It restricts nothing.
+pub fn has_landlock() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset.handle_access(AccessFs::from_all(ABI::V1)).and_then(|ruleset| ruleset.create()).is_ok()
+}
