@@ -1,7 +1,10 @@
 //! Child processes, named by pidfd: a pid can be reused, a descriptor cannot.
 //!
 //! Only the process that a [`Process`] names is ever waited for or signalled; nothing here waits for "any child".
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
+};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
     fmt, io,
@@ -76,6 +79,12 @@ impl Process {
             }
         }
     }
+}
+
+/// Whether it is this process that lacks something, like descriptors, and not the one that something was to be done with.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    const SHORTAGES: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::ETOOMANYREFS];
+    error.raw_os_error().is_some_and(|number| SHORTAGES.contains(&Errno::from_raw(number)))
 }
 
 /// How a process ended.

@@ -185,7 +185,10 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             }
             accepted = shell.accept() => shell.connect(accepted),
             signal = signals.next() => shell.signalled(signal),
-            () = until(deadline) => shell.time_out(),
+            () = until(deadline) => {
+                shell.catch_up(&mut inputs).await;
+                shell.time_out();
+            }
             () = until(shell.gathering) => shell.gathered(),
             _ = observe.tick() => shell.observe(),
             _ = watch.tick(), if shell.computes() => shell.watch(),
@@ -352,6 +355,18 @@ impl Shell {
     fn feed(&mut self, event: Event) {
         self.events.push_back(event);
         self.settle();
+    }
+
+    /// Takes in what has happened by now. If this process was not running for a while, others may have been in time all the same.
+    async fn catch_up(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+        /// From the end of a process to its being told of here, its tasks run this often at most.
+        const ROUNDS: usize = 8;
+        for _ in 0..ROUNDS {
+            tokio::task::yield_now().await;
+            while let Ok(input) = inputs.try_recv() {
+                self.take(input);
+            }
+        }
     }
 
     fn time_out(&mut self) {

@@ -1,5 +1,5 @@
 //! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
-use crate::{LIMIT, Manager, bad_worker, executables::without, process, supervisor, until, wait::pause};
+use crate::{LIMIT, Manager, SmallDisk, bad_worker, executables::without, process, supervisor, until, wait::pause};
 use ipc::{
     Client, ClientError, RequestId,
     status::{Model, Status, Worker},
@@ -14,6 +14,7 @@ use nix::{
 use std::{
     ffi::OsString,
     fs::{self, File},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -24,6 +25,8 @@ use tempfile::TempDir;
 
 /// How long a daemon may live in a test. Only one that hangs lives so long; its end is what its test then fails by.
 const LIFETIME: Duration = Duration::from_secs(240);
+/// The end of a log that is shown when something has gone wrong.
+const SHOWN: usize = 64 << 10;
 /// How long its processes may take to end after it has.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,7 @@ pub struct Daemon {
     child: Child,
     socket: PathBuf,
     folder: TempDir,
+    log: File,
     arguments: Vec<OsString>,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
 }
@@ -80,6 +84,23 @@ impl Daemon {
         })
     }
 
+    /// Starts a daemon whose log is on a disk of its own, and does not wait for anything else.
+    pub fn launch_on(disk: &mut SmallDisk, config: &str, arguments: &[&str]) -> Daemon {
+        let command = Command::new(supervisor());
+        let mut daemon = Daemon::launch_by(command, config, arguments, |command, folder| {
+            let mut command = disk.wrap(&command);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_of(folder));
+            command
+        });
+        daemon.log = disk.open_log(daemon.pid());
+        daemon
+    }
+
+    /// Lets it live for longer than a test takes.
+    pub fn live_for(&mut self, lifetime: Duration) {
+        self.watchdog = Some(watch(self.pid(), lifetime));
+    }
+
     /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
     pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
         let mut command = Command::new(without());
@@ -109,15 +130,15 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
         let (file, socket) = (folder.path().join("config.toml"), folder.path().join("supervisor.sock"));
         let prepared = fs::write(&file, config).and_then(|()| File::create(folder.path().join("log")));
-        let log = prepared.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
-        drop(log);
+        let log = prepared.and_then(|_| File::open(folder.path().join("log")));
+        let log = log.unwrap_or_else(|error| panic!("cannot prepare a daemon: {error}"));
         let mut all: Vec<OsString> = vec!["run".into(), "--config".into(), file.into(), "--socket".into()];
         all.push(socket.clone().into());
         all.extend(arguments.iter().map(OsString::from));
         command.args(&all);
         let child = spawn(folder.path(), command, wrap);
-        let watchdog = Some(watch(child.id()));
-        Daemon { child, socket, folder, arguments: all, watchdog }
+        let watchdog = Some(watch(child.id(), LIFETIME));
+        Daemon { child, socket, folder, log, arguments: all, watchdog }
     }
 
     /// Tells it to stop, waits for its end, and starts another in its place.
@@ -128,7 +149,7 @@ impl Daemon {
         let mut command = Command::new(supervisor());
         command.args(&self.arguments);
         self.child = spawn(self.folder.path(), command, |command, _| command);
-        if let Some((stop, watchdog)) = self.watchdog.replace(watch(self.child.id())) {
+        if let Some((stop, watchdog)) = self.watchdog.replace(watch(self.child.id(), LIFETIME)) {
             drop(stop);
             let _panicked = watchdog.join();
         }
@@ -160,13 +181,13 @@ impl Daemon {
     /// A new connection to it.
     #[track_caller]
     pub fn client(&self) -> Client {
-        Client::connect(&self.socket).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+        Client::connect(&self.socket).unwrap_or_else(|error| panic!("{error}\n{}", self.last_words()))
     }
 
     /// Its status.
     #[track_caller]
     pub fn status(&self) -> Status {
-        self.ask().unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+        self.ask().unwrap_or_else(|error| panic!("{error}\n{}", self.last_words()))
     }
 
     /// The status of its only model.
@@ -186,8 +207,8 @@ impl Daemon {
                 // It has not begun to listen yet.
                 Err(ClientError::NoDaemon { .. }) if self.runs() && began.elapsed() < LIMIT => {}
                 Ok(_) if began.elapsed() < LIMIT => {}
-                Ok(status) => panic!("waited {LIMIT:?} in vain until {what}: {status:#?}\n{}", self.log()),
-                Err(error) => panic!("waited in vain until {what}: {error}\n{}", self.log()),
+                Ok(status) => panic!("waited {LIMIT:?} in vain until {what}: {status:#?}\n{}", self.last_words()),
+                Err(error) => panic!("waited in vain until {what}: {error}\n{}", self.last_words()),
             }
             pause();
         }
@@ -250,7 +271,7 @@ impl Daemon {
                 return;
             }
             let different = format!("{known:?} are known, {children:?} are children, {started:?} are its own");
-            assert!(began.elapsed() < LIMIT, "{different}: {:#?}\n{}", self.status(), self.log());
+            assert!(began.elapsed() < LIMIT, "{different}: {:#?}\n{}", self.status(), self.last_words());
             pause();
         }
     }
@@ -273,8 +294,22 @@ impl Daemon {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        fs::read(self.folder.path().join("log"))
-            .map_or_else(|error| format!("no log: {error}"), |log| String::from_utf8_lossy(&log).into_owned())
+        let mut log = Vec::new();
+        let mut chunk = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = self.log.read_at(&mut chunk, log.len() as u64) {
+            log.extend_from_slice(&chunk[..count]);
+        }
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let log = self.log();
+        let mut from = log.len().saturating_sub(SHOWN);
+        while !log.is_char_boundary(from) {
+            from += 1;
+        }
+        format!("the daemon's log, from byte {from} on:\n{}", &log[from..])
     }
 
     fn ask(&self) -> Result<Status, ClientError> {
@@ -299,7 +334,7 @@ impl Drop for Daemon {
         let _waited = self.child.wait();
         let log = self.log();
         if thread::panicking() {
-            eprintln!("the daemon's log:\n{log}");
+            eprintln!("{}", self.last_words());
             return;
         }
         let panicked = log.lines().any(|line| line.starts_with("thread '") && line.contains("panicked at"));
@@ -327,11 +362,11 @@ fn only(status: Status) -> Model {
 }
 
 /// Kills the daemon if it is not given up in time: its end ends whatever waits for it.
-fn watch(pid: u32) -> (Sender<()>, JoinHandle<()>) {
+fn watch(pid: u32, lifetime: Duration) -> (Sender<()>, JoinHandle<()>) {
     let (stop, stopped) = mpsc::channel();
     let watchdog = thread::spawn(move || {
-        if stopped.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("the daemon {pid} is killed: its test has taken longer than {LIFETIME:?}");
+        if stopped.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("the daemon {pid} is killed: its test has taken longer than {lifetime:?}");
             process::kill(pid, Signal::SIGKILL);
         }
     });

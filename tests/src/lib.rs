@@ -4,12 +4,16 @@
 //! watchdog, so that whoever waits for it fails instead of waiting for ever.
 
 mod answer;
+pub mod campaign;
 mod command;
 mod daemon;
+mod disk;
+mod exchange;
 mod executables;
 mod manager;
 mod minilm;
 pub mod process;
+mod random;
 pub mod untrusted;
 mod vectors;
 mod wait;
@@ -18,14 +22,17 @@ mod wire;
 pub use answer::{Finished, Running, generate};
 pub use command::{Call, Called, Ended};
 pub use daemon::Daemon;
+pub use disk::SmallDisk;
 pub use executables::{bad_worker, documents, supervisor};
 pub use manager::Manager;
 pub use minilm::minilm;
 pub use nix::sys::signal::Signal;
-use std::io::{self, Write};
+pub use random::Random;
 pub use vectors::vector_of;
 pub use wait::{LIMIT, until};
 pub use wire::Wire;
+
+use std::io::{self, Write};
 
 /// Says that a test, or a part of one, cannot be done on this machine: past the harness, which keeps what a passing test prints to itself.
 pub fn skipped(why: &str) {

@@ -3,6 +3,7 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
+use rustix::process::{Resource, Rlimit, prlimit};
 use std::{collections::BTreeMap, fs};
 
 /// Sends a signal; `false` if there is no such process.
@@ -69,4 +70,19 @@ pub fn descriptors(pid: u32) -> BTreeMap<u32, String> {
         Some((number, fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
     });
     entries.collect()
+}
+
+/// Sets how many descriptors a process may have: how many it might before. It can have as many again.
+///
+/// # Panics
+///
+/// If this process may not do that, or there is no such process.
+pub fn limit_descriptors(pid: u32, limit: u64) -> u64 {
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let maximum = line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok());
+    let before = prlimit(process, Resource::Nofile, Rlimit { current: Some(limit), maximum });
+    let before = before.unwrap_or_else(|error| panic!("cannot limit the descriptors of {pid}: {error}"));
+    before.current.or(maximum).unwrap_or(limit)
 }

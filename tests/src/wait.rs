@@ -19,7 +19,12 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
 }
 
 /// Lets a moment pass between two looks.
-#[expect(clippy::disallowed_methods, reason = "the one place that waits between two looks at a condition")]
 pub(crate) fn pause() {
-    std::thread::sleep(Duration::from_millis(5));
+    pause_for(Duration::from_millis(5));
+}
+
+/// Lets so much time pass.
+#[expect(clippy::disallowed_methods, reason = "the one place that waits between two looks at a condition")]
+pub(crate) fn pause_for(duration: Duration) {
+    std::thread::sleep(duration);
 }

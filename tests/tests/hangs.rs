@@ -1,9 +1,12 @@
 //! A stuck worker is noticed by its lack of progress; one that is slow, or whose client is, is left alone.
 #![cfg(test)]
 
-use integration_tests::{Daemon, Running, Signal, generate, model, process};
+use integration_tests::{Daemon, LIMIT, Running, Signal, generate, model, process, until};
 use ipc::{BlockingEnd, ClientError, FailureKind, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
-use std::os::unix::net::UnixStream;
+use std::{
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
 
 const STUCK: &str = "signal 9 (SIGKILL): it made no progress";
 
@@ -151,4 +154,34 @@ fn a_client_that_takes_nothing_is_gone() {
         assert_eq!((totals.accepted, totals.answered, totals.cancelled), (2, 1, 1));
         assert_eq!((totals.worker_crashes, totals.failed), (0, 0));
     }
+}
+
+#[test]
+fn a_supervisor_that_was_stopped_itself_blames_nobody_for_it() {
+    /// Longer than a worker may take to exit after its answer.
+    const STOPPED: Duration = Duration::from_millis(2500);
+    let daemon = Daemon::scripted("ok", "workers = 1");
+    // The machine decides whether the supervisor is stopped before it finds that its worker is; then it is tried again.
+    for _ in 0..20 {
+        let before = daemon.settle().models.remove(0);
+        let pid = before.workers[0].pid.unwrap();
+        generate(&daemon, GenerateRequest::raw("!stop@answer")).unwrap();
+        until("its worker has stopped", LIMIT, || process::state(pid) != Some('S'));
+        daemon.signal(Signal::SIGSTOP);
+        until("the supervisor has stopped", LIMIT, || process::state(daemon.pid()) == Some('T'));
+        let is_in_time = process::state(pid) == Some('T');
+        process::kill(pid, Signal::SIGCONT);
+        if is_in_time {
+            until("the worker has ended", LIMIT, || process::state(pid) == Some('Z'));
+            let began = Instant::now();
+            until("the worker could have been waited for in vain", LIMIT, || began.elapsed() > STOPPED);
+        }
+        daemon.signal(Signal::SIGCONT);
+        if is_in_time {
+            let after = daemon.settle().models.remove(0);
+            assert_eq!(after.totals.worker_crashes, before.totals.worker_crashes, "{:?}", after.last_crash);
+            return;
+        }
+    }
+    panic!("the supervisor was never stopped in time");
 }

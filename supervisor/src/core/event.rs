@@ -108,7 +108,8 @@ pub enum Event {
     Forked(WorkerId),
     /// The template could not fork the worker.
     ForkFailed(WorkerId),
-    /// There is no memory for the worker now, so the template has not been asked for it.
+    /// The supervisor has no memory or no descriptor for the worker now, so the template has not been asked for it or it could not be taken
+    /// hold of.
     NoRoom(WorkerId),
     /// The worker is confined and may be given work.
     Ready(WorkerId),

@@ -242,7 +242,7 @@ impl Pool {
         }
     }
 
-    /// It was never asked for; that is nobody's fault.
+    /// It never came to life for us; that is nobody's fault.
     fn has_no_room(&mut self, id: WorkerId, context: &Context) {
         let Some(slot) = self.slot_mut(id) else { return };
         if slot.worker_mut(id.life.generation).is_some_and(|worker| worker.is_asked()) {

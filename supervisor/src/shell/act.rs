@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     core::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId},
-    process::Process,
+    process::{Process, is_shortage},
 };
 use ipc::{RequestId, Response, board::Word};
 use std::{
+    io,
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
 };
@@ -96,31 +97,43 @@ impl Shell {
         let pool = &mut self.pools[id.pool];
         let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
         if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, Memory::now())) {
-            if pool.shortage.is_none() {
-                tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
-            }
-            pool.shortage = Some(format!("no room for another worker now: {reason}"));
-            self.events.push_back(Event::NoRoom(id));
-            return;
+            return self.no_room(id, &reason);
         }
-        pool.shortage = None;
         let (Some(info), Some(identity)) = (pool.info.clone(), pool.identity) else {
             return self.not_forked(id, "its template has loaded nothing");
         };
         let origin = Origin { template, info, identity };
-        let memory = pool.config.memory_per_worker;
-        let forked = Worker::prepare(id, origin, memory, Instant::now()).map(|(worker, seat)| {
-            self.pools[id.pool].workers.insert(id.life, worker);
-            seat
-        });
-        let asked = match (forked, self.template(template)) {
-            (Ok(seat), Some(template)) => template.fork(id.life, seat).map_err(|(_, error)| error.to_string()),
-            (Ok(_), None) => Err("its template has ended".to_owned()),
-            (Err(error), _) => Err(error.to_string()),
+        let seat = match Worker::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
+            Ok((worker, seat)) => {
+                pool.workers.insert(id.life, worker);
+                seat
+            }
+            Err(error) => return self.no_room(id, &error.to_string()),
         };
-        if let Err(reason) = asked {
-            self.not_forked(id, &reason);
+        let asked = match self.template(template) {
+            Some(template) => template.fork(id.life, seat).map_err(|(_, error)| error),
+            None => Err(io::Error::other("its template has ended")),
+        };
+        match asked {
+            Ok(()) => self.pools[id.pool].shortage = None,
+            Err(error) => self.not_made(id, &error),
         }
+    }
+
+    /// Notes that a worker will not come, for this reason.
+    pub(super) fn not_made(&mut self, id: WorkerId, error: &io::Error) {
+        if is_shortage(error) { self.no_room(id, &error.to_string()) } else { self.not_forked(id, &error.to_string()) }
+    }
+
+    /// Notes that there is nothing to make a worker of now.
+    fn no_room(&mut self, id: WorkerId, reason: &str) {
+        let pool = &mut self.pools[id.pool];
+        if pool.shortage.is_none() {
+            tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
+        }
+        pool.shortage = Some(format!("no room for another worker now: {reason}"));
+        pool.workers.remove(&id.life);
+        self.events.push_back(Event::NoRoom(id));
     }
 
     /// Notes that a worker will not come.

@@ -125,8 +125,9 @@ impl Shell {
                 }
                 self.events.push_back(Event::Forked(id));
             }
-            // It has ended already, or a stranger's pid was reported; what it was born with is closed, so it ends.
-            Err(error) => self.not_forked(id, &format!("it cannot be taken hold of: {error}")),
+            // There is no descriptor to hold it by, it has ended already, or a stranger's pid was reported; what it was born with is closed, so
+            // it ends.
+            Err(error) => self.not_made(id, &error),
         }
         self.next_fork(template);
     }
@@ -134,7 +135,7 @@ impl Shell {
     /// Has the template make the next worker that waits, and tells the core what has happened.
     fn next_fork(&mut self, id: TemplateId) {
         while let Some(Err((life, error))) = self.template(id).map(|template| template.answered()) {
-            self.not_forked(WorkerId { pool: id.pool, life }, &error.to_string());
+            self.not_made(WorkerId { pool: id.pool, life }, &error);
         }
         self.settle();
     }

@@ -155,9 +155,7 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
                 if inputs.send(Input::Client(id, FromClient::Finished)).await.is_err() {
                     return;
                 }
-                if let Err(error) = hung_up(end.stream().as_ref()).await {
-                    tracing::warn!("cannot watch a connection: {error}");
-                }
+                hung_up(end.stream().as_ref()).await;
                 FromClient::Gone
             }
             Err(EndError::Read(_) | EndError::Write(_)) => FromClient::Gone,
@@ -204,7 +202,17 @@ async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], patience: Duration) 
 }
 
 /// Waits until the other side has closed the connection altogether.
-async fn hung_up(stream: &UnixStream) -> io::Result<()> {
+async fn hung_up(stream: &UnixStream) {
+    /// How long until the connection is looked at again if it cannot be watched.
+    const PAUSE: Duration = Duration::from_millis(50);
+    while let Err(error) = watch(stream).await {
+        // Most likely there is no descriptor left, which is no reason to take the client for gone.
+        tracing::debug!("cannot watch a connection: {error}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn watch(stream: &UnixStream) -> io::Result<()> {
     if is_hung_up(stream.as_fd())? {
         return Ok(());
     }

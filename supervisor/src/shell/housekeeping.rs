@@ -4,12 +4,13 @@ use super::{Shell, signals::Signalled};
 use crate::core::Event;
 use ipc::board::Word;
 use nix::{
+    errno::Errno,
     sys::wait::{WaitPidFlag, waitpid},
     unistd::Pid,
 };
 use std::{
     collections::HashSet,
-    fs,
+    fs, io,
     sync::atomic::Ordering::Acquire,
     time::{Duration, Instant},
 };
@@ -96,7 +97,12 @@ impl Shell {
         let workers =
             self.pools.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
-        for pid in children().into_iter().filter(|pid| !known.contains(pid)) {
+        let Ok(children) = children() else {
+            // There is no descriptor left to look with.
+            self.children_ended = true;
+            return;
+        };
+        for pid in children.into_iter().filter(|pid| !known.contains(pid)) {
             let Ok(raw) = i32::try_from(pid) else { continue };
             if waitpid(Pid::from_raw(raw), Some(WaitPidFlag::WNOHANG)).is_ok() {
                 tracing::debug!(pid, "an orphan has ended or is about to");
@@ -106,10 +112,18 @@ impl Shell {
 }
 
 /// The pids of this process's children, of whichever thread.
-fn children() -> Vec<u32> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
+fn children() -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        match fs::read_to_string(thread?.path().join("children")) {
+            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
+            // The thread has ended.
+            Err(error) => match Errno::try_from(error) {
+                Ok(Errno::ENOENT | Errno::ESRCH) => {}
+                Ok(errno) => return Err(errno.into()),
+                Err(error) => return Err(error),
+            },
+        }
+    }
+    Ok(children)
 }

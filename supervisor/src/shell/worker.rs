@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     core::{Identity, KillReason, Part, TemplateId, WorkerId},
-    process::{Exit, Process},
+    process::{Exit, Process, is_shortage},
 };
 use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
 use nix::{
@@ -157,14 +157,13 @@ impl Worker {
     pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
         let ends = self.ends.take().ok_or_else(|| io::Error::other("it lives already"))?;
         let process = Process::open(pid)?;
-        // It may end at any time; then these files are gone, and its end is seen soon.
-        let _gone = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT);
+        unless_gone(fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT))?;
         if kind == ModelKind::Embed {
             let pid = rustix::process::Pid::from_raw(pid.cast_signed());
             let _gone = rustix::process::setpriority_process(pid, EMBEDDING_NICE);
         }
-        self.memory_file = File::open(format!("/proc/{pid}/smaps_rollup")).ok().map(Arc::new);
-        self.faults_file = File::open(format!("/proc/{pid}/stat")).ok();
+        self.memory_file = unless_gone(File::open(format!("/proc/{pid}/smaps_rollup")))?.map(Arc::new);
+        self.faults_file = unless_gone(File::open(format!("/proc/{pid}/stat")))?;
         self.faults_seen = self.faults();
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
@@ -262,6 +261,16 @@ impl Worker {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let tokens = last.1.saturating_sub(first.1) as f64;
         (seconds > 0.0).then(|| tokens / seconds)
+    }
+}
+
+/// What was done with a file of a worker's. It may end at any time; then its files are gone, and its end is seen soon. That there is no
+/// descriptor for them is another matter: it would never be looked at again.
+fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 

@@ -270,7 +270,7 @@ impl World {
                     }
                 });
             }
-            Event::ForkFailed(id) => {
+            Event::ForkFailed(id) | Event::NoRoom(id) => {
                 self.workers.remove(&id);
                 self.stale.push(event);
             }
@@ -292,7 +292,6 @@ impl World {
             | Event::Blocked { .. }
             | Event::Observed { .. }
             | Event::ThreadsUsed { .. }
-            | Event::NoRoom(_)
             | Event::Restart { .. }
             | Event::Drain(_)
             | Event::ShutdownRequested => {}
@@ -346,8 +345,12 @@ impl Template {
                 self.messages.push_back(Event::TemplateReady(self.id, self.identity));
             }
             (_, TemplatePhase::Warm) => {
-                let is_refused = luck == Luck::Refuses;
-                let event = |id| if is_refused { Event::ForkFailed(id) } else { Event::Forked(id) };
+                let event = |id: WorkerId| match luck {
+                    Luck::Refuses if id.life.generation.is_multiple_of(2) => Event::ForkFailed(id),
+                    // It was born, but the supervisor could not take hold of it.
+                    Luck::Refuses => Event::NoRoom(id),
+                    _ => Event::Forked(id),
+                };
                 self.messages.extend(self.forks.pop_front().map(event));
             }
             (_, TemplatePhase::Dead) => {}

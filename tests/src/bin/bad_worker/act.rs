@@ -50,6 +50,7 @@ pub(crate) fn alone(action: &str) {
         }
         "kill" => die(Signal::SIGKILL),
         "segv" => die(Signal::SIGSEGV),
+        "stop" => _ = raise(Signal::SIGSTOP),
         "crash" => {
             eprintln!("this worker crashes as its script says");
             process::abort()

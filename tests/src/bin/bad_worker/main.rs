@@ -3,13 +3,14 @@
 //! It is started instead of the supervisor's own template with `supervisor run --template-executable`, and lives in the tests only.
 //! Whatever its script does not spoil is done by the real template and the real engine `builtin:echo`: a request that is
 //! served answers with its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`] says. It confines itself
-//! only if its script says so.
+//! only if its script says so. For a model whose path is no script it becomes the supervisor's own template.
 
 mod act;
 mod cache;
 mod job;
 mod pages;
 mod probe;
+mod real;
 mod script;
 
 use act::Body;
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
         eprintln!("bad-worker: it is started by `supervisor run --template-executable`, not by hand");
         return ExitCode::from(2);
     };
+    if let Err(message) = real::give_way(supervisor) {
+        eprintln!("bad-worker: {message}");
+        return ExitCode::FAILURE;
+    }
     let loaded = OnceCell::new();
     let open = |spec: &ModelSpec| {
         let script = Script::in_path(&spec.path)?;

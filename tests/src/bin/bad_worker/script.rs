@@ -18,6 +18,7 @@ use std::{
     io::{self, Write},
     ops::Range,
     path::{Path, PathBuf},
+    process,
     str::FromStr,
     time::Duration,
 };
@@ -166,7 +167,14 @@ impl Script {
         }
         match &self.limit {
             None => true,
-            Some((range, file)) => count(file).is_ok_and(|before| range.contains(&before)),
+            Some((range, file)) => match count(file) {
+                Ok(before) => range.contains(&before),
+                Err(error) => {
+                    // Its test is to fail for this reason and no other.
+                    eprintln!("bad-worker: cannot count in {}: {error}", file.display());
+                    process::abort()
+                }
+            },
         }
     }
 }

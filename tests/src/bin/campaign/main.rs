@@ -1,0 +1,94 @@
+//! The campaigns in their long form, by hand: `cargo run --release -p integration-tests --bin campaign -- faults`, or `-- isolation`.
+//!
+//! They print tables in Markdown and end with a failure if anything was not as it must be, saying what, and with which seed.
+
+use clap::{Parser, Subcommand};
+use integration_tests::campaign::{Campaign, Extent, Kept, Secrets};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+#[derive(Debug, Parser)]
+#[command(about = "Proves by faults that no request is lost, and by secrets that none leaks.")]
+struct Arguments {
+    #[command(subcommand)]
+    campaign: Kind,
+    /// What the order of faults and requests follows from
+    #[arg(long, value_name = "N", global = true, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// Faults of all kinds under full load
+    Faults {
+        /// How long faults are done, for each mode of isolation
+        #[arg(long, value_name = "N", default_value_t = 180)]
+        seconds: u64,
+        /// The model that generates text
+        #[arg(long, value_name = "FILE", default_value = "builtin:pocket")]
+        model: String,
+        /// The most tokens of a text
+        #[arg(long, value_name = "N", default_value_t = 300)]
+        longest: u32,
+        /// Where the daemon's logs are kept; the mode of isolation is appended
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+    },
+    /// Secrets in many requests, and whether any comes out in another
+    Isolation {
+        /// How many texts are generated in all
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        generations: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if cfg!(debug_assertions) {
+        eprintln!("campaign: this is not a release build; its figures say little");
+    }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wrong) => {
+            eprintln!("campaign: {wrong}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    match &arguments.campaign {
+        Kind::Faults { seconds, model, longest, log } => {
+            for isolation in ["request", "worker"] {
+                let campaign = Campaign {
+                    seed: arguments.seed,
+                    isolation,
+                    model: model.clone(),
+                    longest: *longest,
+                    extent: Extent::Time(Duration::from_secs(*seconds)),
+                    undisturbed: Duration::from_secs((seconds / 4).max(1)),
+                    log: log.as_ref().map(|path| format!("{}.{isolation}", path.display()).into()),
+                };
+                println!("{}", campaign.run()?);
+            }
+            Ok(())
+        }
+        Kind::Isolation { generations } => isolation(arguments.seed, *generations),
+    }
+}
+
+/// The same requests in both modes of isolation, one after the other and many at once: four times a quarter of all.
+fn isolation(seed: u64, generations: usize) -> Result<(), String> {
+    println!("\n### Isolation, seed {seed}\n\n{}", Kept::HEADING);
+    for clients in [1, 6] {
+        let mut before: Option<Kept> = None;
+        for isolation in ["request", "worker"] {
+            let kept = Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
+            println!("{kept}");
+            if before.is_some_and(|before| before.answers != kept.answers) {
+                return Err(format!("{clients} clients were answered otherwise in the other mode of isolation, seed {seed}"));
+            }
+            before = Some(kept);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! The fault campaign: a daemon under full load, faults of all kinds in a seeded order, and what must be true afterwards.
+//!
+//! A real decoder, an embedding model and the scripted bad worker are served by one daemon; ten clients ask without a pause; one striker does
+//! faults from outside, another sends requests that harm their workers. Each answer must be the one that an undisturbed daemon gives, each
+//! request must have one outcome, and afterwards the daemon must be as whole, as small and as quiet as before.
+//!
+//! The order of faults follows from the seed; which request each of them hits depends on the machine.
+
+mod catalogue;
+mod fault;
+mod field;
+mod ledger;
+mod load;
+mod remains;
+mod report;
+mod secrets;
+mod striker;
+mod surroundings;
+
+pub use fault::Fault;
+pub use load::Tally;
+pub use report::Report;
+pub use secrets::{Kept, Secrets};
+
+use crate::{Daemon, Signal, SmallDisk, bad_worker, minilm, process, random::Random, wait::pause_for};
+use catalogue::{Catalogue, Pool};
+use field::Field;
+use remains::{Remains, Sums, sums};
+use report::Throughput;
+use std::{
+    cell::Cell,
+    env, fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+use striker::Striker;
+
+/// The seed that `CAMPAIGN_SEED` sets.
+///
+/// # Panics
+///
+/// If it sets none that is a number.
+pub fn seed(otherwise: u64) -> u64 {
+    let set = env::var("CAMPAIGN_SEED").ok();
+    set.map_or(otherwise, |seed| seed.parse().unwrap_or_else(|_| panic!("CAMPAIGN_SEED is no number: {seed}")))
+}
+
+/// What a campaign is like.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// What the order of its faults and requests follows from.
+    pub seed: u64,
+    /// `request` or `worker`.
+    pub isolation: &'static str,
+    /// The model that generates text.
+    pub model: String,
+    /// The most tokens of a text.
+    pub longest: u32,
+    /// How long it goes on.
+    pub extent: Extent,
+    /// How long the same load goes on before it, undisturbed.
+    pub undisturbed: Duration,
+    /// Where the daemon's log is kept.
+    pub log: Option<PathBuf>,
+}
+
+/// How long a campaign goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent {
+    /// So many rounds of faults from outside, and of faults by requests.
+    Rounds(usize, usize),
+    /// So long, and then to the end of the round.
+    Time(Duration),
+}
+
+impl Campaign {
+    /// Runs it: what came of it, or what was wrong.
+    ///
+    /// # Panics
+    ///
+    /// If there is no daemon to be had.
+    pub fn run(&self) -> Result<Report, String> {
+        let mut disk = SmallDisk::new();
+        if let Err(reason) = &disk {
+            eprintln!("skipped: the fault of a full disk: {reason}");
+        }
+        eprintln!("skipped: the fault of a real-time clock that jumps: it cannot be set for one process alone");
+        let bad_worker = bad_worker().to_string_lossy();
+        let arguments = ["--template-executable", &*bad_worker];
+        let mut daemon = match &mut disk {
+            Ok(disk) => Daemon::launch_on(disk, &self.configuration(), &arguments),
+            Err(_) => Daemon::launch(&self.configuration(), &arguments),
+        };
+        daemon.live_for(self.lifetime());
+        daemon.settle();
+        let ran = self.run_with(&daemon, disk.as_ref().ok());
+        if let Some(path) = &self.log {
+            fs::write(path, daemon.log()).map_err(|error| format!("cannot keep the log: {error}"))?;
+        }
+        ran.map_err(|wrong| format!("{}\n{wrong}\n{}", daemon.last_words(), self.how_to_repeat()))
+    }
+
+    /// What to say to have the same campaign again.
+    fn how_to_repeat(&self) -> String {
+        let Campaign { seed, isolation, .. } = self;
+        format!("the campaign of isolation {isolation} had the seed {seed}")
+    }
+
+    fn lifetime(&self) -> Duration {
+        const AT_LEAST: Duration = Duration::from_secs(360);
+        match self.extent {
+            Extent::Rounds(..) => AT_LEAST,
+            Extent::Time(time) => 2 * time + self.undisturbed + AT_LEAST,
+        }
+    }
+
+    fn configuration(&self) -> String {
+        let isolation = self.isolation;
+        let minilm = minilm();
+        let attempts = ledger::MAX_ATTEMPTS;
+        let common = format!("isolation = \"{isolation}\"\nprogress_timeout = \"2s\"\nmax_attempts = {attempts}");
+        let model = |pool: Pool, path: &str, settings: &str| {
+            format!("[[model]]\nname = {:?}\npath = {path:?}\n{settings}\n{common}\n", pool.name())
+        };
+        let text = model(Pool::Text, &self.model, "workers = 3");
+        let vectors = model(Pool::Vectors, &minilm.to_string_lossy(), "workers = 2");
+        let bad = model(Pool::Bad, "script:ok?token_us=200", "workers = 2\nmemory_per_worker = \"64MiB\"");
+        format!("{text}{vectors}{bad}")
+    }
+
+    fn run_with(&self, daemon: &Daemon, disk: Option<&SmallDisk>) -> Result<Report, String> {
+        let catalogue = Catalogue::record(daemon, self.longest)?;
+        let calm = self.phase(daemon, &catalogue, None)?;
+        let before = Remains::at_rest(daemon)?;
+        let mut report = Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput, ..Report::default() };
+        let start = sums(&daemon.status().models);
+        let storm = self.phase(daemon, &catalogue, Some(disk))?;
+        // What was stopped after its answer is found when it is given a request.
+        for pid in process::started_by(daemon.pid()) {
+            process::kill(pid, Signal::SIGCONT);
+        }
+        let after = Remains::as_before(daemon, &before)?;
+        let end = sums(&daemon.status().models);
+        check_sums(&storm.tally, start, end)?;
+        let field = Field::new(daemon);
+        load::ask_all(&field, &catalogue);
+        field.take_wrong().into_iter().try_for_each(|what| Err(format!("after the campaign: {what}")))?;
+        report.disturbed = storm.throughput;
+        report.tally = storm.tally;
+        report.recoveries = storm.recoveries;
+        report.crashes = end.crashes - start.crashes;
+        report.memory = (before.resident, after.resident);
+        Ok(report)
+    }
+
+    /// The load, for a while or with faults.
+    fn phase(&self, daemon: &Daemon, catalogue: &Catalogue, faults: Option<Option<&SmallDisk>>) -> Result<Phase, String> {
+        let field = Field::new(daemon);
+        let began = Instant::now();
+        let mut phase = thread::scope(|scope| {
+            let clients = scope.spawn(|| load::drive(&field, catalogue, self.seed));
+            let mut phase = Phase::default();
+            match faults {
+                None => pause_for(self.undisturbed),
+                Some(disk) => self.strike(&field, catalogue, disk, &mut phase),
+            }
+            field.end();
+            phase.took = began.elapsed();
+            match clients.join() {
+                Ok(tally) => phase.tally.add(tally),
+                Err(_) => field.wrong("the clients have panicked".to_owned()),
+            }
+            phase
+        });
+        phase.throughput = Throughput::of(phase.tally.answered, phase.tally.tokens, phase.took);
+        let wrong = field.take_wrong();
+        if wrong.is_empty() { Ok(phase) } else { Err(wrong.join("\n")) }
+    }
+
+    fn strike(&self, field: &Field<'_>, catalogue: &Catalogue, disk: Option<&SmallDisk>, phase: &mut Phase) {
+        let began = Instant::now();
+        let striker = |is_inside: bool| {
+            let random = Random::of(self.seed, if is_inside { 1001 } else { 1000 });
+            let mut striker = Striker::new(field, catalogue, disk, random);
+            let done = Cell::new(0);
+            striker.strike(is_inside, || {
+                done.set(done.get() + 1);
+                match self.extent {
+                    Extent::Rounds(outside, inside) => done.get() <= if is_inside { inside } else { outside },
+                    Extent::Time(time) => began.elapsed() < time,
+                }
+            });
+            (striker.tally, striker.recoveries)
+        };
+        thread::scope(|scope| {
+            for handle in [scope.spawn(|| striker(false)), scope.spawn(|| striker(true))] {
+                match handle.join() {
+                    Ok((tally, recoveries)) => {
+                        phase.tally.add(tally);
+                        phase.recoveries.extend(recoveries);
+                    }
+                    Err(_) => field.wrong("a striker has panicked".to_owned()),
+                }
+            }
+        });
+    }
+}
+
+/// What came of a phase.
+#[derive(Default)]
+struct Phase {
+    tally: Tally,
+    took: Duration,
+    throughput: Throughput,
+    recoveries: Vec<(Fault, Duration)>,
+}
+
+/// The daemon must have counted what its clients have seen.
+fn check_sums(seen: &Tally, start: Sums, end: Sums) -> Result<(), String> {
+    let accepted = end.accepted - start.accepted;
+    let (answered, cancelled) = (end.answered - start.answered, end.cancelled - start.cancelled);
+    let whole = end.not_answered == start.not_answered
+        && accepted == seen.accepted
+        && accepted == answered + cancelled
+        // Who leaves may have been answered by then.
+        && answered >= seen.answered
+        && cancelled <= seen.left;
+    if whole { Ok(()) } else { Err(format!("the counts do not add up: {seen:?} was seen, {start:?} became {end:?}")) }
+}

@@ -1,0 +1,36 @@
+//! The fault campaign in its short form: a few rounds of all faults under full load, in both modes of isolation.
+//!
+//! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is `cargo run --release -p integration-tests --bin campaign`.
+#![cfg(test)]
+
+use integration_tests::campaign::{Campaign, Extent, Fault, seed};
+use std::time::Duration;
+
+fn faults(isolation: &'static str, seed: u64) {
+    let campaign = Campaign {
+        seed,
+        isolation,
+        model: "builtin:pocket".to_owned(),
+        longest: 300,
+        extent: Extent::Rounds(1, 1),
+        undisturbed: Duration::from_secs(1),
+        log: None,
+    };
+    let report = campaign.run().unwrap_or_else(|wrong| panic!("{wrong}"));
+    println!("{report}");
+    let tally = report.tally();
+    assert!(tally.repeated > 0 && tally.left > 0, "no fault has hit anybody: {tally:?}");
+    for fault in [Fault::Stop, Fault::KillTemplate, Fault::DeletedSocket, Fault::Descriptors, Fault::Spin, Fault::Hog] {
+        assert!(report.count(fault) > 0, "{fault:?} was not done");
+    }
+}
+
+#[test]
+fn no_fault_costs_an_answer_of_a_worker_for_each_request() {
+    faults("request", seed(1));
+}
+
+#[test]
+fn no_fault_costs_an_answer_of_workers_of_many_requests() {
+    faults("worker", seed(2));
+}
