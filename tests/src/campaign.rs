@@ -133,7 +133,8 @@ impl Campaign {
         let catalogue = Catalogue::record(daemon, self.longest)?;
         let calm = self.phase(daemon, &catalogue, None)?;
         let before = Remains::at_rest(daemon)?;
-        let mut report = Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput, ..Report::default() };
+        let mut report =
+            Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput, ..Report::default() };
         let start = sums(&daemon.status().models);
         let storm = self.phase(daemon, &catalogue, Some(disk))?;
         // What was stopped after its answer is found when it is given a request.
@@ -155,7 +156,12 @@ impl Campaign {
     }
 
     /// The load, for a while or with faults.
-    fn phase(&self, daemon: &Daemon, catalogue: &Catalogue, faults: Option<Option<&SmallDisk>>) -> Result<Phase, String> {
+    fn phase(
+        &self,
+        daemon: &Daemon,
+        catalogue: &Catalogue,
+        faults: Option<Option<&SmallDisk>>,
+    ) -> Result<Phase, String> {
         let field = Field::new(daemon);
         let began = Instant::now();
         let mut phase = thread::scope(|scope| {

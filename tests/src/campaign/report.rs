@@ -76,7 +76,12 @@ impl fmt::Display for Report {
             undisturbed.requests, undisturbed.tokens, disturbed.requests, disturbed.tokens
         )?;
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "| the supervisor's memory before and after | {:.1}, {:.1} MiB |", mebibytes(memory.0), mebibytes(memory.1))
+        writeln!(
+            f,
+            "| the supervisor's memory before and after | {:.1}, {:.1} MiB |",
+            mebibytes(memory.0),
+            mebibytes(memory.1)
+        )
     }
 }
 

@@ -82,10 +82,13 @@ fn isolation(seed: u64, generations: usize) -> Result<(), String> {
     for clients in [1, 6] {
         let mut before: Option<Kept> = None;
         for isolation in ["request", "worker"] {
-            let kept = Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
+            let kept =
+                Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
             println!("{kept}");
             if before.is_some_and(|before| before.answers != kept.answers) {
-                return Err(format!("{clients} clients were answered otherwise in the other mode of isolation, seed {seed}"));
+                return Err(format!(
+                    "{clients} clients were answered otherwise in the other mode of isolation, seed {seed}"
+                ));
             }
             before = Some(kept);
         }
