@@ -37,7 +37,7 @@ use worker::sys::Board;
 
 /// How likely the kernel is to choose a worker when memory runs out, before the template and the supervisor.
 const OOM_SCORE_ADJUSTMENT: &str = "500";
-/// The nice value of workers that make vectors: a batch may keep as many of them busy as there are cores, and a text that is generated
+/// How much nicer workers are that make vectors: a batch may keep as many of them busy as there are cores, and a text that is generated
 /// beside them keeps its core.
 const EMBEDDING_NICE: i32 = 5;
 /// How long what a dead worker had sent may take to be read.
@@ -160,7 +160,8 @@ impl Worker {
         unless_gone(fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT))?;
         if kind == ModelKind::Embed {
             let pid = rustix::process::Pid::from_raw(pid.cast_signed());
-            let _gone = rustix::process::setpriority_process(pid, EMBEDDING_NICE);
+            let nice = rustix::process::getpriority_process(pid).map(|nice| (nice + EMBEDDING_NICE).min(19));
+            let _gone = nice.and_then(|nice| rustix::process::setpriority_process(pid, nice));
         }
         self.memory_file = unless_gone(File::open(format!("/proc/{pid}/smaps_rollup")))?.map(Arc::new);
         self.faults_file = unless_gone(File::open(format!("/proc/{pid}/stat")))?;
