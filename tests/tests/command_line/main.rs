@@ -17,19 +17,8 @@ fn echo(options: &str) -> Daemon {
 
 #[test]
 fn every_command_has_help() {
-    const COMMANDS: [&str; 11] = [
-        "run",
-        "demo",
-        "status",
-        "generate",
-        "tokenize",
-        "embed",
-        "reload",
-        "drain",
-        "stop",
-        "restart",
-        "completions",
-    ];
+    const COMMANDS: [&str; 11] =
+        ["run", "demo", "status", "generate", "tokenize", "embed", "reload", "drain", "stop", "restart", "completions"];
     for command in std::iter::once(&[][..]).chain(COMMANDS.chunks(1)) {
         for help in ["--help", "-h"] {
             let ended = Call::new([command, &[help]].concat()).run();
