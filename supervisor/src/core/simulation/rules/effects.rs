@@ -230,7 +230,10 @@ impl Rules {
             KillReason::Misbehaved => worker.has_misbehaved,
             KillReason::Lingered => over(worker.retires.or(worker.terminates), limits.grace),
             KillReason::Shutdown => closing > 0,
-            KillReason::Restarted => event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) }),
+            KillReason::Restarted => {
+                let goes = worker.retires.is_some() || worker.terminates.is_some();
+                !goes && event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) })
+            }
         };
         assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
         worker.killed = Some(reason);
