@@ -90,7 +90,8 @@ impl Core {
             staged.filter_map(|id| self.pools.get(&id)).map(|pool| (pool.id, pool.proof()))
         };
         let failed = proofs().find(|(_, proof)| *proof == Proof::Failed).map(|(id, _)| id);
-        if failed.is_some() || self.context.closing {
+        if failed.is_some() {
+            // When the supervisor stops, nothing that is tried has a use.
             self.context.emit(Effect::ReloadRefused(failed.filter(|_| !self.context.closing)));
             for id in reload.changes.iter().filter_map(Change::staged) {
                 self.retire(id, None);
@@ -173,11 +174,7 @@ impl Core {
             return;
         }
         while let Some(id) = self.pools.values().find(|pool| pool.is_retired() && pool.is_over()).map(|pool| pool.id) {
-            let successor = self.pools.remove(&id).and_then(|pool| pool.successor());
-            // Who counted on it counts on whom it counted on.
-            for pool in self.pools.values_mut().filter(|pool| pool.successor().is_some_and(|next| next.pool == id)) {
-                pool.retire(successor);
-            }
+            self.pools.remove(&id);
             self.context.emit(Effect::Gone(id));
         }
     }

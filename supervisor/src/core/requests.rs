@@ -19,8 +19,6 @@ impl Pool {
             Some(Outcome::ShuttingDown)
         } else if self.standing != Standing::Serving {
             Some(Outcome::Unavailable { until: context.now })
-        } else if context.draining {
-            Some(Outcome::Draining)
         } else if let Some(until) = is_poisonous {
             Some(Outcome::Poisonous { until })
         } else if self.slots.iter_mut().any(|slot| slot.idle_mut().is_some()) {

@@ -39,6 +39,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
         Simulation::new(seed, false).run(&mut seen);
     }
     // A world in which something never happens says nothing about it.
+    assert!(seen.left_behind > 0, "everything that was killed has ended");
     assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (15, 12, 8));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
@@ -50,6 +51,8 @@ struct Seen {
     outcomes: HashSet<Discriminant<Outcome>>,
     reasons: HashSet<Discriminant<KillReason>>,
     stalls: u64,
+    /// Supervisors that did not wait for what did not end.
+    left_behind: usize,
 }
 
 impl Seen {
@@ -148,7 +151,7 @@ impl Simulation {
             self.shut_down();
             self.come_to_rest();
         }
-        self.rules.check_halted(self.now);
+        seen.left_behind += usize::from(self.rules.check_halted(self.now));
         self.history.iter().for_each(|effect| seen.note(effect));
         seen.stalls += self.rules.stalls();
     }

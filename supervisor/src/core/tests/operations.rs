@@ -135,6 +135,27 @@ fn an_answer_goes_on_with_an_old_spare_and_with_nothing_new() {
 }
 
 #[test]
+fn an_answer_waits_for_an_old_worker_that_starts_and_for_nobody_who_serves_others() {
+    let mut rig = Rig::idle(REQUEST);
+    assert_eq!(rig.submit(1), [dispatch(worker(0, 1), 1, 1), fork(1, worker(0, 2))]);
+    assert_eq!(rig.feed(Event::Streamed(worker(0, 1))), []);
+    assert_eq!(rig.feed(Event::Forked(worker(0, 2))), []);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
+    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.exit(worker(0, 1)), []);
+    assert_eq!(rig.feed(Event::Ready(worker(0, 2)))[0], dispatch(worker(0, 2), 1, 2));
+
+    let mut rig = Rig::idle(PoolLimits { workers: 2, ..REQUEST });
+    for slot in [0, 1] {
+        assert_eq!(rig.submit(slot.into()).len(), 2);
+        assert_eq!(rig.feed(Event::Streamed(worker(slot, 1))), []);
+    }
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
+    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)).len(), 2);
+    assert_eq!(rig.exit(worker(1, 1)), [finish(1, Outcome::ModelChanged)]);
+}
+
+#[test]
 fn an_answer_goes_on_with_the_same_file_that_was_loaded_again() {
     let mut rig = changed(REQUEST, true);
     assert_eq!(rig.feed(ready(2)), []);

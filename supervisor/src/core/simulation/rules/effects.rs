@@ -232,7 +232,10 @@ impl Rules {
             KillReason::Misbehaved => worker.has_misbehaved,
             KillReason::Lingered => over(worker.retires.or(worker.terminates), limits.grace),
             KillReason::Shutdown => closing > 0,
-            KillReason::Restarted => event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) }),
+            KillReason::Restarted => {
+                let goes = worker.retires.is_some() || worker.terminates.is_some();
+                !goes && event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) })
+            }
         };
         assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
         (worker.killed, worker.killed_at) = (Some(reason), now);
@@ -308,7 +311,18 @@ impl Rules {
                 let is_warm =
                     here.template.as_ref().is_some_and(|template| template.is_ready && template.killed.is_none());
                 let may_return = !is_warm && here.successor.is_none();
-                record.identity.is_some_and(|identity| !is_warm || here.identity != Some(identity)) && !may_return
+                let goes = |worker: &Worker| {
+                    worker.killed.is_some() || worker.terminates.is_some() || worker.retires.is_some()
+                };
+                let may_go_on = self.workers.iter().any(|(worker, state)| {
+                    let is_free = state.part.is_none() && state.stops.is_none() && !goes(state);
+                    worker.pool == id
+                        && Some(state.identity) == record.identity
+                        && is_free
+                        && (state.is_forked || is_warm)
+                });
+                let is_changed = record.identity.is_some_and(|identity| !is_warm || here.identity != Some(identity));
+                is_changed && !may_return && !may_go_on
             }
         };
         assert!(has_reason, "no reason to end {request:?}: {outcome:?} {queued} {state:?}");

@@ -19,13 +19,15 @@ impl Rules {
         assert!(is_answered || is_in_vain && record.outcome == Some(Outcome::QueueFull), "{:?}", record.outcome);
     }
 
-    pub(in super::super) fn check_halted(&self, now: Time) {
+    /// Says whether something was left behind.
+    pub(in super::super) fn check_halted(&self, now: Time) -> bool {
         self.check_all_ended();
         assert_eq!(self.halts, 1, "exactly one halt");
         // What does not end although it is killed is not waited for without end.
         let is_over = self.stopping.is_some_and(|since| since.after(self.limits.last) <= now);
         let is_left = !self.workers.is_empty() || self.pools.iter().any(|pool| pool.template.is_some());
         assert!(!is_left || is_over, "something is left");
+        is_left
     }
 
     pub(in super::super) fn after_event(&mut self, event: Event, core: &Core) {

@@ -135,10 +135,6 @@ impl Rules {
         assert_eq!(pool.standing, Standing::Retired);
         assert!(pool.template.is_none(), "its template is left");
         pool.standing = Standing::Gone;
-        let successor = (pool.successor, pool.successor_identity);
-        for pool in self.pools.iter_mut().filter(|pool| pool.successor == Some(id)) {
-            (pool.successor, pool.successor_identity) = successor;
-        }
         assert!(!self.workers.keys().any(|worker| worker.pool == id), "workers are left");
         assert!(!self.open.iter().any(|request| self.requests[request].pool == id), "requests are left");
     }
