@@ -32,8 +32,7 @@ impl SmallDisk {
 
     /// Has a command start in a mount namespace of its own, with the disk and with its standard error output on it.
     pub(crate) fn wrap(&self, command: &Command) -> Command {
-        const MOUNT_AND_RUN: &str =
-            "mount -t tmpfs -o size=32m tmpfs \"$0\" && exec \"$@\" 2> \"$0/log\"";
+        const MOUNT_AND_RUN: &str = "mount -t tmpfs -o size=32m tmpfs \"$0\" && exec \"$@\" 2> \"$0/log\"";
         let mut wrapped = Command::new("unshare");
         wrapped.args(["--mount", "sh", "-c", MOUNT_AND_RUN]).arg(self.folder.path());
         wrapped.arg(command.get_program()).args(command.get_args());

@@ -87,7 +87,9 @@ impl Tally {
                     return Ok(());
                 }
                 let Case { request, expected, .. } = case;
-                Err(format!("after {attempts} attempts {request:?} was answered\n{content:?}\ninstead of\n{expected:?}"))
+                Err(format!(
+                    "after {attempts} attempts {request:?} was answered\n{content:?}\ninstead of\n{expected:?}"
+                ))
             }
             Outcome::Left => {
                 self.left += 1;
@@ -111,7 +113,8 @@ pub(crate) fn drive(field: &Field<'_>, catalogue: &Catalogue, seed: u64) -> Tall
     thread::scope(|scope| {
         let clients = CLIENTS.iter().enumerate().map(|(number, trade)| {
             scope.spawn(move || {
-                let mut client = Client { field, catalogue, trade: *trade, random: Random::of(seed, number), line: None };
+                let mut client =
+                    Client { field, catalogue, trade: *trade, random: Random::of(seed, number), line: None };
                 client.live()
             })
         });

@@ -43,7 +43,10 @@ impl Remains {
             if now.supervisor == before.supervisor && now.templates == before.templates {
                 let most = before.resident + MORE_MEMORY;
                 if now.resident > most {
-                    return Err(format!("the supervisor's memory grew from {} to {} bytes", before.resident, now.resident));
+                    return Err(format!(
+                        "the supervisor's memory grew from {} to {} bytes",
+                        before.resident, now.resident
+                    ));
                 }
                 return Ok(now);
             }
@@ -59,7 +62,8 @@ impl Remains {
 fn kinds(pid: u32) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for link in process::descriptors(pid).into_values() {
-        let kind: String = link.chars().map(|character| if character.is_ascii_digit() { '#' } else { character }).collect();
+        let kind: String =
+            link.chars().map(|character| if character.is_ascii_digit() { '#' } else { character }).collect();
         let mut kind = kind;
         while kind.contains("##") {
             kind = kind.replace("##", "#");

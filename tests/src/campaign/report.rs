@@ -76,12 +76,17 @@ impl fmt::Display for Report {
             undisturbed.requests, undisturbed.tokens, disturbed.requests, disturbed.tokens
         )?;
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "| the supervisor's memory before and after | {:.1}, {:.1} MiB |", mebibytes(memory.0), mebibytes(memory.1))
+        writeln!(
+            f,
+            "| the supervisor's memory before and after | {:.1}, {:.1} MiB |",
+            mebibytes(memory.0),
+            mebibytes(memory.1)
+        )
     }
 }
 
 /// A duration in milliseconds, or in seconds.
-struct Show(Duration);
+pub(crate) struct Show(pub(crate) Duration);
 
 impl fmt::Display for Show {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -198,9 +198,9 @@ impl Game<'_> {
         while !self.field.is_over() {
             let at = self.next.fetch_add(1, Relaxed);
             let Some(question) = self.questions.get(at) else { return };
-            let played = self.ask_text(at, question).and_then(|()| {
-                if at.is_multiple_of(BETWEEN) { self.ask_vectors(&mut random) } else { Ok(()) }
-            });
+            let played = self
+                .ask_text(at, question)
+                .and_then(|()| if at.is_multiple_of(BETWEEN) { self.ask_vectors(&mut random) } else { Ok(()) });
             if let Err(what) = played {
                 self.field.wrong(what);
             }
@@ -213,7 +213,9 @@ impl Game<'_> {
             return Err("a text is no text".to_owned());
         };
         let about = || format!("{:?} was answered {text:?}", question.prompt);
-        if let Some(leaked) = codes(&text).find(|code| self.secrets.contains(code) && question.secret.as_deref() != Some(code)) {
+        if let Some(leaked) =
+            codes(&text).find(|code| self.secrets.contains(code) && question.secret.as_deref() != Some(code))
+        {
             return Err(format!("another request's secret, {leaked}: {}", about()));
         }
         if question.answer.as_ref().is_some_and(|answer| *answer != text) {
@@ -263,7 +265,8 @@ fn unanswerable(daemon: &Daemon) -> Result<Vec<(String, String)>, String> {
         let mut random = Random::of(0, number);
         let what = *random.choose(&THINGS);
         let prompt = before(&mut random) + &ask(what, &mut random);
-        let request = GenerateRequest { max_tokens: Some(40), ..GenerateRequest::new(chat(std::slice::from_ref(&prompt))) };
+        let request =
+            GenerateRequest { max_tokens: Some(40), ..GenerateRequest::new(chat(std::slice::from_ref(&prompt))) };
         if let Content::Text { text, .. } = answer(&mut line, &Request::Generate(Box::new(request)))?
             && text == format!("You have not told me the {what}.")
         {

@@ -5,12 +5,7 @@ use super::{
     field::{Field, Watch},
     load::{Tally, ask_script},
 };
-use crate::{
-    SmallDisk,
-    exchange::Outcome,
-    process,
-    random::Random,
-};
+use crate::{SmallDisk, exchange::Outcome, process, random::Random};
 use ipc::status::{Model, Status, Worker};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -213,7 +208,6 @@ fn model(status: &Status, pool: Pool) -> &Model {
 fn is_replaced(model: &Model, victim: &Victim) -> bool {
     let in_slot = || model.workers.iter().filter(|worker| worker.slot == victim.slot);
     in_slot().all(|worker| worker.pid != Some(victim.pid))
-        && in_slot().any(|worker| {
-            worker.generation > victim.generation && matches!(worker.state.as_str(), "idle" | "busy")
-        })
+        && in_slot()
+            .any(|worker| worker.generation > victim.generation && matches!(worker.state.as_str(), "idle" | "busy"))
 }

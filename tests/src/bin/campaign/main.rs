@@ -3,7 +3,7 @@
 //! They print tables in Markdown and end with a failure if anything was not as it must be, saying what, and with which seed.
 
 use clap::{Parser, Subcommand};
-use integration_tests::campaign::{Campaign, Extent, Kept, Secrets};
+use integration_tests::campaign::{Campaign, Extent, Kept, Restarted, Restarts, Secrets};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -32,6 +32,12 @@ enum Kind {
         /// Where the daemon's logs are kept; the mode of isolation is appended
         #[arg(long, value_name = "FILE")]
         log: Option<PathBuf>,
+    },
+    /// Restarts of the daemon, of its model and of its workers under load
+    Restarts {
+        /// How many of each
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        times: usize,
     },
     /// Secrets in many requests, and whether any comes out in another
     Isolation {
@@ -72,6 +78,13 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
             Ok(())
         }
+        Kind::Restarts { times } => {
+            println!("\n### Restarts under load, seed {}\n\n{}", arguments.seed, Restarts::HEADING);
+            for kind in [Restarted::Daemon, Restarted::Model, Restarted::Worker] {
+                println!("{}", kind.run(*times, arguments.seed)?);
+            }
+            Ok(())
+        }
         Kind::Isolation { generations } => isolation(arguments.seed, *generations),
     }
 }
@@ -82,10 +95,13 @@ fn isolation(seed: u64, generations: usize) -> Result<(), String> {
     for clients in [1, 6] {
         let mut before: Option<Kept> = None;
         for isolation in ["request", "worker"] {
-            let kept = Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
+            let kept =
+                Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
             println!("{kept}");
             if before.is_some_and(|before| before.answers != kept.answers) {
-                return Err(format!("{clients} clients were answered otherwise in the other mode of isolation, seed {seed}"));
+                return Err(format!(
+                    "{clients} clients were answered otherwise in the other mode of isolation, seed {seed}"
+                ));
             }
             before = Some(kept);
         }
