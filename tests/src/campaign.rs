@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod remains;
 mod report;
+mod restarts;
 mod secrets;
 mod striker;
 mod surroundings;
@@ -20,9 +21,10 @@ mod surroundings;
 pub use fault::Fault;
 pub use load::Tally;
 pub use report::Report;
+pub use restarts::{Restarted, Restarts};
 pub use secrets::{Kept, Secrets};
 
-use crate::{Daemon, Signal, SmallDisk, bad_worker, minilm, process, random::Random, wait::pause_for};
+use crate::{Daemon, Signal, SmallDisk, bad_worker, minilm, process, random::Random, skipped, wait::pause_for};
 use catalogue::{Catalogue, Pool};
 use field::Field;
 use remains::{Remains, Sums, sums};
@@ -83,9 +85,10 @@ impl Campaign {
     pub fn run(&self) -> Result<Report, String> {
         let mut disk = SmallDisk::new();
         if let Err(reason) = &disk {
-            eprintln!("skipped: the fault of a full disk: {reason}");
+            skipped(&format!("the fault of a full disk: {reason}"));
         }
-        eprintln!("skipped: the fault of a real-time clock that jumps: it cannot be set for one process alone");
+        // That no deadline follows it is for clippy.toml to see to.
+        skipped("the fault of a time of day that jumps: it cannot be set for one process alone");
         let bad_worker = bad_worker().to_string_lossy();
         let arguments = ["--template-executable", &*bad_worker];
         let mut daemon = match &mut disk {

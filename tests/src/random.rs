@@ -13,12 +13,12 @@ impl Random {
     /// The generator of one of several who go on side by side.
     pub fn of(seed: u64, number: usize) -> Random {
         let mut random = Random(seed ^ (number as u64 + 1).wrapping_mul(0xD1B5_4A32_D192_ED03));
-        random.next();
+        random.number();
         random
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,7 +28,7 @@ impl Random {
 
     /// A number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 32) as usize % limit
+        (self.number() >> 32) as usize % limit
     }
 
     /// One of `items`, of which there must be one.

@@ -48,8 +48,7 @@ impl ChatTemplate {
             Err(Error::new(ErrorKind::InvalidOperation, RAISED).with_source(Raised(message)))
         });
         environment.add_function("strftime_now", |format: &str| {
-            let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-            jiff::fmt::strtime::format(format, &now)
+            jiff::fmt::strtime::format(format, &today())
                 .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
         });
         environment.add_filter("tojson", to_json);
@@ -141,6 +140,12 @@ impl Write for Bounded {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The time of day, which some models are told.
+#[expect(clippy::disallowed_methods, reason = "it is for a model to read")]
+fn today() -> jiff::Zoned {
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC)
 }
 
 fn role(role: Role) -> &'static str {

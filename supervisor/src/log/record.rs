@@ -30,6 +30,7 @@ pub(super) enum Value {
 
 impl Record {
     /// A line of now.
+    #[expect(clippy::disallowed_methods, reason = "it is for people")]
     pub(super) fn new(level: Level, message: impl Into<String>) -> Record {
         Record { time: Timestamp::now(), level, message: message.into(), fields: Vec::new() }
     }

@@ -299,6 +299,7 @@ impl Shell {
 }
 
 /// This instant, in RFC 3339, to the millisecond.
+#[expect(clippy::disallowed_methods, reason = "it is for people")]
 fn timestamp() -> String {
     let now = jiff::Timestamp::now();
     now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()

@@ -60,31 +60,22 @@ const SENTENCES: [&str; 10] = [
 impl Catalogue {
     /// Asks each of them once, one after the other. `longest` is the most tokens of a text.
     pub(crate) fn record(daemon: &Daemon, longest: u32) -> Result<Catalogue, String> {
-        let mut line = Line::open(daemon.socket()).map_err(|error| error.to_string())?;
-        let mut record = |pool, request| {
-            line.ask(&request, false)?;
-            match line.hear(None, &mut |_| {}) {
-                Outcome::Answered(expected, 1) => Ok(Case { pool, request, expected }),
-                other => Err(format!("an undisturbed {request:?} has no answer: {other:?}")),
-            }
-        };
-        let texts = texts(longest).into_iter().map(|request| record(Pool::Text, request)).collect::<Result<_, _>>()?;
         let batches = [1, 2, 5, 24].map(|count| SENTENCES.into_iter().cycle().skip(count).take(count));
-        let batch = |texts: Vec<String>| EmbedRequest { model: None, texts, role: TextRole::Plain };
-        let vectors = batches
-            .into_iter()
-            .map(|texts| record(Pool::Vectors, Request::Embed(Box::new(batch(texts.map(str::to_owned).collect())))))
-            .collect::<Result<_, _>>()?;
-        let ids = SENTENCES
-            .into_iter()
-            .zip([Pool::Text, Pool::Vectors].into_iter().cycle())
-            .map(|(text, pool)| {
-                let model = Some(pool.name().to_owned());
-                let request = TokenizeRequest { model, text: text.to_owned(), special: true };
-                record(pool, Request::Tokenize(Box::new(request)))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Catalogue { texts, vectors, ids })
+        let batches = batches.map(|texts| {
+            let texts = texts.map(str::to_owned).collect();
+            (Pool::Vectors, Request::Embed(Box::new(EmbedRequest { model: None, texts, role: TextRole::Plain })))
+        });
+        let ids = SENTENCES.into_iter().zip([Pool::Text, Pool::Vectors].into_iter().cycle()).map(|(text, pool)| {
+            let model = Some(pool.name().to_owned());
+            (pool, Request::Tokenize(Box::new(TokenizeRequest { model, text: text.to_owned(), special: true })))
+        });
+        let texts = Catalogue::record_texts(daemon, longest)?;
+        Ok(Catalogue { texts, vectors: record(daemon, batches)?, ids: record(daemon, ids)? })
+    }
+
+    /// The texts alone.
+    pub(crate) fn record_texts(daemon: &Daemon, longest: u32) -> Result<Vec<Case>, String> {
+        record(daemon, texts(longest).into_iter().map(|request| (Pool::Text, request)))
     }
 
     /// One of nothing.
@@ -96,6 +87,19 @@ impl Catalogue {
     pub(crate) fn cases(&self) -> impl Iterator<Item = &Case> {
         self.texts.iter().chain(&self.vectors).chain(&self.ids)
     }
+}
+
+/// Asks for each of these, one after the other, and keeps the answers.
+fn record(daemon: &Daemon, requests: impl IntoIterator<Item = (Pool, Request)>) -> Result<Vec<Case>, String> {
+    let mut line = Line::open(daemon.socket()).map_err(|error| error.to_string())?;
+    let record = |(pool, request)| {
+        line.ask(&request, false)?;
+        match line.hear(None, &mut |_| {}) {
+            Outcome::Answered(expected, 1) => Ok(Case { pool, request, expected }),
+            other => Err(format!("an undisturbed {request:?} has no answer: {other:?}")),
+        }
+    };
+    requests.into_iter().map(record).collect()
 }
 
 /// Texts of all lengths, chosen in all ways.
@@ -136,7 +140,7 @@ fn named(pool: Pool, request: GenerateRequest) -> Request {
 /// A text for the bad worker, which does what `script` says before it repeats all of it.
 pub(crate) fn repeated(script: Option<&str>, random: &mut Random) -> Case {
     let script = script.map_or_else(String::new, |script| format!("!{script} "));
-    let text = format!("{script}text {}: ", random.next()) + &"\u{1f980}x".repeat(1 + random.below(20));
+    let text = format!("{script}text {}: ", random.number()) + &"\u{1f980}x".repeat(1 + random.below(20));
     let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
     let sampling = Sampling { seed: Some(1), ..Sampling::default() };
     let count = tokens.len() as u32;

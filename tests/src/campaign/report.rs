@@ -86,7 +86,7 @@ impl fmt::Display for Report {
 }
 
 /// A duration in milliseconds, or in seconds.
-struct Show(Duration);
+pub(crate) struct Show(pub(crate) Duration);
 
 impl fmt::Display for Show {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 //! They print tables in Markdown and end with a failure if anything was not as it must be, saying what, and with which seed.
 
 use clap::{Parser, Subcommand};
-use integration_tests::campaign::{Campaign, Extent, Kept, Secrets};
+use integration_tests::campaign::{Campaign, Extent, Kept, Restarted, Restarts, Secrets};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -32,6 +32,12 @@ enum Kind {
         /// Where the daemon's logs are kept; the mode of isolation is appended
         #[arg(long, value_name = "FILE")]
         log: Option<PathBuf>,
+    },
+    /// Restarts of the daemon, of its model and of its workers under load
+    Restarts {
+        /// How many of each
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        times: usize,
     },
     /// Secrets in many requests, and whether any comes out in another
     Isolation {
@@ -69,6 +75,13 @@ fn run(arguments: &Arguments) -> Result<(), String> {
                     log: log.as_ref().map(|path| format!("{}.{isolation}", path.display()).into()),
                 };
                 println!("{}", campaign.run()?);
+            }
+            Ok(())
+        }
+        Kind::Restarts { times } => {
+            println!("\n### Restarts under load, seed {}\n\n{}", arguments.seed, Restarts::HEADING);
+            for kind in [Restarted::Daemon, Restarted::Model, Restarted::Worker] {
+                println!("{}", kind.run(*times, arguments.seed)?);
             }
             Ok(())
         }
