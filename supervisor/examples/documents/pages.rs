@@ -76,6 +76,7 @@ fn page(command: &Command, is_root: bool) -> io::Result<Page> {
 }
 
 /// The day on which the pages were made: that of the sources, if whoever builds a package says it, or else today.
+#[expect(clippy::disallowed_methods, reason = "it is for people")]
 pub(crate) fn date() -> String {
     let given = env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
     let time = given.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_else(Timestamp::now);
