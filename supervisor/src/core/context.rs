@@ -96,7 +96,7 @@ impl Context {
     /// Notes that something of the request's answer was computed with this.
     pub(super) fn bind(&mut self, request: RequestId, identity: Identity) {
         if let Some(record) = self.requests.get_mut(&request) {
-            record.identity.get_or_insert(identity);
+            record.bind(identity);
         }
     }
 

@@ -16,8 +16,8 @@ pub(super) struct Request {
     pub(super) submitted: Time,
     /// The end of its wait in the queue; from its first dispatch on, of its whole run.
     pub(super) deadline: Time,
-    /// What has computed some of its answer already: nothing else may go on with it.
-    pub(super) identity: Option<Identity>,
+    /// What has computed some of its answer already.
+    computed_with: Option<Identity>,
     /// Whether its client takes nothing, so that no further part is begun.
     pub(super) is_blocked: bool,
     /// The first part that was never begun.
@@ -31,8 +31,8 @@ pub(super) struct Request {
 struct Begun {
     /// Workers that died under it.
     deaths: u32,
-    /// The worker that computes it, or whose exit it awaits to be replayed; none while it waits in the queue.
-    holder: Option<WorkerId>,
+    /// The worker that computes it, or whose exit it awaits to be replayed, and what that has loaded; none while it waits in the queue.
+    holder: Option<(WorkerId, Identity)>,
 }
 
 impl Request {
@@ -45,7 +45,7 @@ impl Request {
             work,
             submitted: now,
             deadline,
-            identity: None,
+            computed_with: None,
             is_blocked: false,
             next: 0,
             begun: BTreeMap::new(),
@@ -74,10 +74,10 @@ impl Request {
     }
 
     /// Gives a part to a worker: the attempt that this is.
-    pub(super) fn give(&mut self, number: u32, worker: WorkerId) -> u32 {
+    pub(super) fn give(&mut self, number: u32, worker: WorkerId, identity: Identity) -> u32 {
         self.next = self.next.max(number.saturating_add(1));
         let begun = self.begun.entry(number).or_default();
-        begun.holder = Some(worker);
+        begun.holder = Some((worker, identity));
         begun.deaths + 1
     }
 
@@ -103,6 +103,17 @@ impl Request {
 
     /// The workers that compute parts of it or whose exits parts of it await.
     pub(super) fn holders(&self) -> impl Iterator<Item = WorkerId> {
-        self.begun.values().filter_map(|begun| begun.holder)
+        self.begun.values().filter_map(|begun| begun.holder.map(|(worker, _)| worker))
+    }
+
+    /// What its answer is computed with: nothing else may go on with it.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let held = || self.begun.values().find_map(|begun| begun.holder.map(|(_, identity)| identity));
+        self.computed_with.or_else(held)
+    }
+
+    /// Something of its answer was computed with this.
+    pub(super) fn bind(&mut self, identity: Identity) {
+        self.computed_with.get_or_insert(identity);
     }
 }

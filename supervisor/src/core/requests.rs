@@ -84,15 +84,15 @@ impl Pool {
         let current = self.template.identity;
         for worker in self.slots.iter_mut().filter_map(Slot::idle_mut) {
             let identity = worker.identity;
-            // What was begun with something is gone on with that; what is new begins with what the model is now.
-            let fits = |record: &Request| record.identity.or(current) == Some(identity);
+            // What is begun with something is gone on with that; what is new begins with what the model is now.
+            let fits = |record: &Request| record.identity().or(current) == Some(identity);
             let Some(part) = self.queue.pop(&context.requests, window, fits) else { continue };
             let Some(record) = context.requests.get_mut(&part.request) else { continue };
             if record.is_new() {
                 record.deadline = context.now.after(self.limits.request_timeout);
                 context.begun.insert((self.id, part.request));
             }
-            let attempt = record.give(part.number, worker.id);
+            let attempt = record.give(part.number, worker.id, identity);
             context.threads.begin(worker.id, self.limits.threads.min(record.work.threads));
             worker.dispatch(part, context.now.after(self.limits.progress_timeout));
             context.emit(Effect::Dispatch { to: worker.id, part, attempt });

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::event::{Effect, Identity, Load, Outcome, PoolId, PoolLimits, WorkerId};
 use super::pool::Pool;
 use super::queue::Place;
+use super::request::Request;
 use super::slot::Slot;
 use super::template::Template;
 use ipc::RequestId;
@@ -154,7 +155,7 @@ impl Pool {
             self.slots.iter_mut().for_each(|slot| slot.end_outdated(identity, context));
         }
         for request in self.stranded(context) {
-            let bound = context.requests.get(&request).and_then(|record| record.identity);
+            let bound = context.requests.get(&request).and_then(Request::identity);
             if bound.is_some_and(|identity| !self.may_resume(identity)) {
                 self.end(request, Outcome::ModelChanged, context);
             }
@@ -178,7 +179,7 @@ impl Pool {
         let waiting: Vec<_> = self.queue.all_newcomers().chain(self.stranded(context)).collect();
         for request in waiting {
             let Some(record) = context.requests.get_mut(&request) else { continue };
-            if record.identity.is_some() && record.identity != successor.identity {
+            if record.identity().is_some_and(|identity| Some(identity) != successor.identity) {
                 continue;
             }
             let to = successor.pool;

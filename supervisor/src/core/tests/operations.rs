@@ -215,3 +215,21 @@ fn a_batch_is_computed_with_one_file() {
     );
     assert_eq!(rig.exit(worker(0, 1))[0], finish(1, Outcome::ModelChanged));
 }
+
+#[test]
+fn two_files_never_compute_one_batch_at_once() {
+    let mut rig = Rig::idle(PoolLimits { workers: 2, ..WORKER });
+    assert_eq!(rig.submit(1), [dispatch(worker(0, 1), 1, 1)]);
+    assert_eq!(rig.submit_batch(2, 3), [dispatch_part(worker(1, 1), 2, 0, 1)]);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
+    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.exit(worker(0, 1)), [fork(2, worker(0, 2))]);
+    assert_eq!(
+        rig.start(worker(0, 2)),
+        [dispatch(worker(0, 2), 1, 2)],
+        "the batch has nothing to show yet, but is begun"
+    );
+    assert_eq!(rig.feed(Event::Answered(worker(0, 2))), [finish(1, Outcome::Answered)]);
+    let anew = dispatch_part(worker(0, 2), 2, 0, 2);
+    assert_eq!(rig.exit(worker(1, 1))[0], anew, "nothing was computed");
+}

@@ -171,6 +171,8 @@ impl Rules {
         assert!(self.workers.values().all(|worker| worker.last != Some(part)), "its dead worker has not exited");
         let slot = self.workers.keys().filter(|other| other.pool == to.pool && other.life.slot == to.life.slot);
         assert_eq!(slot.min(), Some(&to), "a spare gets no request");
+        let identity = self.workers[&to].identity;
+        assert!(self.fits(part.request, identity), "{part:?} goes on with another model");
         let isolation = self.pools[to.pool.0].limits.isolation;
         let patience = self.pools[to.pool.0].limits.progress_timeout;
         let worker = self.worker(to);
@@ -187,8 +189,6 @@ impl Rules {
         let record = &self.requests[&part.request];
         assert_ne!(pool.standing, Standing::Staged, "nobody asks for {to:?} yet");
         assert!(!self.draining || record.dispatched.is_some(), "{part:?} is begun although nothing is to be");
-        let identity = self.workers[&to].identity;
-        assert_eq!(record.identity.or(pool.identity), Some(identity), "{part:?} goes on with another model");
         assert_eq!((record.pool, record.outcome), (to.pool, None));
         let is_begun = (part.number as usize) < record.parts.len();
         if !is_begun {
@@ -339,20 +339,30 @@ impl Rules {
     /// Whether a part could be begun with this of a request whose turn came before.
     fn waits_in_turn(&self, pool: PoolId, turn: u64, identity: Identity) -> bool {
         let window = self.pools[pool.0].limits.workers * 2;
-        let here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == pool);
-        let mut here = here.filter(|request| self.fits(request, identity));
-        here.any(|request| request.turn < turn && request.may_begin(window))
+        let mut here = self.fitting(pool, identity);
+        here.any(|(_, request)| request.turn < turn && request.may_begin(window))
     }
 
-    /// Whether a worker that has loaded this may compute parts of the request.
-    pub(super) fn fits(&self, request: &Request, identity: Identity) -> bool {
-        request.identity.or(self.pools[request.pool.0].identity) == Some(identity)
+    /// The open requests of a pool of which a worker that has loaded this may compute parts.
+    pub(super) fn fitting(&self, pool: PoolId, identity: Identity) -> impl Iterator<Item = (RequestId, &Request)> {
+        let here = self.open.iter().map(|request| (*request, &self.requests[request]));
+        here.filter(move |(id, request)| request.pool == pool && self.fits(*id, identity))
+    }
+
+    /// Whether a worker that has loaded this may compute parts of the request: all of its answer is computed with the same.
+    fn fits(&self, id: RequestId, identity: Identity) -> bool {
+        let request = &self.requests[&id];
+        let is_begun = |part: &Part| request.parts.get(part.number as usize).is_some_and(|part| !part.is_done);
+        let is_part = |part: &Part| part.request == id && is_begun(part);
+        let mut holders = self.workers.values().filter(|worker| worker.last.as_ref().is_some_and(is_part));
+        let bound = request.identity.or_else(|| holders.next().map(|worker| worker.identity));
+        bound.or(self.pools[request.pool.0].identity) == Some(identity)
     }
 
     /// Whether a part waits that was begun and whose worker has ended, and that one may go on with who has loaded this.
     pub(super) fn waits_to_be_replayed(&self, pool: PoolId, identity: Option<Identity>) -> bool {
         let here = self.open.iter().filter(|request| self.requests[*request].pool == pool);
-        let here = here.filter(|request| identity.is_none_or(|identity| self.fits(&self.requests[*request], identity)));
+        let here = here.filter(|request| identity.is_none_or(|identity| self.fits(**request, identity)));
         here.into_iter().any(|request| {
             let parts = self.requests[request].parts.iter().enumerate();
             parts.filter(|(_, part)| !part.is_done).any(|(number, _)| {

@@ -166,9 +166,8 @@ impl Rules {
     /// Whether anything could be computed now by a worker who has loaded this.
     fn has_work(&self, id: PoolId, identity: Identity) -> bool {
         let window = self.pools[id.0].limits.workers * 2;
-        let here = self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
-        let mut here = here.filter(|request| self.fits(request, identity));
-        here.any(|request| request.may_begin(window)) || self.waits_to_be_replayed(id, Some(identity))
+        self.fitting(id, identity).any(|(_, request)| request.may_begin(window))
+            || self.waits_to_be_replayed(id, Some(identity))
     }
 
     /// That every slot has the workers that it should have, unless it is in a back-off.
