@@ -11,6 +11,7 @@ mod fault;
 mod field;
 mod ledger;
 mod load;
+mod refusals;
 mod remains;
 mod report;
 mod restarts;
@@ -20,6 +21,7 @@ mod surroundings;
 
 pub use fault::Fault;
 pub use load::Tally;
+pub use refusals::Refusals;
 pub use report::Report;
 pub use restarts::{Restarted, Restarts};
 pub use secrets::{Kept, Secrets};
@@ -77,6 +79,19 @@ pub enum Extent {
 }
 
 impl Campaign {
+    /// A short one, with the built-in model.
+    pub fn new(isolation: &'static str, seed: u64) -> Campaign {
+        Campaign {
+            seed,
+            isolation,
+            model: "builtin:pocket".to_owned(),
+            longest: 300,
+            extent: Extent::Rounds(1, 1),
+            undisturbed: Duration::from_secs(1),
+            log: None,
+        }
+    }
+
     /// Runs it: what came of it, or what was wrong.
     ///
     /// # Panics
@@ -89,15 +104,24 @@ impl Campaign {
         }
         // That no deadline follows it is for clippy.toml to see to.
         skipped("the fault of a time of day that jumps: it cannot be set for one process alone");
+        self.with_daemon(&mut disk, |daemon, disk| self.run_with(daemon, disk))
+    }
+
+    /// Has a daemon, whose log is on the disk if there is one, until `act` is done with it.
+    fn with_daemon<T>(
+        &self,
+        disk: &mut Result<SmallDisk, String>,
+        act: impl FnOnce(&Daemon, Option<&SmallDisk>) -> Result<T, String>,
+    ) -> Result<T, String> {
         let bad_worker = bad_worker().to_string_lossy();
         let arguments = ["--template-executable", &*bad_worker];
-        let mut daemon = match &mut disk {
+        let mut daemon = match disk {
             Ok(disk) => Daemon::launch_on(disk, &self.configuration(), &arguments),
             Err(_) => Daemon::launch(&self.configuration(), &arguments),
         };
         daemon.live_for(self.lifetime());
         daemon.settle();
-        let ran = self.run_with(&daemon, disk.as_ref().ok());
+        let ran = act(&daemon, disk.as_ref().ok());
         if let Some(path) = &self.log {
             fs::write(path, daemon.log()).map_err(|error| format!("cannot keep the log: {error}"))?;
         }
@@ -134,22 +158,18 @@ impl Campaign {
 
     fn run_with(&self, daemon: &Daemon, disk: Option<&SmallDisk>) -> Result<Report, String> {
         let catalogue = Catalogue::record(daemon, self.longest)?;
-        let calm = self.phase(daemon, &catalogue, None)?;
+        let calm = self.phase(daemon, &catalogue, |_, _| pause_for(self.undisturbed))?;
         let before = Remains::at_rest(daemon)?;
         let mut report =
             Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput, ..Report::default() };
         let start = sums(&daemon.status().models);
-        let storm = self.phase(daemon, &catalogue, Some(disk))?;
+        let strike = |field: &Field<'_>, phase: &mut Phase| self.strike(field, &catalogue, disk, phase);
+        let storm = self.phase(daemon, &catalogue, strike)?;
         // What was stopped after its answer is found when it is given a request.
         for pid in process::started_by(daemon.pid()) {
             process::kill(pid, Signal::SIGCONT);
         }
-        let after = Remains::as_before(daemon, &before)?;
-        let end = sums(&daemon.status().models);
-        check_sums(&storm.tally, start, end)?;
-        let field = Field::new(daemon);
-        load::ask_all(&field, &catalogue);
-        field.take_wrong().into_iter().try_for_each(|what| Err(format!("after the campaign: {what}")))?;
+        let (after, end) = look_afterwards(daemon, &catalogue, &before, &storm.tally, start)?;
         report.disturbed = storm.throughput;
         report.tally = storm.tally;
         report.recoveries = storm.recoveries;
@@ -158,22 +178,19 @@ impl Campaign {
         Ok(report)
     }
 
-    /// The load, for a while or with faults.
+    /// The load, until `act` has been done.
     fn phase(
         &self,
         daemon: &Daemon,
         catalogue: &Catalogue,
-        faults: Option<Option<&SmallDisk>>,
+        act: impl FnOnce(&Field<'_>, &mut Phase),
     ) -> Result<Phase, String> {
         let field = Field::new(daemon);
         let began = Instant::now();
         let mut phase = thread::scope(|scope| {
             let clients = scope.spawn(|| load::drive(&field, catalogue, self.seed));
             let mut phase = Phase::default();
-            match faults {
-                None => pause_for(self.undisturbed),
-                Some(disk) => self.strike(&field, catalogue, disk, &mut phase),
-            }
+            act(&field, &mut phase);
             field.end();
             phase.took = began.elapsed();
             match clients.join() {
@@ -225,13 +242,30 @@ struct Phase {
     recoveries: Vec<(Fault, Duration)>,
 }
 
+/// The daemon must be as before, must have counted what its clients have seen, and must answer as ever.
+fn look_afterwards(
+    daemon: &Daemon,
+    catalogue: &Catalogue,
+    before: &Remains,
+    seen: &Tally,
+    start: Sums,
+) -> Result<(Remains, Sums), String> {
+    let after = Remains::as_before(daemon, before)?;
+    let end = sums(&daemon.status().models);
+    check_sums(seen, start, end)?;
+    let field = Field::new(daemon);
+    load::ask_all(&field, catalogue);
+    field.take_wrong().into_iter().try_for_each(|what| Err(format!("after the campaign: {what}")))?;
+    Ok((after, end))
+}
+
 /// The daemon must have counted what its clients have seen.
 fn check_sums(seen: &Tally, start: Sums, end: Sums) -> Result<(), String> {
     let accepted = end.accepted - start.accepted;
     let (answered, cancelled) = (end.answered - start.answered, end.cancelled - start.cancelled);
-    let whole = end.not_answered == start.not_answered
+    let whole = end.not_answered - start.not_answered == seen.fatal + seen.refused
         && accepted == seen.accepted
-        && accepted == answered + cancelled
+        && accepted == answered + cancelled + seen.fatal
         // Who leaves may have been answered by then.
         && answered >= seen.answered
         && cancelled <= seen.left;

@@ -3,20 +3,10 @@
 //! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is `cargo run --release -p integration-tests --bin campaign`.
 #![cfg(test)]
 
-use integration_tests::campaign::{Campaign, Extent, Fault, seed};
-use std::time::Duration;
+use integration_tests::campaign::{Campaign, Fault, seed};
 
 fn faults(isolation: &'static str, seed: u64) {
-    let campaign = Campaign {
-        seed,
-        isolation,
-        model: "builtin:pocket".to_owned(),
-        longest: 300,
-        extent: Extent::Rounds(1, 1),
-        undisturbed: Duration::from_secs(1),
-        log: None,
-    };
-    let report = campaign.run().unwrap_or_else(|wrong| panic!("{wrong}"));
+    let report = Campaign::new(isolation, seed).run().unwrap_or_else(|wrong| panic!("{wrong}"));
     println!("{report}");
     let tally = report.tally();
     assert!(tally.repeated > 0 && tally.left > 0, "no fault has hit anybody: {tally:?}");
@@ -33,4 +23,14 @@ fn no_fault_costs_an_answer_of_a_worker_for_each_request() {
 #[test]
 fn no_fault_costs_an_answer_of_workers_of_many_requests() {
     faults("worker", seed(2));
+}
+
+#[test]
+fn a_request_that_costs_too_many_workers_is_refused_and_no_other() {
+    for isolation in ["request", "worker"] {
+        let refusals = Campaign::new(isolation, seed(3)).refusals(2).unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{refusals}");
+        assert_eq!((refusals.tally.fatal, refusals.tally.refused), (4, 4));
+        assert!(refusals.tally.answered > 0, "nobody else has asked");
+    }
 }

@@ -46,6 +46,10 @@ pub struct Tally {
     pub lost: u64,
     /// Requests that were lost with half an answer.
     pub half_lost: u64,
+    /// Requests that have cost as many workers as they may, and were told so.
+    pub fatal: u64,
+    /// Requests that were refused because they were like those.
+    pub refused: u64,
     /// Attempts to ask that the supervisor did not take in, and why.
     pub not_admitted: BTreeMap<String, u64>,
     /// Tokens and vectors of the answers.
@@ -64,6 +68,8 @@ impl Tally {
         self.left += other.left;
         self.lost += other.lost;
         self.half_lost += other.half_lost;
+        self.fatal += other.fatal;
+        self.refused += other.refused;
         self.tokens += other.tokens;
         self.repeated += other.repeated;
         self.most_attempts = self.most_attempts.max(other.most_attempts);

@@ -33,6 +33,12 @@ enum Kind {
         #[arg(long, value_name = "FILE")]
         log: Option<PathBuf>,
     },
+    /// Requests that cost as many workers as they may
+    Refusals {
+        /// How many texts, and how many requests for what crashes
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        times: usize,
+    },
     /// Restarts of the daemon, of its model and of its workers under load
     Restarts {
         /// How many of each
@@ -66,15 +72,20 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Kind::Faults { seconds, model, longest, log } => {
             for isolation in ["request", "worker"] {
                 let campaign = Campaign {
-                    seed: arguments.seed,
-                    isolation,
                     model: model.clone(),
                     longest: *longest,
                     extent: Extent::Time(Duration::from_secs(*seconds)),
                     undisturbed: Duration::from_secs((seconds / 4).max(1)),
                     log: log.as_ref().map(|path| format!("{}.{isolation}", path.display()).into()),
+                    ..Campaign::new(isolation, arguments.seed)
                 };
                 println!("{}", campaign.run()?);
+            }
+            Ok(())
+        }
+        Kind::Refusals { times } => {
+            for isolation in ["request", "worker"] {
+                println!("{}", Campaign::new(isolation, arguments.seed).refusals(*times)?);
             }
             Ok(())
         }
