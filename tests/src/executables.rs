@@ -34,18 +34,27 @@ pub(crate) fn without() -> &'static Path {
     &PATH
 }
 
-/// An executable of this package, which cargo builds along with the integration tests.
+/// An executable of this package: the one that cargo has built along with a running integration test, or one built on the first call.
 fn own(name: &str) -> PathBuf {
     let built = profile_folder().join(name);
-    if built.is_file() { built } else { build("integration-tests", "bin", name) }
+    if is_test() && built.is_file() { built } else { build("integration-tests", "bin", name) }
+}
+
+/// Whether this process is a test, and no benchmark or campaign, which cargo builds without the package's other executables.
+fn is_test() -> bool {
+    own_folder().ends_with("deps")
 }
 
 /// `target/debug` or `target/release`, from where this process's executable is.
 fn profile_folder() -> PathBuf {
+    let folder = own_folder();
+    let parent = folder.parent().filter(|_| is_test());
+    parent.unwrap_or(&folder).to_owned()
+}
+
+fn own_folder() -> PathBuf {
     let executable = env::current_exe().unwrap_or_else(|error| panic!("cannot find the test's executable: {error}"));
-    let folder = executable.parent().unwrap_or(Path::new("/"));
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
-    folder.to_owned()
+    executable.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Builds a target of a package; `kind` is `bin` or `example`.
