@@ -5,7 +5,7 @@ use std::fs;
 use worker::sandbox::has_landlock;
 
 /// What neither a template nor a worker may do, and what is said to it.
-const REFUSED: [&str; 17] = [
+const REFUSED: [&str; 18] = [
     "open",
     "open-own",
     "create",
@@ -22,6 +22,7 @@ const REFUSED: [&str; 17] = [
     "kill-own",
     "kill-all",
     "memfd",
+    "executable",
     "core",
 ];
 

@@ -1,4 +1,5 @@
 //! What a process can still do: it tries, and says on its stderr what came of it.
+use memmap2::MmapMut;
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
@@ -62,6 +63,8 @@ fn both() {
     report("kill-own", kill(getpid(), None));
     report("kill-all", kill(Pid::from_raw(-1), None));
     report("memfd", memfd_create("memory", MFdFlags::empty()));
+    // Code that it was sent must stay data.
+    report("executable", MmapMut::map_anon(1).and_then(MmapMut::make_exec));
     report("core", setrlimit(Resource::RLIMIT_CORE, 1, 1));
     report_descriptors();
 }
