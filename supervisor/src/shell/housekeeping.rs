@@ -60,6 +60,10 @@ impl Shell {
         if self.core.needs_time() && (self.core.is_closing() || !self.notify.is_ready()) {
             self.notify.extend(EXTENSION);
         }
+        self.say_status();
+    }
+
+    fn say_status(&mut self) {
         let line = self.summary();
         self.notify.status(line);
     }
@@ -69,6 +73,8 @@ impl Shell {
         if self.is_stopping() {
             self.notify.stopping();
         } else if !self.notify.is_ready() && self.reloading.is_none() && self.core.is_ready() {
+            // Who has waited for this looks at the status next.
+            self.say_status();
             self.notify.ready();
         }
     }
