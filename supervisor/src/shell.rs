@@ -185,16 +185,17 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             }
             accepted = shell.accept() => shell.connect(accepted),
             signal = signals.next() => shell.signalled(signal),
-            () = until(deadline) => {
-                shell.catch_up(&mut inputs).await;
-                shell.time_out();
-            }
+            () = until(deadline) => shell.time_out(&mut inputs).await,
             () = until(shell.gathering) => shell.gathered(),
             _ = observe.tick() => shell.observe(),
             _ = watch.tick(), if shell.computes() => shell.watch(),
             _ = housekeeping.tick() => shell.keep_house().await,
             // Here and nowhere else: a loop that does not come round is not to be fed.
-            () = tick(watchdog.as_mut()) => shell.feed_watchdog(),
+            () = tick(watchdog.as_mut()) => {
+                // After a long sleep, what has come due is due only now.
+                shell.time_out(&mut inputs).await;
+                shell.feed_watchdog();
+            }
         }
         shell.after_turn();
         shell.announce();
@@ -369,7 +370,9 @@ impl Shell {
         }
     }
 
-    fn time_out(&mut self) {
+    /// Has the core do what has come due, once all that was said before is heard.
+    async fn time_out(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+        self.catch_up(inputs).await;
         // Who has moved since the last look is not stuck.
         self.observe();
         self.core.handle_timeout(self.now());

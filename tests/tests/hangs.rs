@@ -1,7 +1,7 @@
 //! A stuck worker is noticed by its lack of progress; one that is slow, or whose client is, is left alone.
 #![cfg(test)]
 
-use integration_tests::{Daemon, LIMIT, Running, Signal, generate, model, process, until};
+use integration_tests::{Daemon, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
 use ipc::{BlockingEnd, ClientError, FailureKind, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use std::{
     os::unix::net::UnixStream,
@@ -160,12 +160,25 @@ fn a_client_that_takes_nothing_is_gone() {
 fn a_supervisor_that_was_stopped_itself_blames_nobody_for_it() {
     /// Longer than a worker may take to exit after its answer.
     const STOPPED: Duration = Duration::from_millis(2500);
-    let daemon = Daemon::scripted("ok", "workers = 1");
+    const CONFIG: &str = "[[model]]\nname = \"bad\"\npath = \"script:ok\"\nworkers = 1\n";
+    let scripted = ["--template-executable", &bad_worker().to_string_lossy()];
+    blames_nobody(&Daemon::launch(CONFIG, &scripted), STOPPED);
+    // A service manager's watchdog has come due then, too, and either may be looked at first.
+    for _ in 0..3 {
+        let watched = Daemon::launch_as(CONFIG, &scripted, |command, folder| {
+            command.env("NOTIFY_SOCKET", folder.join("notify")).env("WATCHDOG_USEC", "300000");
+        });
+        blames_nobody(&watched, STOPPED);
+    }
+}
+
+/// Stops a daemon for so long while its worker should exit, which it does.
+fn blames_nobody(daemon: &Daemon, stopped: Duration) {
     // The machine decides whether the supervisor is stopped before it finds that its worker is; then it is tried again.
     for _ in 0..20 {
         let before = daemon.settle().models.remove(0);
         let pid = before.workers[0].pid.unwrap();
-        generate(&daemon, GenerateRequest::raw("!stop@answer")).unwrap();
+        generate(daemon, GenerateRequest::raw("!stop@answer")).unwrap();
         until("its worker has stopped", LIMIT, || process::state(pid) != Some('S'));
         daemon.signal(Signal::SIGSTOP);
         until("the supervisor has stopped", LIMIT, || process::state(daemon.pid()) == Some('T'));
@@ -174,7 +187,7 @@ fn a_supervisor_that_was_stopped_itself_blames_nobody_for_it() {
         if is_in_time {
             until("the worker has ended", LIMIT, || process::state(pid) == Some('Z'));
             let began = Instant::now();
-            until("the worker could have been waited for in vain", LIMIT, || began.elapsed() > STOPPED);
+            until("the worker could have been waited for in vain", LIMIT, || began.elapsed() > stopped);
         }
         daemon.signal(Signal::SIGCONT);
         if is_in_time {

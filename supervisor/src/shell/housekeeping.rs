@@ -81,8 +81,6 @@ impl Shell {
 
     /// Tells the service manager that the daemon lives, if it does.
     pub(super) fn feed_watchdog(&mut self) {
-        // After a long sleep, what has come due is due only now.
-        self.time_out();
         match self.core.stalled(self.now()) {
             None => self.notify.watchdog(),
             Some(id) => {
