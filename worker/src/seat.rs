@@ -5,7 +5,7 @@ use crate::{
     sandbox::{Filters, Role, SandboxError, deny_paths},
     socket::WorkerSocket,
     sys::{self, Board},
-    template::Seat,
+    template::{Inherited, Seat},
 };
 use ipc::{BlockingEnd, EndError, Go, MAX_FRAME, Sandbox, ToWorker};
 use nix::{
@@ -27,8 +27,8 @@ pub struct Seated {
     pub end: BlockingEnd<WorkerSocket>,
     /// The board.
     pub board: Board,
-    /// Bytes of writable private memory that it was born with.
-    pub inherited: u64,
+    /// What it was born with.
+    pub inherited: Inherited,
 }
 
 /// Why a worker does not come to serve.
@@ -104,7 +104,10 @@ pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, SeatError> {
 }
 
 /// Ties this process to the supervisor's life and gives up what a worker does not need. `inherited` is what it was born with.
-pub fn confine(go: &Go, inherited: u64, filters: &Filters) -> Result<Sandbox, SeatError> {
+pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandbox, SeatError> {
+    // Nothing counts the page tables of what is mapped and only read; these are at most 128 MiB. No request's cache is larger.
+    const ADDRESSES: u64 = 64 << 30;
+    let addresses = inherited.addresses.saturating_add(go.memory).saturating_add(ADDRESSES);
     // It is the leader of its own process group, so that nothing sent to another group reaches it.
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(SeatError::Tie)?;
     if !tie_to(go.supervisor)? {
@@ -115,7 +118,8 @@ pub fn confine(go: &Go, inherited: u64, filters: &Filters) -> Result<Sandbox, Se
         ("file sizes", Resource::RLIMIT_FSIZE, 0),
         ("open files", Resource::RLIMIT_NOFILE, 16),
         ("locked memory", Resource::RLIMIT_MEMLOCK, 0),
-        ("private memory", Resource::RLIMIT_DATA, inherited.saturating_add(go.memory)),
+        ("private memory", Resource::RLIMIT_DATA, inherited.data.saturating_add(go.memory)),
+        ("addresses", Resource::RLIMIT_AS, addresses),
     ] {
         setrlimit(resource, limit, limit).map_err(|error| SeatError::Limit(name, error))?;
     }

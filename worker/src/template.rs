@@ -52,8 +52,17 @@ pub struct Seat {
     pub board: OwnedFd,
     /// What it must write its messages to.
     pub stderr: OwnedFd,
-    /// Bytes of writable private memory that it inherits, which its limit of memory counts too.
-    pub inherited: u64,
+    /// What it inherits of the template.
+    pub inherited: Inherited,
+}
+
+/// What a process is born with that its limits of memory count too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inherited {
+    /// Bytes of writable private memory.
+    pub data: u64,
+    /// Bytes of addresses that are mapped.
+    pub addresses: u64,
 }
 
 /// The steps of making a worker, in order, named for tests that end processes there.
@@ -150,7 +159,7 @@ pub fn run<O, M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, O, M>) -> 
             return Err(TemplateError::Order);
         };
         (trade.step)(ForkStep::Asked);
-        let seat = Seat { life, supervisor, socket, board, stderr, inherited: 0 };
+        let seat = Seat { life, supervisor, socket, board, stderr, inherited: Inherited::default() };
         let answer = match template.fork(seat, &mut model, trade) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
             Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
@@ -176,14 +185,17 @@ struct Own {
 }
 
 impl Own {
-    /// Bytes of writable private memory.
-    fn data(&self) -> io::Result<u64> {
+    /// What a fork of it inherits.
+    fn memory(&self) -> io::Result<Inherited> {
         let mut text = [0; 4096];
         let length = self.status.read_at(&mut text, 0)?;
         let text = String::from_utf8_lossy(&text[..length]);
-        let value = text.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix("kB"));
-        let kibibytes = value.and_then(|value| value.trim().parse::<u64>().ok());
-        kibibytes.map(|count| count * 1024).ok_or_else(|| io::Error::other("it has no VmData"))
+        let bytes = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"));
+            let kibibytes = value.and_then(|value| value.trim().parse::<u64>().ok());
+            kibibytes.map(|count| count * 1024).ok_or_else(|| io::Error::other(format!("it has no {name}")))
+        };
+        Ok(Inherited { data: bytes("VmData:")?, addresses: bytes("VmSize:")? })
     }
 }
 
@@ -208,7 +220,7 @@ enum ForkError {
 impl Template {
     /// Forks a worker and returns its pid. In the worker it does not return.
     fn fork<O, M>(&mut self, mut seat: Seat, model: &mut M, trade: &Trade<'_, O, M>) -> Result<u32, ForkError> {
-        seat.inherited = self.own.data().map_err(ForkError::Inherited)?;
+        seat.inherited = self.own.memory().map_err(ForkError::Inherited)?;
         let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ForkError::Pipe)?;
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(ForkError::Signals)?;

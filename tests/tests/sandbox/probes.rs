@@ -5,7 +5,7 @@ use std::fs;
 use worker::sandbox::has_landlock;
 
 /// What neither a template nor a worker may do, and what is said to it.
-const REFUSED: [&str; 18] = [
+const REFUSED: [&str; 19] = [
     "open",
     "open-own",
     "create",
@@ -23,6 +23,7 @@ const REFUSED: [&str; 18] = [
     "kill-all",
     "memfd",
     "executable",
+    "uncounted",
     "core",
 ];
 
@@ -51,6 +52,7 @@ fn a_worker_makes_threads_but_no_processes() {
         "pipe: EPERM",
         "inspect: EPERM",
         "untie: EPERM",
+        "addresses: ENOMEM",
         "thread: allowed",
         "memory: allowed",
     ];

@@ -31,7 +31,7 @@ const BOTH: &[c_long] = &[
     libc::SYS_fstat,
     libc::SYS_ppoll,
     libc::SYS_close,
-    // Memory; see `conditions` for what would make it executable.
+    // Memory; see `conditions` for what would make it executable or escape the limits.
     libc::SYS_brk,
     libc::SYS_munmap,
     libc::SYS_mremap,
@@ -138,10 +138,12 @@ fn conditions(role: Role) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendE
         values.iter().map(|value| SeccompRule::new(vec![is(argument, *value)?])).collect::<Result<Vec<_>, _>>()
     };
     let only = |condition: Result<SeccompCondition, BackendError>| Ok(vec![SeccompRule::new(vec![condition?])?]);
-    let not_executable = || only(masked(2, libc::PROT_EXEC, 0));
+    let not_executable = || masked(2, libc::PROT_EXEC, 0);
+    let mapped = |but: i32| SeccompRule::new(vec![not_executable()?, masked(3, but | libc::MAP_GROWSDOWN, 0)?]);
     let mut rules = BTreeMap::from([
-        (libc::SYS_mmap, not_executable()?),
-        (libc::SYS_mprotect, not_executable()?),
+        // What is of no file is not shared and no stack: the limit of private memory counts neither.
+        (libc::SYS_mmap, vec![mapped(libc::MAP_ANONYMOUS)?, mapped(libc::MAP_SHARED)?]),
+        (libc::SYS_mprotect, only(not_executable())?),
         // All advice but the two that let root break the machine's memory.
         (libc::SYS_madvise, only(condition(2, SeccompCmpOp::Lt, libc::MADV_HWPOISON))?),
         // Others would have the kernel send signals.

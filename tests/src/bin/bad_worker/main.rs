@@ -8,6 +8,7 @@
 mod act;
 mod cache;
 mod job;
+mod mapping;
 mod pages;
 mod probe;
 mod real;

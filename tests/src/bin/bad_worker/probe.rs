@@ -1,10 +1,12 @@
 //! What a process can still do: it tries, and says on its stderr what came of it.
+use crate::mapping::map;
 use memmap2::MmapMut;
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
     sys::{
         memfd::{MFdFlags, memfd_create},
+        mman::{MapFlags, ProtFlags},
         prctl, ptrace,
         resource::{Resource, setrlimit},
         signal::{Signal, kill},
@@ -65,6 +67,10 @@ fn both() {
     report("memfd", memfd_create("memory", MFdFlags::empty()));
     // Code that it was sent must stay data.
     report("executable", MmapMut::map_anon(1).and_then(MmapMut::make_exec));
+    // Memory that no limit of private memory counts.
+    let writable = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let stack = || map(1, writable, MapFlags::MAP_PRIVATE | MapFlags::MAP_GROWSDOWN);
+    report("uncounted", map(1, writable, MapFlags::MAP_SHARED).or_else(|_| stack()));
     report("core", setrlimit(Resource::RLIMIT_CORE, 1, 1));
     report_descriptors();
 }
@@ -77,6 +83,8 @@ fn worker_only() {
     report("pipe", pipe());
     report("inspect", prctl::set_dumpable(true));
     report("untie", prctl::set_pdeathsig(None::<Signal>));
+    // To read it would take page tables, which nothing counts.
+    report("addresses", map(1 << 40, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE));
     report("thread", thread::Builder::new().spawn(|| ()).map(|thread| thread.join().is_ok()));
     report("memory", Vec::<u8>::new().try_reserve_exact(1 << 20).map_err(|_| Errno::ENOMEM));
 }
