@@ -29,6 +29,8 @@ use writer::Writer;
 
 /// The target of the lines about requests: each request has one, so they are all written.
 pub(crate) const REQUEST: &str = "request";
+/// The target of the lines about what an operator has the daemon do: there are as many as operators want, so they are all written.
+pub(crate) const OPERATION: &str = "operation";
 
 /// What to log and how.
 pub(crate) struct Settings {
@@ -88,7 +90,7 @@ struct Collector {
 impl Collector {
     /// Whether this line is one too many; one that is not may say that others were.
     fn is_too_many(&self, metadata: &Metadata<'_>, record: &mut Record) -> bool {
-        if metadata.target() == REQUEST || *metadata.level() > Level::INFO {
+        if matches!(metadata.target(), REQUEST | OPERATION) || *metadata.level() > Level::INFO {
             return false;
         }
         let about = record.text("model").unwrap_or_default().to_owned();

@@ -2,7 +2,7 @@
 use super::{
     Shell, identity,
     machine::Memory,
-    outcome,
+    outcome::{self, Class},
     request::{Named, Server},
     template::Template,
     worker::{Origin, Worker},
@@ -175,18 +175,7 @@ impl Shell {
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut request) = self.requests.remove(&id) else { return };
         let pool = &mut self.pools[request.pool];
-        let totals = &mut pool.totals;
-        *match outcome {
-            Outcome::Answered => &mut totals.answered,
-            Outcome::QueueFull
-            | Outcome::Poisonous { .. }
-            | Outcome::Unavailable { .. }
-            | Outcome::ShuttingDown
-            | Outcome::Draining => &mut totals.refused,
-            Outcome::Rejected | Outcome::WorkersDied { .. } | Outcome::ModelChanged => &mut totals.failed,
-            Outcome::Cancelled => &mut totals.cancelled,
-            Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
-        } += 1;
+        *Class::of(outcome, request.was_begun()).count(&mut pool.totals) += 1;
         let now = Instant::now();
         let core_now = self.now();
         let pool = &self.pools[request.pool];

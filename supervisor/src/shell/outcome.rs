@@ -9,7 +9,7 @@ use crate::{
     core::Outcome,
     log::{Prompts, REQUEST},
 };
-use ipc::{Failure, FailureKind, Response};
+use ipc::{Failure, FailureKind, Response, status::Totals};
 use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -42,7 +42,7 @@ pub(super) fn ended(
 ) {
     let Measure { kind, wait, first_token, total, prompt_tokens, tokens, speed, texts, attempts, server, noted } =
         request.measure(now);
-    let (outcome_name, is_trouble) = name(outcome);
+    let class = Class::of(outcome, request.was_begun());
     let failure = if let Response::Failed(failure) = response { Some(failure) } else { None };
     // A worker's words are its own.
     let is_ours = outcome != Outcome::Rejected || prompts.are_full();
@@ -54,7 +54,7 @@ pub(super) fn ended(
                 request = %request.id,
                 model,
                 kind,
-                outcome = outcome_name,
+                outcome = class.name(),
                 error_kind = failure.map(|failure| kind_name(failure.kind)),
                 error = failure.filter(|_| is_ours).map(|failure| failure.message.as_str()),
                 client_uid = peer.uid,
@@ -72,10 +72,15 @@ pub(super) fn ended(
                 prompt = noted.text.as_deref(),
                 prompt_hash = noted.hash.as_deref(),
                 "{}",
-                outcome_name.replace('_', " ")
+                class.name().replace('_', " ")
             )
         };
     }
+    let is_trouble = match class {
+        Class::Failed => outcome != Outcome::Rejected,
+        Class::TimedOut => true,
+        Class::Answered | Class::Refused | Class::Cancelled => false,
+    };
     if is_trouble { line!(warn) } else { line!(info) }
 }
 
@@ -93,19 +98,49 @@ pub(super) fn refused(failure: &Failure, kind: Option<&str>, peer: Peer) {
     );
 }
 
-/// An outcome's name, which is that of its count in the status; and whether somebody should look into it.
-fn name(outcome: Outcome) -> (&'static str, bool) {
-    match outcome {
-        Outcome::Answered => ("answered", false),
-        Outcome::QueueFull
-        | Outcome::Poisonous { .. }
-        | Outcome::Unavailable { .. }
-        | Outcome::ShuttingDown
-        | Outcome::Draining => ("refused", false),
-        Outcome::Rejected => ("failed", false),
-        Outcome::WorkersDied { .. } | Outcome::ModelChanged => ("failed", true),
-        Outcome::Cancelled => ("cancelled", false),
-        Outcome::QueueTimeout | Outcome::RequestTimeout => ("timed_out", true),
+/// What outcomes are counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Answered,
+    Refused,
+    Failed,
+    Cancelled,
+    TimedOut,
+}
+
+impl Class {
+    /// What this outcome counts as, of a request that some worker was given or none.
+    pub(super) fn of(outcome: Outcome, was_begun: bool) -> Class {
+        match outcome {
+            Outcome::Answered => Class::Answered,
+            Outcome::QueueFull | Outcome::Poisonous { .. } | Outcome::Draining => Class::Refused,
+            Outcome::Unavailable { .. } | Outcome::ShuttingDown if was_begun => Class::Failed,
+            Outcome::Unavailable { .. } | Outcome::ShuttingDown => Class::Refused,
+            Outcome::Rejected | Outcome::WorkersDied { .. } | Outcome::ModelChanged => Class::Failed,
+            Outcome::Cancelled => Class::Cancelled,
+            Outcome::QueueTimeout | Outcome::RequestTimeout => Class::TimedOut,
+        }
+    }
+
+    /// Its name in the log, which is that of its count in the status.
+    fn name(self) -> &'static str {
+        match self {
+            Class::Answered => "answered",
+            Class::Refused => "refused",
+            Class::Failed => "failed",
+            Class::Cancelled => "cancelled",
+            Class::TimedOut => "timed_out",
+        }
+    }
+
+    pub(super) fn count(self, totals: &mut Totals) -> &mut u64 {
+        match self {
+            Class::Answered => &mut totals.answered,
+            Class::Refused => &mut totals.refused,
+            Class::Failed => &mut totals.failed,
+            Class::Cancelled => &mut totals.cancelled,
+            Class::TimedOut => &mut totals.timed_out,
+        }
     }
 }
 

@@ -132,6 +132,11 @@ impl Request {
         }
     }
 
+    /// Whether any worker was given it.
+    pub(crate) fn was_begun(&self) -> bool {
+        self.attempts > 0
+    }
+
     /// Whether a worker has got anywhere with this part.
     pub(crate) fn has_begun(&self, part: u32) -> bool {
         match &self.kind {

@@ -3,7 +3,7 @@
 //! First nobody is accepted any more. Those who had connected before and have not asked for anything yet have a moment to; whoever
 //! waits for nothing is disconnected. Then the core finishes what was admitted, for as long as the configuration says.
 use super::{Client, Shell, control::count};
-use crate::core::Event;
+use crate::{core::Event, log::OPERATION};
 use ipc::Response;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Shell {
     /// Stops, in order; a second time, or at once, without finishing anything.
     pub(super) fn stop(&mut self, at_once: bool) {
         let again = self.is_stopping();
-        tracing::info!(again, at_once, "told to stop");
+        tracing::info!(target: OPERATION, again, at_once, "told to stop");
         if !again {
             self.is_accepting = false;
             match self.socket.close() {
@@ -70,7 +70,7 @@ impl Shell {
         let workers = workers.filter_map(|worker| worker.process.as_ref());
         let templates = self.pools.values().filter_map(|pool| pool.template.as_ref());
         for process in workers.chain(templates.map(|template| &template.process)) {
-            tracing::error!(pid = process.pid(), "a process has not ended although it was killed; it is left behind");
+            tracing::error!(target: OPERATION, pid = process.pid(), "a process has not ended although it was killed; it is left behind");
         }
         for id in std::mem::take(&mut self.stops) {
             self.reply(id, &Response::Controlled);

@@ -132,6 +132,26 @@ fn no_answer_has_a_reason() {
 }
 
 #[test]
+fn what_was_begun_and_is_not_finished_has_failed() {
+    let mut daemon = echo("token_us=2000", "shutdown_timeout = \"100ms\"");
+    let mut first = daemon.client();
+    let running = endless(&mut first);
+    let mut second = daemon.client();
+    let waiting = Running::begin(&mut second, GenerateRequest::raw("never served")).unwrap();
+    daemon.signal(Signal::SIGTERM);
+    running.finish().unwrap_err();
+    waiting.finish().unwrap_err();
+    daemon.wait();
+    let lines = requests(&daemon, 2);
+    let said = |begun: bool| {
+        let line = lines.iter().find(|line| (number(line, "attempts") > 0.0) == begun).unwrap();
+        assert_eq!(text(line, "error_kind"), "shutting_down");
+        (text(line, "outcome"), text(line, "level"))
+    };
+    assert_eq!((said(true), said(false)), (("failed", "warn"), ("refused", "info")));
+}
+
+#[test]
 fn the_counts_in_the_status_are_those_of_the_lines() {
     let daemon = echo("", "");
     for number in 0..200 {
