@@ -9,6 +9,7 @@
 mod catalogue;
 mod fault;
 mod field;
+mod hogs;
 mod ledger;
 mod load;
 mod refusals;
@@ -20,6 +21,7 @@ mod striker;
 mod surroundings;
 
 pub use fault::Fault;
+pub use hogs::Hog;
 pub use load::Tally;
 pub use refusals::Refusals;
 pub use report::Report;
@@ -76,6 +78,16 @@ pub enum Extent {
     Rounds(usize, usize),
     /// So long, and then to the end of the round.
     Time(Duration),
+}
+
+impl Extent {
+    /// It in parts, with a look at what the daemon holds between them.
+    fn parts(self) -> Vec<Extent> {
+        match self {
+            Extent::Rounds(..) => vec![self],
+            Extent::Time(time) => vec![Extent::Time(time / 2); 2],
+        }
+    }
 }
 
 impl Campaign {
@@ -161,20 +173,29 @@ impl Campaign {
         let calm = self.phase(daemon, &catalogue, |_, _| pause_for(self.undisturbed))?;
         let before = Remains::at_rest(daemon)?;
         let mut report =
-            Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput, ..Report::default() };
-        let start = sums(&daemon.status().models);
-        let strike = |field: &Field<'_>, phase: &mut Phase| self.strike(field, &catalogue, disk, phase);
-        let storm = self.phase(daemon, &catalogue, strike)?;
-        // What was stopped after its answer is found when it is given a request.
-        for pid in process::started_by(daemon.pid()) {
-            process::kill(pid, Signal::SIGCONT);
+            Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput(), ..Report::default() };
+        let mut start = sums(&daemon.status().models);
+        report.memory.push(before.resident);
+        let mut storm = Phase::default();
+        for (number, extent) in self.extent.parts().into_iter().enumerate() {
+            let strike = |field: &Field<'_>, phase: &mut Phase| {
+                self.strike(field, &catalogue, disk, (number, extent), phase);
+            };
+            storm.add(self.phase(daemon, &catalogue, strike)?);
+            // What was stopped after its answer is found when it is given a request.
+            for pid in process::started_by(daemon.pid()) {
+                process::kill(pid, Signal::SIGCONT);
+            }
+            let (after, end) = look_afterwards(daemon, &catalogue, &before, &storm.tally, start)?;
+            report.crashes = end.crashes - start.crashes;
+            report.memory.push(after.resident);
+            start.answered += catalogue.cases().count() as u64;
+            start.accepted += catalogue.cases().count() as u64;
         }
-        let (after, end) = look_afterwards(daemon, &catalogue, &before, &storm.tally, start)?;
-        report.disturbed = storm.throughput;
+        remains::check_growth(&report.memory)?;
+        report.disturbed = storm.throughput();
         report.tally = storm.tally;
         report.recoveries = storm.recoveries;
-        report.crashes = end.crashes - start.crashes;
-        report.memory = (before.resident, after.resident);
         Ok(report)
     }
 
@@ -187,7 +208,7 @@ impl Campaign {
     ) -> Result<Phase, String> {
         let field = Field::new(daemon);
         let began = Instant::now();
-        let mut phase = thread::scope(|scope| {
+        let phase = thread::scope(|scope| {
             let clients = scope.spawn(|| load::drive(&field, catalogue, self.seed));
             let mut phase = Phase::default();
             act(&field, &mut phase);
@@ -199,20 +220,27 @@ impl Campaign {
             }
             phase
         });
-        phase.throughput = Throughput::of(phase.tally.answered, phase.tally.tokens, phase.took);
         let wrong = field.take_wrong();
         if wrong.is_empty() { Ok(phase) } else { Err(wrong.join("\n")) }
     }
 
-    fn strike(&self, field: &Field<'_>, catalogue: &Catalogue, disk: Option<&SmallDisk>, phase: &mut Phase) {
+    /// Does the faults of one part of the campaign.
+    fn strike(
+        &self,
+        field: &Field<'_>,
+        catalogue: &Catalogue,
+        disk: Option<&SmallDisk>,
+        (part, extent): (usize, Extent),
+        phase: &mut Phase,
+    ) {
         let began = Instant::now();
         let striker = |is_inside: bool| {
-            let random = Random::of(self.seed, if is_inside { 1001 } else { 1000 });
-            let mut striker = Striker::new(field, catalogue, disk, random);
+            let random = Random::of(self.seed, 1000 + 10 * part + usize::from(is_inside));
+            let mut striker = Striker::new(field, catalogue, disk, part, random);
             let done = Cell::new(0);
             striker.strike(is_inside, || {
                 done.set(done.get() + 1);
-                match self.extent {
+                match extent {
                     Extent::Rounds(outside, inside) => done.get() <= if is_inside { inside } else { outside },
                     Extent::Time(time) => began.elapsed() < time,
                 }
@@ -238,8 +266,19 @@ impl Campaign {
 struct Phase {
     tally: Tally,
     took: Duration,
-    throughput: Throughput,
     recoveries: Vec<(Fault, Duration)>,
+}
+
+impl Phase {
+    fn add(&mut self, other: Phase) {
+        self.tally.add(other.tally);
+        self.took += other.took;
+        self.recoveries.extend(other.recoveries);
+    }
+
+    fn throughput(&self) -> Throughput {
+        Throughput::of(self.tally.answered, self.tally.tokens, self.took)
+    }
 }
 
 /// The daemon must be as before, must have counted what its clients have seen, and must answer as ever.

@@ -7,6 +7,9 @@ use std::{collections::BTreeMap, time::Instant};
 /// threads that look at memory.
 const MORE_MEMORY: u64 = 8 << 20;
 
+/// How much it may grow from one half of a campaign to the other, when all that is needed once is there.
+const STILL_MORE_MEMORY: u64 = 1 << 20;
+
 /// What a daemon at rest holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Remains {
@@ -16,15 +19,23 @@ pub(crate) struct Remains {
     supervisor: BTreeMap<String, usize>,
     /// The same of each model's template.
     templates: Vec<BTreeMap<String, usize>>,
+    /// Each template's memory, in bytes.
+    loaded: Vec<u64>,
 }
 
 impl Remains {
     fn look(daemon: &Daemon) -> Result<Remains, String> {
         let status = daemon.status();
         let resident = process::resident(daemon.pid()).ok_or("the supervisor has gone")?;
-        let templates = status.models.iter().filter_map(|model| model.template.as_ref());
-        let templates = templates.map(|template| kinds(template.pid)).collect();
-        Ok(Remains { resident, supervisor: kinds(daemon.pid()), templates })
+        let pids = status.models.iter().filter_map(|model| model.template.as_ref()).map(|template| template.pid);
+        let pids: Vec<u32> = pids.collect();
+        let loaded = pids.iter().map(|pid| process::resident(*pid).ok_or("a template has gone"));
+        Ok(Remains {
+            resident,
+            supervisor: kinds(daemon.pid()),
+            templates: pids.iter().map(|pid| kinds(*pid)).collect(),
+            loaded: loaded.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Looks at a daemon that comes to rest.
@@ -41,12 +52,9 @@ impl Remains {
             let now = Remains::at_rest(daemon)?;
             // The last connections may still be closing.
             if now.supervisor == before.supervisor && now.templates == before.templates {
-                let most = before.resident + MORE_MEMORY;
-                if now.resident > most {
-                    return Err(format!(
-                        "the supervisor's memory grew from {} to {} bytes",
-                        before.resident, now.resident
-                    ));
+                let grown = |(before, now): (&u64, &u64)| *now > before + MORE_MEMORY;
+                if grown((&before.resident, &now.resident)) || before.loaded.iter().zip(&now.loaded).any(grown) {
+                    return Err(format!("memory has leaked: before {before:#?}, now {now:#?}"));
                 }
                 return Ok(now);
             }
@@ -55,6 +63,16 @@ impl Remains {
             }
             pause();
         }
+    }
+}
+
+/// The supervisor's memory before a campaign and after each part of it must not go on growing.
+pub(crate) fn check_growth(memory: &[u64]) -> Result<(), String> {
+    match memory {
+        [_, middle, end] if *end > middle + STILL_MORE_MEMORY => {
+            Err(format!("the supervisor's memory goes on growing: {memory:?} bytes"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Report {
     pub(crate) tally: Tally,
     pub(crate) recoveries: Vec<(Fault, Duration)>,
     pub(crate) crashes: u64,
-    /// The supervisor's, before and after.
-    pub(crate) memory: (u64, u64),
+    /// The supervisor's, before and after each part.
+    pub(crate) memory: Vec<u64>,
 }
 
 impl Report {
@@ -76,12 +76,8 @@ impl fmt::Display for Report {
             undisturbed.requests, undisturbed.tokens, disturbed.requests, disturbed.tokens
         )?;
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(
-            f,
-            "| the supervisor's memory before and after | {:.1}, {:.1} MiB |",
-            mebibytes(memory.0),
-            mebibytes(memory.1)
-        )
+        let memory: Vec<_> = memory.iter().map(|bytes| format!("{:.1}", mebibytes(*bytes))).collect();
+        writeln!(f, "| the supervisor's memory before, and after each part | {} MiB |", memory.join(", "))
     }
 }
 

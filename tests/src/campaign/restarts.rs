@@ -10,7 +10,7 @@ use crate::{
     random::Random,
     wait::pause,
 };
-use ipc::{Client, Control};
+use ipc::{Client, Control, status::Status};
 use std::{
     fmt,
     os::unix::net::UnixListener,
@@ -109,8 +109,11 @@ impl Restarted {
                             control(&daemon, Control::Reload)?;
                         }
                         Restarted::Worker => {
-                            let slot = u32::try_from(number % WORKERS).ok();
-                            control(&daemon, Control::Restart { model: None, slot })?;
+                            let slot = number % WORKERS;
+                            let before = newest(&daemon.status(), slot);
+                            let slot_number = u32::try_from(slot).ok();
+                            control(&daemon, Control::Restart { model: None, slot: slot_number })?;
+                            daemon.until("another worker serves", |status| newest(status, slot) > before);
                         }
                     }
                     Ok(began.elapsed())
@@ -139,6 +142,13 @@ impl Restarted {
 fn configuration(number: usize) -> String {
     let context = 512 - number % 2;
     format!("[[model]]\nname = \"text\"\npath = \"builtin:pocket\"\nworkers = {WORKERS}\ncontext = {context}\n")
+}
+
+/// The newest life of a slot that serves or could.
+fn newest(status: &Status, slot: usize) -> u64 {
+    let workers = status.models[0].workers.iter();
+    let workers = workers.filter(|worker| worker.slot as usize == slot && ["idle", "busy"].contains(&&*worker.state));
+    workers.map(|worker| worker.generation).max().unwrap_or(0)
 }
 
 fn control(daemon: &Daemon, control: Control) -> Result<(), String> {
@@ -200,7 +210,7 @@ impl fmt::Display for Restarts {
         let what = match kind {
             Restarted::Daemon => "the daemon, its socket handed over: SIGTERM to READY=1 of the next",
             Restarted::Model => "the model: a reload of a changed configuration",
-            Restarted::Worker => "one worker: `restart SLOT`",
+            Restarted::Worker => "one worker: `restart SLOT` to the next one serving",
         };
         let mut took = took.clone();
         took.sort_unstable();

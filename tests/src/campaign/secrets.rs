@@ -144,7 +144,7 @@ impl Secrets {
     /// Kills workers between the requests until the campaign is over: how many.
     fn kill(&self, field: &Field<'_>) -> usize {
         let nothing = Catalogue::empty();
-        let mut striker = Striker::new(field, &nothing, None, Random::of(self.seed, usize::MAX - 1));
+        let mut striker = Striker::new(field, &nothing, None, 0, Random::of(self.seed, usize::MAX - 1));
         let mut killed = 0;
         while !field.is_over() {
             striker.let_work();

@@ -24,6 +24,8 @@ pub(crate) struct Striker<'a> {
     pub(crate) tally: Tally,
     /// How long recovering from each fault took.
     pub(crate) recoveries: Vec<(Fault, Duration)>,
+    /// Which part of the campaign it does.
+    part: usize,
     scripts: u64,
 }
 
@@ -39,10 +41,11 @@ impl<'a> Striker<'a> {
         field: &'a Field<'a>,
         catalogue: &'a Catalogue,
         disk: Option<&'a SmallDisk>,
+        part: usize,
         random: Random,
     ) -> Striker<'a> {
         let (tally, recoveries) = (Tally::default(), Vec::new());
-        Striker { field, catalogue, disk, watch: Watch::new(field), random, tally, recoveries, scripts: 0 }
+        Striker { field, catalogue, disk, watch: Watch::new(field), random, tally, recoveries, part, scripts: 0 }
     }
 
     /// Does rounds of faults, in any order, while `goes_on` says so and nothing is wrong.
@@ -188,7 +191,7 @@ impl<'a> Striker<'a> {
     /// Asks for what goes wrong once, and requires the right answer.
     fn script(&mut self, script: &str) -> Struck {
         self.scripts += 1;
-        let script = format!("{script}?times=1&as=script-{}", self.scripts);
+        let script = format!("{script}?times=1&as=script-{}-{}", self.part, self.scripts);
         let began = Instant::now();
         let tally = ask_script(self.field, &script, &mut self.random)?;
         if tally.repeated == 0 {

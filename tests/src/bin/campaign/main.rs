@@ -3,7 +3,7 @@
 //! They print tables in Markdown and end with a failure if anything was not as it must be, saying what, and with which seed.
 
 use clap::{Parser, Subcommand};
-use integration_tests::campaign::{Campaign, Extent, Kept, Restarted, Restarts, Secrets};
+use integration_tests::campaign::{Campaign, Extent, Hog, Kept, Restarted, Restarts, Secrets};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -38,6 +38,15 @@ enum Kind {
         /// How many texts, and how many requests for what crashes
         #[arg(long, value_name = "N", default_value_t = 50)]
         times: usize,
+    },
+    /// Workers that take more memory than they may
+    Hogs {
+        /// The model that their template has loaded
+        #[arg(long, value_name = "FILE", default_value = "builtin:pocket")]
+        model: String,
+        /// What each may take
+        #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+        allowed: String,
     },
     /// Restarts of the daemon, of its model and of its workers under load
     Restarts {
@@ -87,6 +96,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             for isolation in ["request", "worker"] {
                 println!("{}", Campaign::new(isolation, arguments.seed).refusals(*times)?);
             }
+            Ok(())
+        }
+        Kind::Hogs { model, allowed } => {
+            println!("\n### Hogs of memory, {model}, {allowed} allowed\n\n{}", Hog::HEADING);
+            Hog::run_all(model, allowed)?.iter().for_each(|hog| println!("{hog}"));
             Ok(())
         }
         Kind::Restarts { times } => {

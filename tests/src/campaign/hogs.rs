@@ -1,0 +1,57 @@
+//! Workers of a model that take more memory than they may, confined as the real ones are: each is stopped, and the next request is answered.
+use crate::{Daemon, generate};
+use ipc::{ClientError, FailureKind, GenerateRequest};
+use std::fmt;
+
+/// The ways to take memory: what the script calls it, what has to be confined so that it can be tried, and what it is.
+const WAYS: [(&str, &str, &str); 2] =
+    [("hog", "both", "allocates without end"), ("write-inherited", "worker", "writes to all that it inherited")];
+
+/// What became of a worker that took too much memory.
+#[derive(Clone, Debug)]
+pub struct Hog {
+    way: &'static str,
+    /// How it ended.
+    cause: String,
+    /// What it said last.
+    last_word: String,
+}
+
+impl Hog {
+    /// The heading of the table whose rows these are.
+    pub const HEADING: &str = "| a worker that | ended by | its last word |\n|---|---|---|";
+
+    /// Has workers of the model take memory in every way, where `allowed` is what each may take.
+    ///
+    /// # Panics
+    ///
+    /// If there is no daemon to be had.
+    pub fn run_all(model: &str, allowed: &str) -> Result<Vec<Hog>, String> {
+        WAYS.into_iter().map(|way| Hog::run(model, allowed, way)).collect()
+    }
+
+    fn run(model: &str, allowed: &str, (action, confine, way): (&str, &str, &'static str)) -> Result<Hog, String> {
+        let settings = format!("workers = 1\nmax_attempts = 1\nmemory_per_worker = \"{allowed}\"");
+        let daemon = Daemon::scripted(&format!("ok?confine={confine}&model={model}"), &settings);
+        let before = daemon.pid();
+        match generate(&daemon, GenerateRequest::raw(format!("!{action}@3 and so on"))) {
+            Err(ClientError::Failed(failure)) if failure.kind == FailureKind::WorkersDied => {}
+            other => return Err(format!("a worker that {way} was not stopped: {other:?}")),
+        }
+        let seen = daemon.until_model("it has crashed", |model| model.last_crash.is_some());
+        let Some(crash) = seen.last_crash else { return Err("it has crashed".to_owned()) };
+        let text = "what comes next";
+        let next = generate(&daemon, GenerateRequest::raw(text)).map_err(|error| error.to_string())?;
+        if next.text != text || daemon.pid() != before {
+            return Err(format!("after a worker that {way}: {next:?}"));
+        }
+        Ok(Hog { way, cause: crash.cause, last_word: crash.stderr.last().cloned().unwrap_or_default() })
+    }
+}
+
+impl fmt::Display for Hog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hog { way, cause, last_word } = self;
+        write!(f, "| {way} | {cause} | {last_word} |")
+    }
+}
