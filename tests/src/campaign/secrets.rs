@@ -181,6 +181,20 @@ impl Secrets {
     }
 }
 
+impl Question {
+    /// Whether this may be its answer, if these are all that anybody was told.
+    fn judge(&self, text: &str, secrets: &HashSet<&str>) -> Result<(), String> {
+        let about = || format!("{:?} was answered {text:?}", self.prompt);
+        if let Some(leaked) = codes(text).find(|code| secrets.contains(code) && self.secret.as_deref() != Some(code)) {
+            return Err(format!("another request's secret, {leaked}: {}", about()));
+        }
+        if self.answer.as_ref().is_some_and(|answer| answer != text) {
+            return Err(format!("who was told nothing did not hear so: {}", about()));
+        }
+        Ok(())
+    }
+}
+
 /// What the clients share.
 struct Game<'a> {
     field: &'a Field<'a>,
@@ -212,15 +226,7 @@ impl Game<'_> {
         let Content::Text { text, .. } = self.ask(Pool::Text, Request::Generate(Box::new(request)))? else {
             return Err("a text is no text".to_owned());
         };
-        let about = || format!("{:?} was answered {text:?}", question.prompt);
-        if let Some(leaked) =
-            codes(&text).find(|code| self.secrets.contains(code) && question.secret.as_deref() != Some(code))
-        {
-            return Err(format!("another request's secret, {leaked}: {}", about()));
-        }
-        if question.answer.as_ref().is_some_and(|answer| *answer != text) {
-            return Err(format!("who was told nothing did not hear so: {}", about()));
-        }
+        question.judge(&text, self.secrets)?;
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)[at] = text;
         Ok(())
     }
@@ -352,4 +358,29 @@ impl fmt::Display for Kept {
 impl Kept {
     /// The heading of the table whose rows these are.
     pub const HEADING: &str = "| isolation | clients | texts | told a secret | recalled it | leaked | told nothing, heard so | vectors, changed by others | workers killed |\n|---|---|---|---|---|---|---|---|---|";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leak_would_be_found() {
+        let secrets = HashSet::from(["X7K2PQ", "B4M9TZ"]);
+        let question = |secret: Option<&str>, answer: Option<&str>| Question {
+            prompt: chat(&["What is my code?".to_owned()]),
+            secret: secret.map(str::to_owned),
+            answer: answer.map(str::to_owned),
+        };
+        let told = question(Some("X7K2PQ"), None);
+        assert_eq!(told.judge("The code is X7K2PQ.", &secrets), Ok(()));
+        assert!(
+            told.judge("The code is B4M9TZ.", &secrets).unwrap_err().starts_with("another request's secret, B4M9TZ")
+        );
+        assert!(told.judge("The code is X7K2PQB4M9TZ.", &secrets).is_err(), "beside its own, too");
+        let untold = question(None, Some("I do not know."));
+        assert_eq!(untold.judge("I do not know.", &secrets), Ok(()));
+        assert!(untold.judge("The code is X7K2PQ.", &secrets).is_err());
+        assert!(untold.judge("The code is AAAAAA.", &secrets).is_err(), "nobody's secret is no answer either");
+    }
 }

@@ -1,7 +1,7 @@
 //! Prompts and answers are not in the log, unless that is asked for.
 use super::{echo, number, requests, text};
-use integration_tests::{Daemon, generate};
-use ipc::{ChatMessage, GenerateRequest, Prompt, Role, TokenizeRequest};
+use integration_tests::{Daemon, bad_worker, generate};
+use ipc::{ChatMessage, EmbedRequest, GenerateRequest, Prompt, Role, TextRole, TokenizeRequest};
 
 const SECRET: &str = "the code is X7K2P";
 
@@ -20,6 +20,23 @@ fn nothing_is_said_of_prompts() {
     let daemon = echo("", "");
     let log = told(&daemon);
     assert!(!log.contains("X7K2P") && !log.contains("prompt\":") && !log.contains("prompt_hash"), "{log}");
+}
+
+#[test]
+fn nothing_is_said_of_prompts_and_texts_even_where_everything_is_said() {
+    let model = |name, path| format!("[[model]]\nname = \"{name}\"\npath = \"{path}\"\nworkers = 1\n");
+    let models = [model("text", "builtin:echo"), model("vectors", "script:ok?embed=4")].concat();
+    let config = format!("[supervisor]\nlog_format = \"json\"\n{models}");
+    let scripted = ["--log-level", "trace", "--template-executable", &bad_worker().to_string_lossy()];
+    let daemon = Daemon::with(&config, &scripted);
+    generate(&daemon, GenerateRequest::raw(SECRET)).unwrap();
+    let texts = vec![SECRET.to_owned(), SECRET.to_lowercase()];
+    let embed = EmbedRequest { model: None, texts, role: TextRole::Plain };
+    let mut client = daemon.client();
+    client.embed(embed).unwrap().for_each(|response| drop(response.unwrap()));
+    requests(&daemon, 2);
+    let log = daemon.log();
+    assert!(log.contains("\"trace\"") && !log.to_lowercase().contains("x7k2p"), "{log}");
 }
 
 #[test]

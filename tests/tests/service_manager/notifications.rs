@@ -1,7 +1,8 @@
 //! What the service manager is told, and when; and that nobody else gets to know of it.
-use integration_tests::{Daemon, Manager, Running, Signal, process};
+use integration_tests::{Daemon, LIMIT, Manager, Running, Signal, process, skipped, until};
 use ipc::GenerateRequest;
-use std::{collections::BTreeSet, fs, time::Duration};
+use nix::{sys::ptrace, unistd::Pid};
+use std::{collections::BTreeSet, fs, sync::mpsc, thread, time::Duration};
 
 const FAST: &str = "[[model]]\nname = \"fast\"\npath = \"builtin:echo\"\nworkers = 1\n";
 const SLOW: &str = "[[model]]\nname = \"slow\"\npath = \"builtin:echo?load_ms=1200\"\nworkers = 1\n";
@@ -125,4 +126,41 @@ fn templates_and_workers_know_nothing_of_the_manager() {
         let open = process::descriptors(pid);
         assert!(!open.is_empty() && !open.values().any(|what| *what == handed_over), "{open:?}");
     }
+}
+
+#[test]
+fn the_watchdog_is_not_fed_while_a_pool_has_nothing_but_processes_that_do_not_end() {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("only root may trace a worker");
+        return;
+    }
+    let manager = Manager::new().watching(Duration::from_millis(300));
+    let daemon = Daemon::managed(&manager, &format!("{FAST}isolation = \"worker\"\nprogress_timeout = \"1s\"\n"), None);
+    manager.until("READY=1");
+    daemon.settle();
+    let pid = daemon.model().workers[0].pid.unwrap();
+    let (sender, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        // A process that is traced and has been killed is not seen to end by its parent before the thread that traces it has ended.
+        scope.spawn(move || {
+            ptrace::seize(Pid::from_raw(pid.cast_signed()), ptrace::Options::empty()).unwrap();
+            assert!(process::kill(pid, Signal::SIGKILL));
+            let _hung_up = over.recv();
+        });
+        until("its worker is dead", LIMIT, || process::state(pid) == Some('Z'));
+        let mut client = daemon.client();
+        let _asked = Running::begin(&mut client, GenerateRequest::raw("who will answer?")).unwrap();
+        let complaints = || daemon.log().matches("nothing moves any more").count();
+        until("its pool does not move", 4 * LIMIT, || {
+            // What nobody reads is not said.
+            manager.rest();
+            complaints() > 0
+        });
+        manager.rest();
+        until("it was to say that it lives", LIMIT, || complaints() > 4);
+        assert!(!has(&manager.rest(), "WATCHDOG"), "it says that it lives and does not");
+        drop(sender);
+    });
+    manager.until("WATCHDOG=1");
+    daemon.settle();
 }
