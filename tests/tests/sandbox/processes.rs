@@ -1,6 +1,6 @@
 //! From outside: what the kernel says of the real templates and workers.
-use integration_tests::{Daemon, Running, minilm, model};
-use ipc::GenerateRequest;
+use integration_tests::{Daemon, LIMIT, Running, minilm, model, process, skipped, until};
+use ipc::{GenerateRequest, status::Status};
 use std::fs;
 
 /// A field of `/proc/PID/status` or of a thread's.
@@ -68,4 +68,45 @@ fn a_worker_is_limited_and_goes_first_when_memory_runs_out() {
     assert!(score(model.template.unwrap().pid).unwrap() < 500);
     // It leads a group of its own, and no other process of its user may look into it: its files are root's.
     assert_eq!(field(&worker, "NSpgid"), field(&worker, "NSpid"));
+}
+
+#[test]
+fn real_processes_have_the_descriptors_that_are_meant_for_them() {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("only root may look into a worker");
+        return;
+    }
+    let models = [model("builtin:pocket", "workers = 1"), minilm_model()].concat();
+    let daemon = Daemon::start(&models);
+    let open = |pid: u32| -> Vec<String> {
+        let links = process::descriptors(pid).into_values();
+        links.map(|link| link.split(':').next().unwrap_or_default().to_owned()).collect()
+    };
+    let standard = ["/dev/null", "/dev/null", "pipe", "socket"];
+    for model in daemon.settle().models {
+        let template = model.template.unwrap().pid;
+        let own = ["task", "status"].map(|name| format!("/proc/{template}/{name}"));
+        assert_eq!(open(template), [&standard.map(str::to_owned)[..], &own].concat());
+    }
+    let busy = |status: &Status| {
+        let workers = status.models.iter().flat_map(|model| &model.workers);
+        workers.filter(|worker| worker.state == "busy").find_map(|worker| worker.pid)
+    };
+    // In the middle of an answer it has had its request's cache, too. If that is over before it was looked at, there is another one.
+    until("a worker was looked at in the middle of an answer", LIMIT, || {
+        let mut client = daemon.client();
+        let model = Some("model".to_owned());
+        let request = GenerateRequest { model, ignore_end: true, ..GenerateRequest::raw("One") };
+        let mut running = Running::begin(&mut client, request).unwrap();
+        assert!(running.read(3).unwrap());
+        let Some(pid) = busy(&daemon.status()) else { return false };
+        let seen = open(pid);
+        let is_it = busy(&daemon.status()) == Some(pid);
+        assert!(!is_it || seen == standard, "{seen:?}");
+        is_it
+    });
+    let idle = daemon.settle().models.into_iter().flat_map(|model| model.workers);
+    let idle: Vec<u32> = idle.filter_map(|worker| worker.pid).collect();
+    assert_eq!(idle.len(), 2);
+    idle.into_iter().for_each(|pid| assert_eq!(open(pid), standard));
 }
