@@ -13,13 +13,13 @@ pub struct Hog {
     way: &'static str,
     /// How it ended.
     cause: String,
-    /// What it said last.
-    last_word: String,
+    /// What it said first.
+    first_word: String,
 }
 
 impl Hog {
     /// The heading of the table whose rows these are.
-    pub const HEADING: &str = "| a worker that | ended by | its last word |\n|---|---|---|";
+    pub const HEADING: &str = "| a worker that | ended by | its first word |\n|---|---|---|";
 
     /// Has workers of the model take memory in every way, where `allowed` is what each may take.
     ///
@@ -33,25 +33,21 @@ impl Hog {
     fn run(model: &str, allowed: &str, (action, confine, way): (&str, &str, &'static str)) -> Result<Hog, String> {
         let settings = format!("workers = 1\nmax_attempts = 1\nmemory_per_worker = \"{allowed}\"");
         let daemon = Daemon::scripted(&format!("ok?confine={confine}&model={model}"), &settings);
-        let before = daemon.pid();
-        match generate(&daemon, GenerateRequest::raw(format!("!{action}@3 and so on"))) {
+        match generate(&daemon, GenerateRequest::raw(format!("!{action}@start and so on"))) {
             Err(ClientError::Failed(failure)) if failure.kind == FailureKind::WorkersDied => {}
             other => return Err(format!("a worker that {way} was not stopped: {other:?}")),
         }
         let seen = daemon.until_model("it has crashed", |model| model.last_crash.is_some());
         let Some(crash) = seen.last_crash else { return Err("it has crashed".to_owned()) };
-        let text = "what comes next";
-        let next = generate(&daemon, GenerateRequest::raw(text)).map_err(|error| error.to_string())?;
-        if next.text != text || daemon.pid() != before {
-            return Err(format!("after a worker that {way}: {next:?}"));
-        }
-        Ok(Hog { way, cause: crash.cause, last_word: crash.stderr.last().cloned().unwrap_or_default() })
+        let next = GenerateRequest { max_tokens: Some(4), ..GenerateRequest::raw("what comes next") };
+        generate(&daemon, next).map_err(|error| format!("after a worker that {way}: {error}"))?;
+        Ok(Hog { way, cause: crash.cause, first_word: crash.stderr.first().cloned().unwrap_or_default() })
     }
 }
 
 impl fmt::Display for Hog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Hog { way, cause, last_word } = self;
-        write!(f, "| {way} | {cause} | {last_word} |")
+        let Hog { way, cause, first_word } = self;
+        write!(f, "| {way} | {cause} | {first_word} |")
     }
 }
