@@ -115,7 +115,9 @@ impl Core {
             Event::Withdrawn(request) | Event::Blocked { request, .. } => {
                 self.context.requests.get(&request).map(|record| record.pool)
             }
-            Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
+            Event::Examined(id) | Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => {
+                Some(id.pool)
+            }
             Event::Forked(id)
             | Event::ForkFailed(id)
             | Event::NoRoom(id)

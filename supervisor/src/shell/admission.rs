@@ -3,8 +3,11 @@
 //! What is counted is the worst case: the weights of every model that is loaded, and for each of its slots what a worker may take and
 //! what a request keeps in its cache. Pages that templates and workers share are counted once, with the weights. A template says what it
 //! needs before it reads the weights; what it turns out to take, if that is more, counts from then on.
-use super::{Shell, machine::Memory};
-use crate::{config::ModelConfig, core::PoolId};
+use super::{Shell, machine::Memory, pool::Pool};
+use crate::{
+    config::ModelConfig,
+    core::{Load, PoolId},
+};
 use ipc::{ModelInfo, Needs};
 
 /// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a request.
@@ -30,6 +33,15 @@ impl Shell {
         need.admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
         self.pools[id].need = Some(need);
         Ok(())
+    }
+
+    /// Whether a model that is to be loaded later can be, beside those that are never let go. `Err` says why it never can.
+    pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
+        let pool = &self.pools[id];
+        let stays = |pool: &Pool| pool.config.load == Load::Eager && pool.config.idle_unload.is_none();
+        let others = self.pools.iter().filter(|(other, pool)| *other != id && self.is_tried(*other) && stays(pool));
+        let others = others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add);
+        Need::of(&pool.config, needs, pool.slots).fits(others, Memory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
@@ -72,6 +84,21 @@ impl Need {
 
     /// Whether a model fits beside others which need so much, of whose weights so much is not in memory yet. `Err` says why it does not.
     pub(super) fn admit_model(&self, others: u64, unread: u64, memory: Memory) -> Result<(), String> {
+        self.fits(others, memory)?;
+        let (private, cache) = (size(self.private), size(self.cache));
+        let now = unread.saturating_add(self.slot());
+        if now > memory.available {
+            let (unread, now, available) = (size(unread), size(now), size(memory.available));
+            return Err(format!(
+                "it does not fit into memory now: {unread} of weights, {private} for a worker and {cache} for a request's cache are {now}, but \
+                 {available} are available; end something else, or set a smaller context"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether there is as much memory, whoever has it now. `Err` says why not.
+    fn fits(&self, others: u64, memory: Memory) -> Result<(), String> {
         let free = memory.total.saturating_sub(others);
         let (weights, private, cache) = (size(self.weights), size(self.private), size(self.cache));
         if self.total() > free {
@@ -79,14 +106,6 @@ impl Need {
             return Err(format!(
                 "it does not fit into memory: {weights} of weights and {slots} x ({private} for a worker + {cache} for a request's cache) are \
                  {total}, and {free} of {all} are left by other models; set fewer workers or a smaller context"
-            ));
-        }
-        let now = unread.saturating_add(self.slot());
-        if now > memory.available {
-            let (unread, now, available) = (size(unread), size(now), size(memory.available));
-            return Err(format!(
-                "it does not fit into memory now: {unread} of weights, {private} for a worker and {cache} for a request's cache are {now}, but \
-                 {available} are available; end something else, or set a smaller context"
             ));
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! New configurations: what did not change is untouched, what did is replaced while it serves, and what cannot be served changes nothing.
 #![cfg(test)]
 
+mod lazy;
+
 use integration_tests::{Call, Daemon, Ended, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
 use ipc::{
     Client, ClientError, FailureKind, GenerateRequest,
