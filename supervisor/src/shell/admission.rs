@@ -2,7 +2,8 @@
 //!
 //! What is counted is the worst case: the weights of every model that is loaded, and for each of its slots what a worker may take and
 //! what a request keeps in its cache. Pages that templates and workers share are counted once, with the weights. A template says what it
-//! needs before it reads the weights; what it turns out to take, if that is more, counts from then on.
+//! needs before it reads the weights; what it turns out to take, if that is more, counts from then on. While a reload is under way, a model
+//! counts with what it is now or with what it is to be, whichever is more.
 use super::{Shell, machine::Memory, pool::Pool};
 use crate::{
     config::ModelConfig,
@@ -30,7 +31,7 @@ impl Shell {
     pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.pools[id];
         let need = Need::of(&pool.config, needs, pool.slots);
-        need.admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
+        self.most_needed(id, need).admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
         self.pools[id].need = Some(need);
         Ok(())
     }
@@ -38,10 +39,11 @@ impl Shell {
     /// Whether a model that is to be loaded later can be, beside those that are never let go. `Err` says why it never can.
     pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.pools[id];
-        let stays = |pool: &Pool| pool.config.load == Load::Eager && pool.config.idle_unload.is_none();
-        let others = self.pools.iter().filter(|(other, pool)| *other != id && self.is_tried(*other) && stays(pool));
-        let others = others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add);
-        Need::of(&pool.config, needs, pool.slots).fits(others, Memory::now())
+        let stays = |config: &ModelConfig| config.load == Load::Eager && config.idle_unload.is_none();
+        let others = self.pools.iter().filter(|(other, pool)| {
+            *other != id && self.is_tried(*other) && stays(self.planned(*other).unwrap_or(&pool.config))
+        });
+        Need::of(&pool.config, needs, pool.slots).fits(self.most_needed_by(others), Memory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
@@ -50,15 +52,25 @@ impl Shell {
         let told = pool.need.map_or(info.weights, |need| need.weights);
         let taken = pool.template.as_ref().map_or(0, |template| super::memory::anonymous(template.process.pid()));
         let need = Need::of(&pool.config, Needs { weights: told.max(taken), cache: info.cache }, pool.slots);
-        need.admit_model(self.needed_by_others(id), 0, Memory::now())?;
+        self.most_needed(id, need).admit_model(self.needed_by_others(id), 0, Memory::now())?;
         self.pools[id].need = Some(need);
         Ok(())
     }
 
     /// What the other models that are loaded may take of the memory.
     pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
-        others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
+        self.most_needed_by(self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some()))
+    }
+
+    fn most_needed_by<'a>(&self, pools: impl Iterator<Item = (PoolId, &'a Pool)>) -> u64 {
+        let needs = pools.filter_map(|(id, pool)| Some(self.most_needed(id, pool.need?)));
+        needs.map(|need| need.total()).fold(0, u64::saturating_add)
+    }
+
+    /// What a model that needs so much now may need in the course of the reload that is under way, if one is.
+    fn most_needed(&self, id: PoolId, now: Need) -> Need {
+        let planned = self.planned(id).map(|config| now.resized(config, Pool::slots_of(config, self.cores)));
+        planned.filter(|planned| planned.total() > now.total()).unwrap_or(now)
     }
 }
 

@@ -27,6 +27,13 @@ pub(crate) struct Reloading {
     askers: Vec<ConnectionId>,
 }
 
+/// A model of the new configuration, and how it is different from the one of its name that is served, if there is one.
+#[derive(Debug)]
+struct Compared {
+    new: Pool,
+    old: Option<(PoolId, Difference)>,
+}
+
 /// What becomes of a model of the new configuration.
 #[derive(Debug)]
 struct Planned {
@@ -85,13 +92,12 @@ impl Shell {
     /// What is different in this configuration, and what the core must do about it. `Err` says what cannot be.
     fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
         let supervisor = config.supervisor;
+        let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
         // Slots that are more must fit before anything is begun.
-        for model in &config.models {
-            self.admit_more(model)?;
-        }
+        self.admit_more(&compared)?;
         let mut changes = Vec::new();
         let mut models = Vec::new();
-        for model in config.models {
+        for model in compared {
             models.push(self.plan_model(model, &supervisor, &mut changes));
         }
         let stays = |id: PoolId| models.iter().any(|model| model.pool == id || model.old == Some(id));
@@ -118,17 +124,26 @@ impl Shell {
         Ok((Reloading { supervisor, models, removed, remarks, askers: Vec::new() }, changes))
     }
 
-    fn plan_model(&mut self, config: ModelConfig, supervisor: &SupervisorConfig, changes: &mut Vec<Change>) -> Planned {
+    /// A model of the new configuration beside the one of its name that is served.
+    fn compare(&self, config: ModelConfig, supervisor: &SupervisorConfig) -> Compared {
         let new = Pool::new(config, self.cores);
+        let old = self.pools.named(&new.config.name).map(|old| {
+            let before = &self.pools[old];
+            let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
+            (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files))
+        });
+        Compared { new, old }
+    }
+
+    fn plan_model(&mut self, compared: Compared, supervisor: &SupervisorConfig, changes: &mut Vec<Change>) -> Planned {
+        let Compared { new, old } = compared;
         let limits = new.limits(supervisor);
-        let Some(old) = self.pools.named(&new.config.name) else {
+        let Some((old, difference)) = old else {
             let pool = self.pools.insert(new);
             changes.push(Change::Add { pool, limits });
             return Planned { pool, difference: None, old: None, adjusted: None };
         };
         let before = &self.pools[old];
-        let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
-        let difference = Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files);
         if difference.needs_template {
             let pool = self.pools.insert(new);
             changes.push(Change::Replace { old, new: pool, limits });
@@ -141,18 +156,22 @@ impl Shell {
         Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
     }
 
-    /// Refuses what would need more memory in place than there is. What is loaded anew is looked at when it has been loaded.
-    fn admit_more(&self, model: &ModelConfig) -> Result<(), String> {
-        let Some(id) = self.pools.named(&model.name) else { return Ok(()) };
-        let pool = &self.pools[id];
-        let slots = Pool::slots_of(model, self.cores);
-        let Some(need) = pool.need else { return Ok(()) };
-        let new = need.resized(model, slots);
-        if new.total() <= need.total() {
-            return Ok(());
+    /// Refuses what would need more memory in place than there is beside what the others are to need. What is loaded anew is looked at
+    /// when it says what it needs, and what it replaces is there until then.
+    fn admit_more(&self, compared: &[Compared]) -> Result<(), String> {
+        let planned = compared.iter().filter_map(|Compared { new, old }| {
+            let (old, difference) = old.as_ref()?;
+            let now = self.pools[*old].need?;
+            let then = if difference.needs_template { now } else { now.resized(&new.config, new.slots) };
+            Some((&new.config.name, now, then))
+        });
+        let planned: Vec<_> = planned.collect();
+        for (name, _, then) in planned.iter().filter(|(_, now, then)| then.total() > now.total()) {
+            let others = planned.iter().filter(|(other, ..)| other != name).map(|(.., then)| then.total());
+            let admitted = then.admit_model(others.fold(0, u64::saturating_add), 0, Memory::now());
+            admitted.map_err(|reason| format!("{name}: {reason}"))?;
         }
-        let admitted = new.admit_model(self.needed_by_others(id), 0, Memory::now());
-        admitted.map_err(|reason| format!("{}: {reason}", model.name))
+        Ok(())
     }
 
     /// The new configuration is in force.
@@ -204,6 +223,11 @@ impl Shell {
             None => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
         };
         self.refuse_reload(reloading.askers, failure);
+    }
+
+    /// What a model is to be by the reload that is under way, if its pool stays.
+    pub(super) fn planned(&self, id: PoolId) -> Option<&ModelConfig> {
+        self.reloading.as_ref()?.models.iter().find(|model| model.pool == id)?.adjusted.as_ref()
     }
 
     /// Whether a reload tries this model.

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod lazy;
+mod memory;
 
 use integration_tests::{Call, Daemon, Ended, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
 use ipc::{
