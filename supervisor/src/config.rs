@@ -6,10 +6,12 @@
 mod entry;
 mod error;
 mod file;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use error::{ConfigError, Place};
+pub(crate) use source::Source;
 
 use crate::core::{Isolation, Load};
 use entry::{Entry, Value};
@@ -141,23 +143,6 @@ pub(crate) struct Overrides {
     pub(crate) log_format: Option<LogFormat>,
 }
 
-/// Where a daemon's configuration comes from, to be read once more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// `--config`; every default holds if `None`.
-    pub(crate) file: Option<PathBuf>,
-    /// What the command line sets.
-    pub(crate) overrides: Overrides,
-}
-
-impl Source {
-    /// Reads the configuration.
-    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
-        let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
-        config.with_overrides(&self.overrides)
-    }
-}
-
 impl Config {
     /// The configuration of a daemon that was given none: the built-in model and every default.
     pub(crate) fn builtin() -> Config {
@@ -170,7 +155,7 @@ impl Config {
     /// Reads the file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
         let file = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
+        let bytes = source::bytes(path).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
         let text = str::from_utf8(&bytes).map_err(|error| {
             let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
