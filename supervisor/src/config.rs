@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) supervisor: SupervisorConfig,
     /// The tables `[[model]]`: at least one, with different names.
     pub(crate) models: Vec<ModelConfig>,
+    /// Whether somebody has named them. If nobody has, there is the built-in one.
+    pub(crate) names_models: bool,
 }
 
 /// What concerns the daemon as a whole.
@@ -149,6 +151,7 @@ impl Config {
         Config {
             supervisor: SupervisorConfig::default(),
             models: vec![ModelConfig::new("pocket".to_string(), BUILTIN_MODEL.to_string())],
+            names_models: false,
         }
     }
 
@@ -174,7 +177,8 @@ impl Config {
     /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let mut config = file::parse(text, path)?;
-        if config.models.is_empty() {
+        config.names_models = !config.models.is_empty();
+        if !config.names_models {
             config.models = Config::builtin().models;
         }
         Ok(config)
@@ -185,6 +189,7 @@ impl Config {
         if !overrides.models.is_empty() {
             let option = Place::option("--model");
             self.models.clear();
+            self.names_models = true;
             for (name, path) in &overrides.models {
                 let name = Entry::new(&option, "name", Value::Text(name)).name()?;
                 let path = Entry::new(&option, "path", Value::Text(path)).model_path(Path::new(""))?;

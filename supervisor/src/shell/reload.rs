@@ -15,10 +15,14 @@ use ipc::{Failure, FailureKind, Response};
 use std::time::Duration;
 use worker::chain;
 
+/// What is told of a configuration that has lost its models.
+const NO_MODELS: &str = "the configuration names no model any more; to serve the built-in one alone, name it: [[model]] with path = \"builtin:pocket\"";
+
 /// A configuration that is to come into force.
 #[derive(Debug)]
 pub(crate) struct Reloading {
     supervisor: SupervisorConfig,
+    names_models: bool,
     models: Vec<Planned>,
     removed: Vec<PoolId>,
     /// What is told besides.
@@ -62,6 +66,10 @@ impl Shell {
             return self.refuse_reload(askers, failure);
         }
         let planned = match self.source.read() {
+            // A file that was emptied, or is only half written, is no wish for another model.
+            Ok(config) if self.names_models && !config.names_models => {
+                Err(Failure::new(FailureKind::BadRequest, NO_MODELS))
+            }
             Ok(config) => self.plan(config).map_err(|reason| Failure::new(FailureKind::Unavailable, reason)),
             Err(error) => Err(Failure::new(FailureKind::BadRequest, chain(&error))),
         };
@@ -91,7 +99,7 @@ impl Shell {
 
     /// What is different in this configuration, and what the core must do about it. `Err` says what cannot be.
     fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
-        let supervisor = config.supervisor;
+        let (supervisor, names_models) = (config.supervisor, config.names_models);
         let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
         // Slots that are more must fit before anything is begun.
         self.admit_more(&compared)?;
@@ -121,7 +129,7 @@ impl Shell {
         }
         let remark = |kept: String| format!("{kept}: as before until the supervisor is started again");
         let remarks = named(&kept).map(remark).into_iter().collect();
-        Ok((Reloading { supervisor, models, removed, remarks, askers: Vec::new() }, changes))
+        Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
     }
 
     /// A model of the new configuration beside the one of its name that is served.
@@ -203,6 +211,7 @@ impl Shell {
         (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
         (self.supervisor.log_format, self.supervisor.log_prompts) = (old.log_format, old.log_prompts);
         self.socket.allow(self.supervisor.allow_users.clone());
+        self.names_models = reloading.names_models;
         (self.has_new_limits, self.reload_error) = (true, None);
         for line in &lines {
             tracing::info!("reloaded: {line}");
