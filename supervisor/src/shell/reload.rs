@@ -128,7 +128,13 @@ impl Shell {
             kept.push("log_prompts");
         }
         let remark = |kept: String| format!("{kept}: as before until the supervisor is started again");
-        let remarks = named(&kept).map(remark).into_iter().collect();
+        let changed = [
+            ("allow_users", supervisor.allow_users != self.supervisor.allow_users),
+            ("shutdown_timeout", supervisor.shutdown_timeout != self.supervisor.shutdown_timeout),
+        ];
+        let changed: Vec<_> = changed.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect();
+        let changed = named(&changed).map(|changed| format!("[supervisor]: changed in place ({changed})"));
+        let remarks = changed.into_iter().chain(named(&kept).map(remark)).collect();
         Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
     }
 
