@@ -47,7 +47,8 @@ fn draining_finishes_what_was_begun_and_refuses_the_rest() {
         assert_eq!((status.state.as_str(), status.models[0].state.as_str()), ("draining", "warm"));
         is_refused(generate(&daemon, GenerateRequest::raw("new")));
         let (code, _, error) = call(&daemon, &["generate", "new"]);
-        assert_eq!(code, 4, "{error}");
+        let sentence = "supervisor: the supervisor is draining and begins no request; try again in 5 s\n";
+        assert_eq!((code, error.as_str()), (4, sentence));
         assert!(running.read(TEXT.len()).unwrap());
         assert_eq!(running.finish().unwrap().text, TEXT);
         let lines = "waiting for what was begun: 1 request\ndrained: nothing runs, and nothing is begun\n";
