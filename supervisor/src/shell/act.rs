@@ -190,6 +190,9 @@ impl Shell {
             Outcome::Cancelled => &mut totals.cancelled,
             Outcome::QueueTimeout | Outcome::RequestTimeout => &mut totals.timed_out,
         } += 1;
+        if outcome == Outcome::ShuttingDown && request.was_dispatched() {
+            self.drained_in_vain();
+        }
         let now = Instant::now();
         let core_now = self.now();
         let pool = &self.pools[request.pool];

@@ -125,6 +125,11 @@ impl Request {
         }
     }
 
+    /// Whether any worker has been given any of it.
+    pub(crate) fn was_dispatched(&self) -> bool {
+        self.times.dispatched.is_some()
+    }
+
     /// A worker has died that says to have got through so many of its tokens.
     pub(crate) fn worker_died(&mut self, reached: u64) {
         if let Kind::Generation(generation) = &mut self.kind {
