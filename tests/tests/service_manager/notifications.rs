@@ -1,5 +1,5 @@
 //! What the service manager is told, and when; and that nobody else gets to know of it.
-use integration_tests::{Daemon, Manager, Running, Signal, process};
+use integration_tests::{Daemon, Manager, Running, Signal, generate, process};
 use ipc::GenerateRequest;
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -36,6 +36,20 @@ fn a_daemon_of_lazy_models_is_ready_at_once() {
     let heard = manager.until("READY=1");
     assert!(!has(&heard, "EXTEND"), "there is nothing to wait for: {heard:?}");
     assert_eq!(states(&daemon), ["cold"]);
+}
+
+#[test]
+fn a_reload_may_take_its_time_whatever_it_loads() {
+    let manager = Manager::new();
+    let daemon = Daemon::managed(&manager, LAZY, None);
+    manager.until("READY=1");
+    generate(&daemon, GenerateRequest::raw("to have it loaded")).unwrap();
+    daemon.configure(&LAZY.replace("echo", "echo?load_ms=2500"));
+    daemon.signal(Signal::SIGHUP);
+    manager.until("RELOADING=1");
+    manager.until("EXTEND_TIMEOUT_USEC=15000000");
+    let heard = manager.until("READY=1");
+    assert_eq!((states(&daemon), heard.iter().filter(|line| line.contains("READY")).count()), (vec!["warm".into()], 1));
 }
 
 #[test]
