@@ -76,7 +76,7 @@ fn who_does_not_wait_for_a_reload_any_more_does_no_harm() {
     daemon.until("it loads", |status| status.state == "reloading" && status.models.len() == 2);
     // Who waits for this one, and who waits for the next.
     let mut next = daemon.client();
-    drop(next.control(Control::Reload).unwrap());
+    let _unread = next.control(Control::Reload).unwrap();
     drop(next);
     waiting.signal(Signal::SIGINT);
     assert_eq!(waiting.wait().code(), 130);
