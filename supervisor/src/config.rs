@@ -6,10 +6,12 @@
 mod entry;
 mod error;
 mod file;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use error::{ConfigError, Place};
+pub(crate) use source::Source;
 
 use crate::core::{Isolation, Load};
 use entry::{Entry, Value};
@@ -28,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) supervisor: SupervisorConfig,
     /// The tables `[[model]]`: at least one, with different names.
     pub(crate) models: Vec<ModelConfig>,
+    /// Whether somebody has named them. If nobody has, there is the built-in one.
+    pub(crate) names_models: bool,
 }
 
 /// What concerns the daemon as a whole.
@@ -141,36 +145,20 @@ pub(crate) struct Overrides {
     pub(crate) log_format: Option<LogFormat>,
 }
 
-/// Where a daemon's configuration comes from, to be read once more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// `--config`; every default holds if `None`.
-    pub(crate) file: Option<PathBuf>,
-    /// What the command line sets.
-    pub(crate) overrides: Overrides,
-}
-
-impl Source {
-    /// Reads the configuration.
-    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
-        let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
-        config.with_overrides(&self.overrides)
-    }
-}
-
 impl Config {
     /// The configuration of a daemon that was given none: the built-in model and every default.
     pub(crate) fn builtin() -> Config {
         Config {
             supervisor: SupervisorConfig::default(),
             models: vec![ModelConfig::new("pocket".to_string(), BUILTIN_MODEL.to_string())],
+            names_models: false,
         }
     }
 
     /// Reads the file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
         let file = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
+        let bytes = source::bytes(path).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
         let text = str::from_utf8(&bytes).map_err(|error| {
             let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
@@ -189,7 +177,8 @@ impl Config {
     /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let mut config = file::parse(text, path)?;
-        if config.models.is_empty() {
+        config.names_models = !config.models.is_empty();
+        if !config.names_models {
             config.models = Config::builtin().models;
         }
         Ok(config)
@@ -200,6 +189,7 @@ impl Config {
         if !overrides.models.is_empty() {
             let option = Place::option("--model");
             self.models.clear();
+            self.names_models = true;
             for (name, path) in &overrides.models {
                 let name = Entry::new(&option, "name", Value::Text(name)).name()?;
                 let path = Entry::new(&option, "path", Value::Text(path)).model_path(Path::new(""))?;

@@ -7,7 +7,7 @@
 //! ```text
 //!                   Event                                             Effect
 //! sockets, pids -----------> Core --> Pool --> Queue                -----------> sockets, signals
-//! clock         ----now---->           |-----> Template: Load, KillTemplate
+//! clock         ----now---->           |-----> Template: Load, Examine, KillTemplate
 //!                                      '-----> Slot --> Worker: Fork, Dispatch, StopRequest, Terminate, Kill
 //!                            Context: limits, requests, poison, random: Finish
 //!                                    '---> Threads: SetBudget, ReadThreads
@@ -32,7 +32,8 @@
 //! two requests, and no part of one is with two workers; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
 //! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
 //! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none is kept
-//! for longer than it may be idle; nothing is forked from a template that is not warm;
+//! for longer than it may be idle; no model comes into force that has not shown that it can be served, or be opened if it is to be
+//! loaded later, and none is loaded for that; nothing is forked from a template that is not warm;
 //! nothing is asked of a process that has ended; budgets are at least 1, and together no more than the cores or, if those
 //! are more, the workers that compute; no thread is granted before it was given back; no core is left over that a worker
 //! could use; nobody has two threads more than another who could use them too, once all has been given back; handling a deadline leaves only later ones; when the world behaves
@@ -115,7 +116,9 @@ impl Core {
             Event::Withdrawn(request) | Event::Blocked { request, .. } => {
                 self.context.requests.get(&request).map(|record| record.pool)
             }
-            Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
+            Event::Examined(id) | Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => {
+                Some(id.pool)
+            }
             Event::Forked(id)
             | Event::ForkFailed(id)
             | Event::NoRoom(id)

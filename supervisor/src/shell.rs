@@ -234,6 +234,8 @@ struct Shell {
     /// The part of the configuration that is no model's.
     supervisor: SupervisorConfig,
     source: Source,
+    /// Whether the configuration names models.
+    names_models: bool,
     pools: Pools,
     requests: HashMap<RequestId, Request>,
     clients: HashMap<ConnectionId, Client>,
@@ -320,6 +322,7 @@ impl Shell {
             cores,
             supervisor: config.supervisor,
             source,
+            names_models: config.names_models,
             pools: Pools::new(pools),
             requests: HashMap::new(),
             clients: HashMap::new(),

@@ -1,7 +1,7 @@
 //! Draining, restarted workers, and who may ask for them.
 #![cfg(test)]
 
-use integration_tests::{Call, Daemon, Running, generate, model, supervisor};
+use integration_tests::{Call, Daemon, LIMIT, Running, Signal, generate, model, supervisor, until};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
 use nix::unistd::Uid;
 use std::{
@@ -47,7 +47,8 @@ fn draining_finishes_what_was_begun_and_refuses_the_rest() {
         assert_eq!((status.state.as_str(), status.models[0].state.as_str()), ("draining", "warm"));
         is_refused(generate(&daemon, GenerateRequest::raw("new")));
         let (code, _, error) = call(&daemon, &["generate", "new"]);
-        assert_eq!(code, 4, "{error}");
+        let sentence = "supervisor: the supervisor is draining and begins no request; try again in 5 s\n";
+        assert_eq!((code, error.as_str()), (4, sentence));
         assert!(running.read(TEXT.len()).unwrap());
         assert_eq!(running.finish().unwrap().text, TEXT);
         let lines = "waiting for what was begun: 1 request\ndrained: nothing runs, and nothing is begun\n";
@@ -56,7 +57,9 @@ fn draining_finishes_what_was_begun_and_refuses_the_rest() {
     // It can be told again, and told to stop draining.
     assert_eq!(call(&daemon, &["drain"]).1, "drained: nothing runs, and nothing is begun\n");
     is_refused(generate(&daemon, GenerateRequest::raw("new")));
-    assert_eq!(call(&daemon, &["drain", "--undo"]), (0, String::new(), String::new()));
+    let undone = |line: &str| assert_eq!(call(&daemon, &["drain", "--undo"]), (0, format!("{line}\n"), String::new()));
+    undone("no longer draining: requests are taken again");
+    undone("there was no draining to be ended: requests are taken");
     assert_eq!(generate(&daemon, GenerateRequest::raw("new")).unwrap().text, "new");
     assert_eq!(daemon.status().state, "serving");
     assert_eq!(daemon.model().totals.refused, 4);
@@ -76,6 +79,27 @@ fn who_waits_for_draining_is_told_that_it_was_ended() {
         assert_eq!((code, error.as_str()), (1, "supervisor: somebody has ended the draining\n"));
     });
     assert_eq!(running.finish().unwrap().text, TEXT);
+}
+
+#[test]
+fn a_drain_that_is_cut_short_by_a_stop_has_failed() {
+    let mut daemon = Daemon::start(&model("builtin:echo?token_us=10000", "workers = 1"));
+    let mut client = daemon.client();
+    let asked = GenerateRequest { ignore_end: true, ..GenerateRequest::raw(TEXT) };
+    let mut running = Running::begin(&mut client, asked).unwrap();
+    assert!(running.read(1).unwrap());
+    let draining = Call::new(["drain"]).to(daemon.socket()).start();
+    daemon.until("it drains", |status| status.state == "draining");
+    until("it waits", LIMIT, || draining.stdout() == "waiting for what was begun: 1 request\n");
+    daemon.signal(Signal::SIGTERM);
+    until("it stops", LIMIT, || Client::connect(daemon.socket()).is_err());
+    daemon.signal(Signal::SIGTERM);
+    let ended = draining.wait();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (1, "waiting for what was begun: 1 request\n"));
+    let sentence = "supervisor: the supervisor was stopped before all was finished that had been begun";
+    assert_eq!(ended.complaint(), sentence);
+    assert!(running.finish().is_err());
+    assert!(daemon.wait().success());
 }
 
 fn lives(model: &Model) -> Vec<(u32, u64)> {
@@ -152,6 +176,19 @@ fn an_idle_slot_is_restarted_and_one_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn where_there_is_no_worker_none_is_said_to_be_replaced() {
+    let lazy = model("builtin:echo", "workers = 1\nload = \"lazy\"");
+    let bad = "[[model]]\nname = \"bad\"\npath = \"/nowhere\"\nworkers = 2\n";
+    let daemon = Daemon::start(&format!("{lazy}{bad}"));
+    for arguments in [&["restart", "--model", "model", "0"][..], &["restart", "--model", "model"]] {
+        let said = call(&daemon, arguments).1;
+        assert_eq!(said, "model: it is not loaded, so there is no worker to be replaced\n", "{arguments:?}");
+    }
+    let said = call(&daemon, &["restart", "--model", "bad", "1"]).1;
+    assert_eq!(said, "bad: slot 1 has no worker now that could be replaced\n");
+}
+
+#[test]
 fn only_operators_may_ask_for_it() {
     if !Uid::effective().is_root() {
         eprintln!("skipped: only root can be somebody else");
@@ -195,6 +232,6 @@ fn who_has_asked_for_nothing_for_long_makes_place() {
     let _idle: Vec<Client> = (1..MOST).map(|_| daemon.client()).collect();
     let Err(ClientError::Failed(failure)) = daemon.client().status() else { panic!("there is a place") };
     assert_eq!((failure.kind, failure.retry_after_ms), (FailureKind::Busy, Some(1000)));
-    integration_tests::until("there is a place", integration_tests::LIMIT, || daemon.client().status().is_ok());
+    until("there is a place", LIMIT, || daemon.client().status().is_ok());
     assert!(running.read(running.tokens().len() + 3).unwrap(), "who waits for something keeps it");
 }

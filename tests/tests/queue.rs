@@ -72,7 +72,7 @@ fn one_request_more_than_may_wait_is_refused_at_once() {
     assert!(retry_after_ms.is_some());
     let ended = Call::new(["generate", "one more"]).to(daemon.socket()).run();
     assert_eq!((ended.code(), ended.stdout.as_str()), (4, ""));
-    assert!(ended.complaint().contains("queue is full"), "{ended:?}");
+    assert!(ended.complaint().ends_with("queue is full; try again in 1 s"), "{ended:?}");
     let model = daemon.model();
     assert_eq!((model.queue.length, model.queue.limit, model.totals.refused), (2, 2, 2));
 

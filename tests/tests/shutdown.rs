@@ -224,7 +224,7 @@ fn stop_waits_for_the_end_and_can_be_told_not_to_finish() {
             assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""), "{ended:?}");
             if is_finished {
                 assert_eq!((answers.0.unwrap().text.len(), answers.1.unwrap().text.as_str()), (200, "patient"));
-                assert_eq!(ended.stdout, "finishing 2 requests, of which 1 wait, for at most 30s\n");
+                assert_eq!(ended.stdout, "finishing 2 requests, of which 1 waits, for at most 30s\n");
             } else {
                 is_told_of_the_end(answers.0);
                 is_told_of_the_end(answers.1);

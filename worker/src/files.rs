@@ -1,22 +1,29 @@
 //! The files that a model is read from, opened before a byte of them is read: whoever reads them may open nothing any more.
 //!
 //! Nothing in a file decides what is opened. It reads nothing itself.
+use nix::fcntl::OFlag;
 use std::{
     collections::HashMap,
     fs::{self, File},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 /// Most folders in a folder that files are looked for in.
 const MOST_FOLDERS: usize = 16;
 
-/// Opens a file, but nothing else that a path can name: to open a pipe would wait for its other end.
+/// Opens a file, but nothing else that a path can name: to open a pipe would wait for its other end, and to open a device may do
+/// something.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let other = || io::Error::other("it is not a file");
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
+        return Err(other());
     }
-    File::open(path)
+    // A pipe that has come in its place since is not waited for either.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
 /// The files of some names that a folder has, and that the folders in it have.

@@ -73,8 +73,15 @@ impl CliError {
             return;
         }
         let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };
+        let again = self.retry_after().map(|seconds| format!("; try again in {seconds} s")).unwrap_or_default();
         // The exit status says it too, if nobody reads this.
-        let _unread = write!(io::stderr(), "supervisor: {}\n{advice}", worker::chain(self));
+        let _unread = write!(io::stderr(), "supervisor: {}{again}\n{advice}", worker::chain(self));
+    }
+
+    /// After how many seconds it may be worth trying again, if the daemon says so.
+    fn retry_after(&self) -> Option<u64> {
+        let CliError::Client(ClientError::Failed(failure)) = self else { return None };
+        failure.retry_after_ms.filter(|wait| *wait > 0).map(|wait| wait.div_ceil(1000))
     }
 
     /// 1 failed, 2 wrong usage or configuration, 3 no daemon, 4 busy or draining.

@@ -53,7 +53,7 @@ const MODEL: Table = Table {
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let file = File { text, name: path.display().to_string(), folder: path.parent().unwrap_or(Path::new("")) };
     let root = DeTable::parse(text).map_err(|error| file.syntax(&error))?;
-    let mut config = Config { supervisor: SupervisorConfig::default(), models: Vec::new() };
+    let mut config = Config { supervisor: SupervisorConfig::default(), models: Vec::new(), names_models: false };
     for entry in file.entries(root.get_ref()) {
         match entry.key {
             "supervisor" => config.supervisor = file.supervisor(&entry)?,

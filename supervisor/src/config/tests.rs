@@ -31,7 +31,7 @@ fn overridden(overrides: &Overrides) -> Result<Config, String> {
 
 #[test]
 fn the_example_is_the_default() {
-    assert_eq!(parse(EXAMPLE).unwrap(), Config::builtin());
+    assert_eq!(parse(EXAMPLE).unwrap(), Config { names_models: true, ..Config::builtin() });
 }
 
 /// The example with each key that is a comment made one that is set.
@@ -47,7 +47,7 @@ fn complete_example() -> String {
 #[test]
 fn the_example_has_every_key() {
     let complete = complete_example();
-    let mut expected = Config::builtin();
+    let mut expected = Config { names_models: true, ..Config::builtin() };
     expected.supervisor.socket = Some("/run/supervisor/supervisor.sock".into());
     expected.models[0].context = Some(4096);
     assert_eq!(parse(&complete).unwrap(), expected);
@@ -58,7 +58,9 @@ fn the_example_has_every_key() {
 
 #[test]
 fn the_example_needs_none_of_its_comments() {
-    for (text, expected) in [(EXAMPLE.to_owned(), Some(Config::builtin())), (complete_example(), None)] {
+    for (text, expected) in
+        [(EXAMPLE.to_owned(), Some(Config { names_models: true, ..Config::builtin() })), (complete_example(), None)]
+    {
         let bare: String = text.lines().map(|line| format!("{}\n", line.split('#').next().unwrap_or(line))).collect();
         assert_eq!(parse(&bare).unwrap(), expected.unwrap_or_else(|| parse(&text).unwrap()));
     }
@@ -138,7 +140,8 @@ fn every_key_is_read() {
         log_format: Auto::Fixed(LogFormat::Json),
         log_prompts: LogPrompts::Hash,
     };
-    assert_eq!(config, Config { supervisor, models: vec![model, Config::builtin().models.remove(0)] });
+    let models = vec![model, Config::builtin().models.remove(0)];
+    assert_eq!(config, Config { supervisor, models, names_models: true });
 }
 
 #[test]
@@ -447,6 +450,7 @@ fn the_command_line_overrides_the_file() {
         ModelConfig { workers: Auto::Fixed(4), ..ModelConfig::new("y".to_string(), "builtin:pocket".to_string()) },
     ];
     assert_eq!(config.with_overrides(&overrides).unwrap(), expected);
+    assert!(Config::builtin().with_overrides(&overrides).unwrap().names_models);
 }
 
 #[test]

@@ -98,6 +98,8 @@ pub enum Event {
         /// Whether nothing shall be begun.
         is_blocked: bool,
     },
+    /// The template has opened its model, which could be loaded, and does not load it before it is told to.
+    Examined(TemplateId),
     /// The template has loaded and warmed its model.
     TemplateReady(TemplateId, Identity),
     /// The template said that the model cannot be loaded, with a reason that the shell keeps.
@@ -161,6 +163,8 @@ pub enum Event {
 pub enum Effect {
     /// Start a template process and have it load the model.
     Load(TemplateId),
+    /// Start a template process and have it open the model and say what it needs, but not load it.
+    Examine(TemplateId),
     /// End the template process with SIGKILL.
     KillTemplate(TemplateId),
     /// Ask the template to fork a worker.

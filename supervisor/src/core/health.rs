@@ -34,11 +34,14 @@ impl Core {
             && readiness().any(|readiness| readiness == Readiness::Served)
     }
 
-    /// Whether something goes on that takes its time and has a limit: models are loaded that are to be there from the start, or what
-    /// runs and waits is finished before the end.
+    /// Whether something goes on that takes its time and has a limit: models are loaded that are to be there from the start, a new
+    /// configuration is tried, or what runs and waits is finished before the end.
     pub fn needs_time(&self) -> bool {
         match self.phase {
-            Phase::Serving => self.pools.values().any(|pool| pool.readiness() == Readiness::Preparing),
+            Phase::Serving => {
+                // A lazy model that a reload tries is served by nobody yet.
+                self.reload.is_some() || self.pools.values().any(|pool| pool.readiness() == Readiness::Preparing)
+            }
             Phase::Draining { .. } => true,
             Phase::Stopping { .. } | Phase::Halted => false,
         }

@@ -78,10 +78,11 @@ impl Pool {
                     record.is_blocked = is_blocked;
                 }
             }
+            Event::Examined(id) if id == self.template.id => self.examined(context),
             Event::TemplateReady(id, identity) if id == self.template.id => self.template.ready(identity),
             Event::LoadFailed(id) if id == self.template.id => self.template.load_failed(context),
             Event::TemplateExited(id) if id == self.template.id => self.template_exited(context),
-            Event::TemplateReady(..) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
+            Event::Examined(_) | Event::TemplateReady(..) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
             Event::Forked(id) => _ = self.with_worker(id, Worker::forked),
             Event::ForkFailed(id) => self.fork_failed(id, context),
             Event::NoRoom(id) => self.has_no_room(id, context),

@@ -40,7 +40,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert!(seen.left_behind > 0, "everything that was killed has ended");
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (15, 12, 8));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (16, 12, 8));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
@@ -302,6 +302,7 @@ impl Simulation {
         let worker = WorkerId { pool, life: Life { slot: self.below(5) as u32, generation: 1_000 + self.below(2) } };
         let template = TemplateId { pool, generation: 1_000 };
         match self.below(10) {
+            0 if self.below(2) == 0 => Event::Examined(template),
             0 => Event::TemplateReady(template, Identity(7)),
             1 => Event::LoadFailed(template),
             2 => Event::TemplateExited(template),

@@ -33,8 +33,8 @@ pub(super) enum Proof {
     Awaited,
     /// A worker has become ready.
     Given,
-    /// It need not be loaded now.
-    Spared,
+    /// It could be opened, and need not be loaded now.
+    Examined,
     Failed,
 }
 
@@ -57,30 +57,41 @@ pub(super) struct Move {
 }
 
 impl Pool {
-    /// A pool that nobody asks for yet. Its templates are numbered on from this number. If it `loads`, it is tried.
+    /// A pool that nobody asks for yet. Its templates are numbered on from this number. If it `loads`, its first worker must become ready,
+    /// else it is enough that its model can be opened.
     pub(super) fn staged(id: PoolId, limits: PoolLimits, generation: u64, loads: bool, context: &mut Context) -> Pool {
         let mut pool = Pool::cold(id, limits, Template::new(id, generation));
-        pool.standing = Standing::Staged(if loads { Proof::Awaited } else { Proof::Spared });
+        pool.standing = Standing::Staged(Proof::Awaited);
         if loads {
             pool.load(context);
+        } else {
+            pool.template.examine(context);
         }
         pool
     }
 
     /// Whether its model can be served, as far as it is known.
     pub(super) fn proof(&self) -> Proof {
+        let is_alive = self.template.is_loading() || self.template.is_examining() || self.template.is_warm();
         match self.standing {
-            Standing::Staged(Proof::Spared) => Proof::Spared,
-            Standing::Staged(proof) if self.template.is_loading() || self.template.is_warm() => proof,
+            Standing::Staged(Proof::Examined) => Proof::Examined,
+            Standing::Staged(proof) if is_alive => proof,
             Standing::Staged(_) => Proof::Failed,
             Standing::Serving | Standing::Retired { .. } => Proof::Given,
         }
     }
 
-    /// A worker has become ready, or could not be made.
+    /// A worker has become ready or could not be made, or the model could be opened.
     pub(super) fn prove(&mut self, proof: Proof) {
         if self.standing == Standing::Staged(Proof::Awaited) {
             self.standing = Standing::Staged(proof);
+        }
+    }
+
+    /// Its model could be opened.
+    pub(super) fn examined(&mut self, context: &mut Context) {
+        if self.template.examined(context) {
+            self.prove(Proof::Examined);
         }
     }
 

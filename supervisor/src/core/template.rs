@@ -3,6 +3,7 @@
 //! | state | TemplateReady | LoadFailed | TemplateExited | deadline | stuck fork | pool parks | closing, nothing left to do |
 //! |---|---|---|---|---|---|---|---|
 //! | Loading | Warm | Failed | crash | KillTemplate: Killed | . | KillTemplate: Parked | KillTemplate: Stopping |
+//! | Examining | - | Failed | crash | KillTemplate: Killed | . | . | KillTemplate: Stopping |
 //! | Warm | - | - | crash | . | KillTemplate: Killed | KillTemplate: Parked | KillTemplate: Stopping |
 //! | Killed | - | - | crash | . | . | Parked | Stopping |
 //! | Waiting | . | . | . | Load | . | Parked | Stopped |
@@ -13,7 +14,7 @@
 //! | Stopping | - | - | Stopped | . | . | - | - |
 //! | Stopped | . | . | . | . | . | - | - |
 //!
-//! A pool without requests for so long leads from Warm to Unloading, with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
+//! A pool without requests for so long leads from Warm to Unloading, and Examined from Examining, both with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
 use super::context::Context;
 use super::event::{Effect, Identity, PoolId, TemplateId, Time};
 use super::restart::{Restart, Verdict, load_retry};
@@ -37,6 +38,10 @@ enum State {
     Loading {
         deadline: Time,
     },
+    /// Opens the model, which is all that is wanted of it.
+    Examining {
+        deadline: Time,
+    },
     Warm,
     /// Was stuck and has been killed; counts as a crash once it has exited.
     Killed {
@@ -58,7 +63,7 @@ enum State {
     },
     /// There is none before a request comes.
     Cold,
-    /// Has been killed because no request came for so long.
+    /// Has been killed because no request came for so long, or because it had shown that its model can be opened.
     Unloading {
         since: Time,
     },
@@ -94,6 +99,10 @@ impl Template {
         matches!(self.state, State::Cold | State::Unloading { .. })
     }
 
+    pub(super) fn is_examining(&self) -> bool {
+        matches!(self.state, State::Examining { .. })
+    }
+
     pub(super) fn is_warm(&self) -> bool {
         self.state == State::Warm
     }
@@ -116,6 +125,7 @@ impl Template {
         match self.state {
             State::Failed { retry_at, .. } | State::Parked { retry_at, .. } => Some(retry_at.max(now)),
             State::Loading { .. }
+            | State::Examining { .. }
             | State::Warm
             | State::Killed { .. }
             | State::Waiting { .. }
@@ -133,7 +143,8 @@ impl Template {
                 self.identity = Some(identity);
                 self.load_failures = 0;
             }
-            State::Warm
+            State::Examining { .. }
+            | State::Warm
             | State::Killed { .. }
             | State::Waiting { .. }
             | State::Failed { .. }
@@ -147,7 +158,7 @@ impl Template {
 
     pub(super) fn load_failed(&mut self, context: &Context) {
         match self.state {
-            State::Loading { .. } => {
+            State::Loading { .. } | State::Examining { .. } => {
                 self.load_failures += 1;
                 self.state = State::Failed {
                     retry_at: context.now.after(load_retry(self.load_failures)),
@@ -168,7 +179,7 @@ impl Template {
 
     pub(super) fn exited(&mut self, context: &mut Context) {
         match self.state {
-            State::Loading { .. } | State::Warm | State::Killed { .. } => {
+            State::Loading { .. } | State::Examining { .. } | State::Warm | State::Killed { .. } => {
                 let verdict = self.crashes.failed(&context.limits, context.now, &mut context.random);
                 self.state = match verdict {
                     Verdict::RetryAt(until) => State::Waiting { until },
@@ -197,7 +208,7 @@ impl Template {
     /// Gives the model up for a while, because its workers do not even start.
     pub(super) fn park(&mut self, context: &mut Context) {
         let is_gone = match self.state {
-            State::Loading { .. } | State::Warm => {
+            State::Loading { .. } | State::Examining { .. } | State::Warm => {
                 context.emit(Effect::KillTemplate(self.id));
                 false
             }
@@ -224,7 +235,7 @@ impl Template {
     /// Ends it for good.
     pub(super) fn stop(&mut self, context: &mut Context) {
         self.state = match self.state {
-            State::Loading { .. } | State::Warm => {
+            State::Loading { .. } | State::Examining { .. } | State::Warm => {
                 context.emit(Effect::KillTemplate(self.id));
                 State::Stopping
             }
@@ -244,9 +255,9 @@ impl Template {
     /// The time at which its process must be ended if nothing happens before.
     pub(super) fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Loading { deadline } | State::Failed { process: Process::Leaving { deadline }, .. } => {
-                Some(deadline)
-            }
+            State::Loading { deadline }
+            | State::Examining { deadline }
+            | State::Failed { process: Process::Leaving { deadline }, .. } => Some(deadline),
             State::Warm
             | State::Killed { .. }
             | State::Waiting { .. }
@@ -268,7 +279,7 @@ impl Template {
                 context.emit(Effect::KillTemplate(self.id));
                 self.state = State::Failed { retry_at, process: Process::Killed };
             }
-            State::Loading { .. } => self.kill(context),
+            State::Loading { .. } | State::Examining { .. } => self.kill(context),
             State::Warm
             | State::Killed { .. }
             | State::Waiting { .. }
@@ -285,7 +296,7 @@ impl Template {
         match self.state {
             State::Killed { at: time } | State::Unloading { since: time } => Some(time),
             State::Parked { retry_at: time, .. } | State::Failed { retry_at: time, .. } => Some(time),
-            State::Loading { .. } => self.deadline(),
+            State::Loading { .. } | State::Examining { .. } => self.deadline(),
             State::Waiting { .. } | State::Cold => self.load_at(),
             State::Warm | State::Stopping | State::Stopped => None,
         }
@@ -299,6 +310,7 @@ impl Template {
             | State::Parked { retry_at: time, is_gone: true } => Some(time),
             State::Cold => Some(Time::default()),
             State::Loading { .. }
+            | State::Examining { .. }
             | State::Warm
             | State::Killed { .. }
             | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
@@ -309,6 +321,23 @@ impl Template {
         }
     }
 
+    /// Has another one open the model, and no more.
+    pub(super) fn examine(&mut self, context: &mut Context) {
+        self.id.generation += 1;
+        self.state = State::Examining { deadline: context.now.after(context.limits.load) };
+        context.emit(Effect::Examine(self.id));
+    }
+
+    /// The model could be opened: the process has done what it was there for. Says whether it was there for that.
+    pub(super) fn examined(&mut self, context: &mut Context) -> bool {
+        let is_awaited = self.is_examining();
+        if is_awaited {
+            context.emit(Effect::KillTemplate(self.id));
+            self.state = State::Unloading { since: context.now };
+        }
+        is_awaited
+    }
+
     pub(super) fn load(&mut self, context: &mut Context) {
         self.id.generation += 1;
         self.state = State::Loading { deadline: context.now.after(context.limits.load) };
@@ -317,7 +346,7 @@ impl Template {
 
     pub(super) fn view(&self) -> TemplateState {
         match self.state {
-            State::Loading { .. } => TemplateState::Loading,
+            State::Loading { .. } | State::Examining { .. } => TemplateState::Loading,
             State::Warm => TemplateState::Warm,
             State::Killed { at } => TemplateState::Waiting { until: at },
             State::Waiting { until } => TemplateState::Waiting { until },

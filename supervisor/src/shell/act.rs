@@ -22,7 +22,8 @@ impl Shell {
     /// Does one effect. What happens because of it is queued as an event.
     pub(super) fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::Load(id) => self.load(id),
+            Effect::Load(id) => self.start_template(id, false),
+            Effect::Examine(id) => self.start_template(id, true),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.template(id) {
                     template.process.kill();
@@ -73,12 +74,14 @@ impl Shell {
         self.pools.get_mut(id.pool)?.workers.get_mut(&id.life)
     }
 
-    fn load(&mut self, id: TemplateId) {
+    fn start_template(&mut self, id: TemplateId, only_opens: bool) {
         let pool = &mut self.pools[id.pool];
-        tracing::info!(model = pool.config.name, path = pool.spec.path, "loading");
+        let what = if only_opens { "looking whether it can be loaded" } else { "loading" };
+        tracing::info!(model = pool.config.name, path = pool.spec.path, "{what}");
         pool.identity = Some(identity::now(&pool.spec));
         match Template::start(&self.starter, id, &pool.spec, self.inputs.clone()) {
-            Ok(template) => {
+            Ok(mut template) => {
+                template.only_opens = only_opens;
                 let path = format!("/proc/{}/smaps_rollup", template.process.pid());
                 pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
                 pool.template_memory = None;
@@ -176,6 +179,9 @@ impl Shell {
         let Some(mut request) = self.requests.remove(&id) else { return };
         let pool = &mut self.pools[request.pool];
         *Class::of(outcome, request.was_begun()).count(&mut pool.totals) += 1;
+        if outcome == Outcome::ShuttingDown && request.was_begun() {
+            self.drained_in_vain();
+        }
         let now = Instant::now();
         let core_now = self.now();
         let pool = &self.pools[request.pool];

@@ -2,9 +2,13 @@
 //!
 //! What is counted is the worst case: the weights of every model that is loaded, and for each of its slots what a worker may take and
 //! what a request keeps in its cache. Pages that templates and workers share are counted once, with the weights. A template says what it
-//! needs before it reads the weights; what it turns out to take, if that is more, counts from then on.
-use super::{Shell, machine::Memory};
-use crate::{config::ModelConfig, core::PoolId};
+//! needs before it reads the weights; what it turns out to take, if that is more, counts from then on. While a reload is under way, a model
+//! counts with what it is now or with what it is to be, whichever is more.
+use super::{Shell, machine::Memory, pool::Pool};
+use crate::{
+    config::ModelConfig,
+    core::{Load, PoolId},
+};
 use ipc::{ModelInfo, Needs};
 
 /// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a request.
@@ -27,9 +31,19 @@ impl Shell {
     pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.pools[id];
         let need = Need::of(&pool.config, needs, pool.slots);
-        need.admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
+        self.most_needed(id, need).admit_model(self.needed_by_others(id), need.weights, Memory::now())?;
         self.pools[id].need = Some(need);
         Ok(())
+    }
+
+    /// Whether a model that is to be loaded later can be, beside those that are never let go. `Err` says why it never can.
+    pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
+        let pool = &self.pools[id];
+        let stays = |config: &ModelConfig| config.load == Load::Eager && config.idle_unload.is_none();
+        let others = self.pools.iter().filter(|(other, pool)| {
+            *other != id && self.is_tried(*other) && stays(self.planned(*other).unwrap_or(&pool.config))
+        });
+        Need::of(&pool.config, needs, pool.slots).fits(self.most_needed_by(others), Memory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
@@ -38,15 +52,25 @@ impl Shell {
         let told = pool.need.map_or(info.weights, |need| need.weights);
         let taken = pool.template.as_ref().map_or(0, |template| super::memory::anonymous(template.process.pid()));
         let need = Need::of(&pool.config, Needs { weights: told.max(taken), cache: info.cache }, pool.slots);
-        need.admit_model(self.needed_by_others(id), 0, Memory::now())?;
+        self.most_needed(id, need).admit_model(self.needed_by_others(id), 0, Memory::now())?;
         self.pools[id].need = Some(need);
         Ok(())
     }
 
     /// What the other models that are loaded may take of the memory.
     pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
-        others.filter_map(|(_, pool)| pool.need).map(|need| need.total()).fold(0, u64::saturating_add)
+        self.most_needed_by(self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some()))
+    }
+
+    fn most_needed_by<'a>(&self, pools: impl Iterator<Item = (PoolId, &'a Pool)>) -> u64 {
+        let needs = pools.filter_map(|(id, pool)| Some(self.most_needed(id, pool.need?)));
+        needs.map(|need| need.total()).fold(0, u64::saturating_add)
+    }
+
+    /// What a model that needs so much now may need in the course of the reload that is under way, if one is.
+    fn most_needed(&self, id: PoolId, now: Need) -> Need {
+        let planned = self.planned(id).map(|config| now.resized(config, Pool::slots_of(config, self.cores)));
+        planned.filter(|planned| planned.total() > now.total()).unwrap_or(now)
     }
 }
 
@@ -72,6 +96,21 @@ impl Need {
 
     /// Whether a model fits beside others which need so much, of whose weights so much is not in memory yet. `Err` says why it does not.
     pub(super) fn admit_model(&self, others: u64, unread: u64, memory: Memory) -> Result<(), String> {
+        self.fits(others, memory)?;
+        let (private, cache) = (size(self.private), size(self.cache));
+        let now = unread.saturating_add(self.slot());
+        if now > memory.available {
+            let (unread, now, available) = (size(unread), size(now), size(memory.available));
+            return Err(format!(
+                "it does not fit into memory now: {unread} of weights, {private} for a worker and {cache} for a request's cache are {now}, but \
+                 {available} are available; end something else, or set a smaller context"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether there is as much memory, whoever has it now. `Err` says why not.
+    fn fits(&self, others: u64, memory: Memory) -> Result<(), String> {
         let free = memory.total.saturating_sub(others);
         let (weights, private, cache) = (size(self.weights), size(self.private), size(self.cache));
         if self.total() > free {
@@ -79,14 +118,6 @@ impl Need {
             return Err(format!(
                 "it does not fit into memory: {weights} of weights and {slots} x ({private} for a worker + {cache} for a request's cache) are \
                  {total}, and {free} of {all} are left by other models; set fewer workers or a smaller context"
-            ));
-        }
-        let now = unread.saturating_add(self.slot());
-        if now > memory.available {
-            let (unread, now, available) = (size(unread), size(now), size(memory.available));
-            return Err(format!(
-                "it does not fit into memory now: {unread} of weights, {private} for a worker and {cache} for a request's cache are {now}, but \
-                 {available} are available; end something else, or set a smaller context"
             ));
         }
         Ok(())

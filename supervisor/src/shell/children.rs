@@ -31,8 +31,9 @@ const UNCONFINED: &str = "Landlock does not confine it, and the configuration sa
 impl Shell {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
         let Some(pool) = self.pools.get_mut(id.pool) else { return };
-        if pool.template.as_ref().is_none_or(|template| template.id != id) {
-            return;
+        let Some(template) = pool.template.as_ref().filter(|template| template.id == id) else { return };
+        if template.only_opens && !matches!(said, TemplateSaid::Exited(..)) {
+            return self.hear_opened(id, said);
         }
         match said {
             TemplateSaid::Message(FromTemplate::Ready(mut info)) => {
@@ -85,6 +86,27 @@ impl Shell {
                 self.next_fork(id);
             }
             TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
+        }
+    }
+
+    /// Hears a template that is to open its model and no more.
+    fn hear_opened(&mut self, id: TemplateId, said: TemplateSaid) {
+        // After its first word nothing that it says matters.
+        if self.core.pool(id.pool).state != TemplateState::Loading {
+            return;
+        }
+        match said {
+            TemplateSaid::Message(FromTemplate::Needs(needs)) => match self.admit_later(id.pool, needs) {
+                Ok(()) => self.feed(Event::Examined(id)),
+                Err(message) => self.refuse_model(id, message),
+            },
+            // One that has nothing to ask for is loaded at once.
+            TemplateSaid::Message(FromTemplate::Ready(_)) => self.feed(Event::Examined(id)),
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
+            TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
+                self.refuse_model(id, "its template speaks of a worker that it was not asked for".to_owned());
+            }
+            TemplateSaid::Exited(..) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! What operators ask the daemon to do, and what they are told of it. Reloading is in `reload.rs`, stopping in `stop.rs`.
 use super::{ConnectionId, Shell};
-use crate::core::{Event, PoolId};
+use crate::core::{Event, PoolId, TemplateState, WorkerState, WorkerView};
 use ipc::{Control, Failure, FailureKind, Response};
 
 impl Shell {
@@ -15,13 +15,17 @@ impl Shell {
             Control::Reload => self.reload(Some(id)),
             Control::Drain => self.drain(id),
             Control::EndDrain => {
-                tracing::info!("no longer draining");
+                let line = match self.core.is_draining() {
+                    true => "no longer draining: requests are taken again",
+                    false => "there was no draining to be ended: requests are taken",
+                };
+                tracing::info!("{line}");
                 self.feed(Event::Drain(false));
                 let ended = Failure::new(FailureKind::Cancelled, "somebody has ended the draining");
                 for waiting in std::mem::take(&mut self.drains) {
                     self.reply(waiting, &Response::Failed(ended.clone()));
                 }
-                self.reply(id, &Response::Controlled);
+                self.done(id, &[line.to_owned()]);
             }
             Control::Stop { now } => {
                 self.stops.push(id);
@@ -57,6 +61,14 @@ impl Shell {
             self.notice(id, format!("waiting for what was begun: {}", count(begun, "request")));
         }
         self.drains.push(id);
+    }
+
+    /// Something that was begun is not finished: tells those who wait for that.
+    pub(super) fn drained_in_vain(&mut self) {
+        let text = "the supervisor was stopped before all was finished that had been begun";
+        for id in std::mem::take(&mut self.drains) {
+            self.reply(id, &Response::Failed(Failure::new(FailureKind::ShuttingDown, text)));
+        }
     }
 
     /// Answers those who wait for something that has come about.
@@ -98,6 +110,9 @@ impl Shell {
     /// What a restart is about to do.
     fn describe_restart(&self, id: PoolId, slot: Option<u32>) -> String {
         let (name, view) = (&self.pools[id].config.name, self.core.pool(id));
+        if view.state == TemplateState::Cold {
+            return format!("{name}: it is not loaded, so there is no worker to be replaced");
+        }
         let Some(slot) = slot else {
             let there =
                 view.workers.iter().filter(|worker| self.pools[id].workers.contains_key(&worker.id.life)).count();
@@ -109,9 +124,12 @@ impl Shell {
             };
         };
         let serving = view.workers.iter().find(|worker| worker.id.life.slot == slot);
-        match serving.and_then(|worker| worker.request) {
-            Some(request) => format!("{name}: the worker of slot {slot} is replaced; {request} goes on with another"),
-            None => format!("{name}: the worker of slot {slot} is replaced"),
+        match serving.filter(|worker| !matches!(worker.state, WorkerState::Waiting { .. })) {
+            None => format!("{name}: slot {slot} has no worker now that could be replaced"),
+            Some(WorkerView { request: None, .. }) => format!("{name}: the worker of slot {slot} is replaced"),
+            Some(WorkerView { request: Some(request), .. }) => {
+                format!("{name}: the worker of slot {slot} is replaced; {request} goes on with another")
+            }
         }
     }
 }

@@ -15,16 +15,27 @@ use ipc::{Failure, FailureKind, Response};
 use std::time::Duration;
 use worker::chain;
 
+/// What is told of a configuration that has lost its models.
+const NO_MODELS: &str = "the configuration names no model any more; to serve the built-in one alone, name it: [[model]] with path = \"builtin:pocket\"";
+
 /// A configuration that is to come into force.
 #[derive(Debug)]
 pub(crate) struct Reloading {
     supervisor: SupervisorConfig,
+    names_models: bool,
     models: Vec<Planned>,
     removed: Vec<PoolId>,
     /// What is told besides.
     remarks: Vec<String>,
     /// Who waits for it.
     askers: Vec<ConnectionId>,
+}
+
+/// A model of the new configuration, and how it is different from the one of its name that is served, if there is one.
+#[derive(Debug)]
+struct Compared {
+    new: Pool,
+    old: Option<(PoolId, Difference)>,
 }
 
 /// What becomes of a model of the new configuration.
@@ -55,6 +66,10 @@ impl Shell {
             return self.refuse_reload(askers, failure);
         }
         let planned = match self.source.read() {
+            // A file that was emptied, or is only half written, is no wish for another model.
+            Ok(config) if self.names_models && !config.names_models => {
+                Err(Failure::new(FailureKind::BadRequest, NO_MODELS))
+            }
             Ok(config) => self.plan(config).map_err(|reason| Failure::new(FailureKind::Unavailable, reason)),
             Err(error) => Err(Failure::new(FailureKind::BadRequest, chain(&error))),
         };
@@ -84,14 +99,13 @@ impl Shell {
 
     /// What is different in this configuration, and what the core must do about it. `Err` says what cannot be.
     fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
-        let supervisor = config.supervisor;
+        let (supervisor, names_models) = (config.supervisor, config.names_models);
+        let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
         // Slots that are more must fit before anything is begun.
-        for model in &config.models {
-            self.admit_more(model)?;
-        }
+        self.admit_more(&compared)?;
         let mut changes = Vec::new();
         let mut models = Vec::new();
-        for model in config.models {
+        for model in compared {
             models.push(self.plan_model(model, &supervisor, &mut changes));
         }
         let stays = |id: PoolId| models.iter().any(|model| model.pool == id || model.old == Some(id));
@@ -114,21 +128,36 @@ impl Shell {
             kept.push("log_prompts");
         }
         let remark = |kept: String| format!("{kept}: as before until the supervisor is started again");
-        let remarks = named(&kept).map(remark).into_iter().collect();
-        Ok((Reloading { supervisor, models, removed, remarks, askers: Vec::new() }, changes))
+        let changed = [
+            ("allow_users", supervisor.allow_users != self.supervisor.allow_users),
+            ("shutdown_timeout", supervisor.shutdown_timeout != self.supervisor.shutdown_timeout),
+        ];
+        let changed: Vec<_> = changed.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect();
+        let changed = named(&changed).map(|changed| format!("[supervisor]: changed in place ({changed})"));
+        let remarks = changed.into_iter().chain(named(&kept).map(remark)).collect();
+        Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
     }
 
-    fn plan_model(&mut self, config: ModelConfig, supervisor: &SupervisorConfig, changes: &mut Vec<Change>) -> Planned {
+    /// A model of the new configuration beside the one of its name that is served.
+    fn compare(&self, config: ModelConfig, supervisor: &SupervisorConfig) -> Compared {
         let new = Pool::new(config, self.cores);
+        let old = self.pools.named(&new.config.name).map(|old| {
+            let before = &self.pools[old];
+            let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
+            (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files))
+        });
+        Compared { new, old }
+    }
+
+    fn plan_model(&mut self, compared: Compared, supervisor: &SupervisorConfig, changes: &mut Vec<Change>) -> Planned {
+        let Compared { new, old } = compared;
         let limits = new.limits(supervisor);
-        let Some(old) = self.pools.named(&new.config.name) else {
+        let Some((old, difference)) = old else {
             let pool = self.pools.insert(new);
             changes.push(Change::Add { pool, limits });
             return Planned { pool, difference: None, old: None, adjusted: None };
         };
         let before = &self.pools[old];
-        let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
-        let difference = Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files);
         if difference.needs_template {
             let pool = self.pools.insert(new);
             changes.push(Change::Replace { old, new: pool, limits });
@@ -141,18 +170,22 @@ impl Shell {
         Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
     }
 
-    /// Refuses what would need more memory in place than there is. What is loaded anew is looked at when it has been loaded.
-    fn admit_more(&self, model: &ModelConfig) -> Result<(), String> {
-        let Some(id) = self.pools.named(&model.name) else { return Ok(()) };
-        let pool = &self.pools[id];
-        let slots = Pool::slots_of(model, self.cores);
-        let Some(need) = pool.need else { return Ok(()) };
-        let new = need.resized(model, slots);
-        if new.total() <= need.total() {
-            return Ok(());
+    /// Refuses what would need more memory in place than there is beside what the others are to need. What is loaded anew is looked at
+    /// when it says what it needs, and what it replaces is there until then.
+    fn admit_more(&self, compared: &[Compared]) -> Result<(), String> {
+        let planned = compared.iter().filter_map(|Compared { new, old }| {
+            let (old, difference) = old.as_ref()?;
+            let now = self.pools[*old].need?;
+            let then = if difference.needs_template { now } else { now.resized(&new.config, new.slots) };
+            Some((&new.config.name, now, then))
+        });
+        let planned: Vec<_> = planned.collect();
+        for (name, _, then) in planned.iter().filter(|(_, now, then)| then.total() > now.total()) {
+            let others = planned.iter().filter(|(other, ..)| other != name).map(|(.., then)| then.total());
+            let admitted = then.admit_model(others.fold(0, u64::saturating_add), 0, Memory::now());
+            admitted.map_err(|reason| format!("{name}: {reason}"))?;
         }
-        let admitted = new.admit_model(self.needed_by_others(id), 0, Memory::now());
-        admitted.map_err(|reason| format!("{}: {reason}", model.name))
+        Ok(())
     }
 
     /// The new configuration is in force.
@@ -184,6 +217,7 @@ impl Shell {
         (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
         (self.supervisor.log_format, self.supervisor.log_prompts) = (old.log_format, old.log_prompts);
         self.socket.allow(self.supervisor.allow_users.clone());
+        self.names_models = reloading.names_models;
         (self.has_new_limits, self.reload_error) = (true, None);
         for line in &lines {
             tracing::info!("reloaded: {line}");
@@ -204,6 +238,11 @@ impl Shell {
             None => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
         };
         self.refuse_reload(reloading.askers, failure);
+    }
+
+    /// What a model is to be by the reload that is under way, if its pool stays.
+    pub(super) fn planned(&self, id: PoolId) -> Option<&ModelConfig> {
+        self.reloading.as_ref()?.models.iter().find(|model| model.pool == id)?.adjusted.as_ref()
     }
 
     /// Whether a reload tries this model.

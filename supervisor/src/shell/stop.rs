@@ -36,7 +36,12 @@ impl Shell {
             if !again && !at_once && begun + waiting > 0 {
                 let limit = humantime::format_duration(self.supervisor.shutdown_timeout);
                 let requests = count(begun + waiting, "request");
-                self.notice(*id, format!("finishing {requests}, of which {waiting} wait, for at most {limit}"));
+                let waits = match waiting {
+                    0 => String::new(),
+                    1 => ", of which 1 waits".to_owned(),
+                    waiting => format!(", of which {waiting} wait"),
+                };
+                self.notice(*id, format!("finishing {requests}{waits}, for at most {limit}"));
             }
         }
         if again || at_once {

@@ -69,6 +69,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub(crate) struct Template {
     pub(crate) id: TemplateId,
     pub(crate) process: Process,
+    /// Whether it is to open its model and say what it needs, and no more.
+    pub(crate) only_opens: bool,
     control: Arc<AsyncFd<OwnedFd>>,
     /// Workers to be forked; the first one has been asked for.
     forks: VecDeque<(Life, Seat)>,
@@ -98,7 +100,7 @@ impl Template {
         let control = Arc::new(crate::sys::watch(ours, Interest::READABLE)?);
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
-        let template = Template { id, process, control, forks: VecDeque::new() };
+        let template = Template { id, process, only_opens: false, control, forks: VecDeque::new() };
         // If it cannot be sent, the template finds its socket closed; nobody else needs to know of it.
         template.send(&ToTemplate::Load(spec.clone()), &[])?;
         tokio::spawn(attend(id, template.process.clone(), Arc::clone(&template.control), tail, inputs));

@@ -1,5 +1,5 @@
 //! What the service manager is told, and when; and that nobody else gets to know of it.
-use integration_tests::{Daemon, LIMIT, Manager, Running, Signal, process, skipped, until};
+use integration_tests::{Daemon, LIMIT, Manager, Running, Signal, generate, process, skipped, until};
 use ipc::GenerateRequest;
 use nix::{sys::ptrace, unistd::Pid};
 use std::{collections::BTreeSet, fs, sync::mpsc, thread, time::Duration};
@@ -40,6 +40,22 @@ fn a_daemon_of_lazy_models_is_ready_at_once() {
 }
 
 #[test]
+fn a_reload_may_take_its_time_whatever_it_loads() {
+    let manager = Manager::new();
+    let daemon = Daemon::managed(&manager, LAZY, None);
+    manager.until("READY=1");
+    generate(&daemon, GenerateRequest::raw("to have it loaded")).unwrap();
+    daemon.configure(&LAZY.replace("echo", "echo?load_ms=2500"));
+    daemon.signal(Signal::SIGHUP);
+    manager.until("RELOADING=1");
+    manager.until("EXTEND_TIMEOUT_USEC=15000000");
+    let heard = manager.until("READY=1");
+    assert!(!has(&heard, "RELOADING"), "{heard:?}");
+    // The one before may not have ended yet.
+    assert_eq!(states(&daemon)[0], "warm");
+}
+
+#[test]
 fn a_daemon_that_serves_nothing_is_never_ready() {
     let manager = Manager::new();
     let mut daemon = Daemon::managed(&manager, FAILS, None);
@@ -70,11 +86,12 @@ fn the_end_is_announced_and_may_take_its_time() {
 #[test]
 fn the_watchdog_is_fed_while_it_works_and_its_work_is_shown() {
     let manager = Manager::new().watching(Duration::from_millis(90));
-    let daemon = Daemon::managed(&manager, FAST, None);
+    let daemon = Daemon::managed(&manager, &FAST.replace("echo", "echo?token_us=4000"), None);
     manager.until("READY=1");
     let mut client = daemon.client();
     let endless = GenerateRequest { ignore_end: true, ..GenerateRequest::raw("endless") };
     let running = Running::begin(&mut client, endless).unwrap();
+    manager.until("STATUS=models: 1 warm; workers: 1 of 1 busy; requests waiting: 0");
     for _ in 0..10 {
         manager.until("WATCHDOG=1");
     }

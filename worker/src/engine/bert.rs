@@ -115,7 +115,8 @@ impl Bert {
     /// Loads the folder that `spec` names from its files, which are open, unless there is no room for what it needs.
     pub(crate) fn read(files: Files, spec: &ModelSpec, room: Room<'_>) -> Result<Bert, BertError> {
         let path = || spec.path.clone();
-        let (folder, mut file) = Folder::read(&files).map_err(|source| BertError::Folder { path: path(), source })?;
+        let (mut folder, mut file) =
+            Folder::read(&files).map_err(|source| BertError::Folder { path: path(), source })?;
         drop(files);
         let weights_error = |source| BertError::Weights { path: path(), source };
         if let Some(expected) = &spec.sha256 {
@@ -127,13 +128,9 @@ impl Bert {
         }
         let Folder { limit, vocabulary, is_lowercase, .. } = folder;
         let mut weights = Weights::read(file).map_err(weights_error)?;
-        if !room(Needs { weights: weights.size, cache: 0 }) {
-            return Err(BertError::NoRoom(path()));
-        }
-        let encoder = encoder(&folder, &mut weights, spec.precision).map_err(weights_error)?;
         let tokens_error = |source| BertError::Tokens { path: path(), source };
-        let mut tokens =
-            Tokens::new(&folder.tokenizer, vocabulary, is_lowercase, folder.prompts).map_err(tokens_error)?;
+        let prompts = std::mem::take(&mut folder.prompts);
+        let mut tokens = Tokens::new(&folder.tokenizer, vocabulary, is_lowercase, prompts).map_err(tokens_error)?;
         let special = tokens.special();
         let least = special + 1;
         if limit < least {
@@ -144,6 +141,11 @@ impl Bert {
             return Err(BertError::Context { path: path(), asked, least, most: limit });
         }
         tokens.set_limit(asked);
+        // Whoever only wants to know whether it can be loaded ends here.
+        if !room(Needs { weights: weights.size, cache: 0 }) {
+            return Err(BertError::NoRoom(path()));
+        }
+        let encoder = encoder(&folder, &mut weights, spec.precision).map_err(weights_error)?;
         Ok(Bert { tokens, encoder, scratch: Scratch::default(), context: asked, bytes: weights.size })
     }
 

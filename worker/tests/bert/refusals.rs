@@ -1,8 +1,10 @@
 //! One sentence for each folder that cannot be loaded.
 use crate::folder::{Folder, refused};
+use ipc::ModelSpec;
 use serde_json::{Value, json};
 use sha2::Digest;
 use std::{fs, path::Path};
+use worker::loaded::{self, Loaded};
 
 const CONFIG: &str = "config.json";
 const POOLING: &str = "1_Pooling/config.json";
@@ -205,4 +207,22 @@ fn another_file_or_a_context_that_cannot_be_is_refused() {
         refused(Path::new("/nowhere/at/all"), |_| {}),
         "cannot load the model FOLDER: cannot list the folder: No such file or directory (os error 2)"
     );
+}
+
+#[test]
+fn what_is_wrong_beside_the_weights_is_found_before_they_are_read() {
+    let asks_for_room = |folder: Folder, context| {
+        let written = folder.write();
+        let spec = ModelSpec { context, ..ModelSpec::new("tiny", written.path().to_str().unwrap()) };
+        let mut is_asked = false;
+        let loaded = Loaded::read(loaded::open(&spec).unwrap(), &spec, &mut |_| {
+            is_asked = true;
+            false
+        });
+        assert!(loaded.is_err());
+        is_asked
+    };
+    assert!(asks_for_room(Folder::new(), None));
+    assert!(!asks_for_room(Folder::new(), Some(141)));
+    assert!(!asks_for_room(Folder::new().file("tokenizer.json", json!({"version": "9"})), None));
 }

@@ -79,8 +79,10 @@ struct Pool {
     most_attempts: u32,
     /// What the last template that could had loaded.
     identity: Option<Identity>,
-    /// Whether a worker has been ready, or need not be, before it is asked for.
+    /// Whether a worker has been ready, or the model was opened and that is enough.
     is_proven: bool,
+    /// Whether the model is opened and not loaded before it is asked for.
+    is_only_opened: bool,
     /// Whether it cannot be served, although it was to be.
     has_failed: bool,
     template: Option<Template>,
@@ -107,10 +109,26 @@ struct Template {
     id: TemplateId,
     since: Time,
     is_ready: bool,
+    /// It has opened its model, and nothing more is wanted of it.
+    has_opened: bool,
     has_failed: bool,
     killed: Option<Time>,
     /// It was killed for no fault of its own, so its exit is no crash.
     is_expected_to_exit: bool,
+}
+
+impl Template {
+    fn new(id: TemplateId, since: Time) -> Template {
+        Template {
+            id,
+            since,
+            is_ready: false,
+            has_opened: false,
+            has_failed: false,
+            killed: None,
+            is_expected_to_exit: false,
+        }
+    }
 }
 
 /// A worker of which no end has been heard.
@@ -195,6 +213,7 @@ impl Pool {
             most_attempts: limits.max_attempts,
             identity: None,
             is_proven: false,
+            is_only_opened: false,
             has_failed: false,
             template: None,
             loaded: 0,
@@ -290,6 +309,11 @@ impl Rules {
                 if let Some(request) = self.requests.get_mut(&request) {
                     request.is_blocked = is_blocked;
                 }
+            }
+            Event::Examined(id) => {
+                self.template(id, |template| template.has_opened = template.killed.is_none());
+                let pool = &mut self.pools[id.pool.0];
+                pool.is_proven |= !pool.has_failed;
             }
             Event::TemplateReady(id, identity) => {
                 self.template(id, |template| template.is_ready = true);
@@ -407,7 +431,7 @@ impl Rules {
         let pool = &mut self.pools[id.pool.0];
         let template = pool.template.take().expect("it ends once");
         assert_eq!(template.id, id);
-        pool.has_failed = true;
+        pool.has_failed |= !template.has_opened;
         if !template.has_failed && !template.is_expected_to_exit && !pool.is_parked {
             pool.must_park |= count(&mut pool.crashes, &limits);
         }

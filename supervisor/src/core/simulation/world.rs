@@ -33,6 +33,9 @@ struct Template {
 
 #[derive(Clone, Copy, PartialEq)]
 enum TemplatePhase {
+    Opening,
+    /// It has opened the model and waits for somebody to say that it may load it.
+    Waiting,
     Loading,
     Warm,
     Leaving,
@@ -106,11 +109,8 @@ impl World {
 
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Load(id) => {
-                let (forks, messages) = (VecDeque::new(), VecDeque::new());
-                let (phase, identity) = (TemplatePhase::Loading, self.files[id.pool.0]);
-                self.templates.insert(id.pool, Template { id, identity, phase, is_hung: false, forks, messages });
-            }
+            Effect::Load(id) => self.start(id, TemplatePhase::Loading),
+            Effect::Examine(id) => self.start(id, TemplatePhase::Opening),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.templates.get_mut(&id.pool).filter(|_| !self.holds) {
                     template.die();
@@ -170,6 +170,11 @@ impl World {
             | Effect::Gone(_)
             | Effect::Halt => {}
         }
+    }
+
+    fn start(&mut self, id: TemplateId, phase: TemplatePhase) {
+        let (forks, messages, identity) = (VecDeque::new(), VecDeque::new(), self.files[id.pool.0]);
+        self.templates.insert(id.pool, Template { id, identity, phase, is_hung: false, forks, messages });
     }
 
     pub(super) fn has_messages(&self) -> bool {
@@ -253,7 +258,7 @@ impl World {
     /// What being heard of makes of a process.
     fn heard(&mut self, event: Event, random: &mut Random) {
         match event {
-            Event::TemplateReady(..) | Event::LoadFailed(_) => self.stale.push(event),
+            Event::Examined(_) | Event::TemplateReady(..) | Event::LoadFailed(_) => self.stale.push(event),
             Event::TemplateExited(id) => {
                 self.stale.push(event);
                 self.templates.remove(&id.pool);
@@ -325,9 +330,9 @@ impl Template {
     fn can_act(&self) -> bool {
         !self.is_hung
             && match self.phase {
-                TemplatePhase::Loading | TemplatePhase::Leaving => true,
+                TemplatePhase::Opening | TemplatePhase::Loading | TemplatePhase::Leaving => true,
                 TemplatePhase::Warm => !self.forks.is_empty(),
-                TemplatePhase::Dead => false,
+                TemplatePhase::Waiting | TemplatePhase::Dead => false,
             }
     }
 
@@ -336,9 +341,13 @@ impl Template {
             // Also in the midst of a fork.
             (Luck::Dies, _) | (_, TemplatePhase::Leaving) => self.die(),
             (Luck::Hangs, _) => self.is_hung = true,
-            (Luck::Refuses, TemplatePhase::Loading) => {
+            (Luck::Refuses, TemplatePhase::Opening | TemplatePhase::Loading) => {
                 self.phase = TemplatePhase::Leaving;
                 self.messages.push_back(Event::LoadFailed(self.id));
+            }
+            (_, TemplatePhase::Opening) => {
+                self.phase = TemplatePhase::Waiting;
+                self.messages.push_back(Event::Examined(self.id));
             }
             (_, TemplatePhase::Loading) => {
                 self.phase = TemplatePhase::Warm;
@@ -353,7 +362,7 @@ impl Template {
                 };
                 self.messages.extend(self.forks.pop_front().map(event));
             }
-            (_, TemplatePhase::Dead) => {}
+            (_, TemplatePhase::Waiting | TemplatePhase::Dead) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whether the supervisor is ready, and whether a pool still moves.
 use super::*;
+use crate::core::{Change, Reload};
 
 const LAZY: PoolLimits = PoolLimits { load: Load::Lazy, ..REQUEST };
 
@@ -81,6 +82,18 @@ fn models_that_are_loaded_when_they_are_asked_for_are_there() {
     assert!(!beside_failed.is_ready());
     beside_failed.handle(Time::default(), Event::LoadFailed(template_of(1)));
     assert!(beside_failed.is_ready());
+}
+
+#[test]
+fn a_reload_takes_its_time_whatever_it_tries() {
+    let mut rig = Rig::idle(REQUEST);
+    assert!(!rig.core.needs_time());
+    // It is loaded anew because it is loaded now.
+    let change = Change::Replace { old: PoolId(0), new: PoolId(1), limits: LAZY };
+    rig.core.reload(rig.now, Reload { drain: seconds(7), changes: vec![change] });
+    assert!(rig.core.is_ready() && rig.core.needs_time());
+    assert!(rig.feed(Event::LoadFailed(TemplateId { pool: PoolId(1), generation: 2 })).len() > 1);
+    assert!(rig.core.is_ready() && !rig.core.needs_time());
 }
 
 /// What is said of the only pool this much later, if time passes and nothing else happens.

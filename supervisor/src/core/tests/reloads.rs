@@ -148,9 +148,12 @@ fn models_are_added_and_removed_together() {
     assert_eq!(rig.submit(2), []);
     let add = Change::Add { pool: NEW, limits: WORKER };
     let lazy = Change::Add { pool: PoolId(2), limits: PoolLimits { load: Load::Lazy, ..WORKER } };
-    let loads = [Effect::Load(new_template(1))];
-    assert_eq!(rig.reload(&[add, lazy, Change::Remove(PoolId(0))]), loads, "a lazy one need not be tried");
+    let opened = TemplateId { pool: PoolId(2), generation: 1 };
+    let loads = [Effect::Load(new_template(1)), Effect::Examine(opened)];
+    assert_eq!(rig.reload(&[add, lazy, Change::Remove(PoolId(0))]), loads, "of a lazy one nothing is loaded");
     assert_eq!(rig.submit(3), [], "the old one is still asked for");
+    assert_eq!(rig.feed(Event::Examined(opened)), [Effect::KillTemplate(opened)]);
+    assert_eq!(rig.feed(Event::TemplateExited(opened)), [], "it has shown what it can while the other still loads");
     assert_eq!(rig.feed(Event::TemplateReady(new_template(1), WEIGHTS)), [new_fork(1, next(0, 1))]);
     assert_eq!(rig.start(next(0, 1)), [Effect::Reloaded]);
     assert_eq!(rig.submit(4), [finish(4, Outcome::Unavailable { until: rig.now })]);
@@ -163,12 +166,35 @@ fn models_are_added_and_removed_together() {
 }
 
 #[test]
-fn a_model_that_is_not_loaded_is_replaced_at_once() {
+fn a_model_that_is_not_loaded_is_opened_before_it_is_replaced() {
     let lazy = PoolLimits { load: Load::Lazy, ..REQUEST };
     let mut rig = Rig { core: Core::new(Limits::default(), vec![lazy], 1), now: Time::default() };
-    assert_eq!(rig.reload(&[replace(lazy)]), [Effect::Reloaded, Effect::Gone(PoolId(0))]);
+    assert_eq!(rig.reload(&[replace(lazy)]), [Effect::Examine(new_template(1))]);
+    assert!(rig.core.needs_time());
+    let opened = [Effect::KillTemplate(new_template(1)), Effect::Reloaded, Effect::Gone(PoolId(0))];
+    assert_eq!(rig.feed(Event::Examined(new_template(1))), opened);
+    assert_eq!(rig.core.pool(NEW).state, TemplateState::Cold);
     let request = Event::Submitted { request: RequestId(1), pool: NEW, fingerprint: 1, work: Work::WHOLE };
-    assert_eq!(rig.feed(request), [Effect::Load(new_template(1))]);
+    assert_eq!(rig.feed(request), [], "two are never there at once");
+    assert_eq!(rig.feed(Event::TemplateExited(new_template(1))), [Effect::Load(new_template(2))]);
+}
+
+#[test]
+fn a_model_that_is_not_loaded_and_cannot_be_opened_changes_nothing() {
+    let lazy = PoolLimits { load: Load::Lazy, ..REQUEST };
+    for event in [Event::LoadFailed(new_template(1)), Event::TemplateExited(new_template(1))] {
+        let mut rig = Rig { core: Core::new(Limits::default(), vec![lazy], 1), now: Time::default() };
+        assert_eq!(rig.reload(&[replace(lazy), adjust(WORKER, true)]).len(), 1);
+        assert!(rig.feed(event).contains(&Effect::ReloadRefused(Some(NEW))), "{event:?}");
+        assert_eq!(rig.core.pools[&PoolId(0)].limits, lazy);
+        assert_eq!(rig.submit(1), [Effect::Load(template(1))], "the old one is still served");
+    }
+    let mut rig = Rig { core: Core::new(Limits::default(), vec![lazy], 1), now: Time::default() };
+    assert_eq!(rig.reload(&[replace(lazy)]).len(), 1);
+    let effects = [Effect::KillTemplate(new_template(1)), Effect::ReloadRefused(Some(NEW))];
+    assert_eq!(rig.wait_for_deadline(seconds(600)), effects, "it hangs");
+    assert_eq!(rig.feed(Event::Examined(new_template(1))), [], "too late");
+    assert_eq!(rig.feed(Event::TemplateExited(new_template(1))), [Effect::Gone(NEW)]);
 }
 
 #[test]

@@ -20,7 +20,10 @@ impl Difference {
     ) -> Difference {
         let (before, after) = (&old.config, &new.config);
         // One that is not loaded yet, and is to be from now on, must show that it can be.
-        let is_awaited = old.template.is_none() && before.load != Load::Eager && after.load == Load::Eager;
+        let is_cold = old.template.is_none() && before.load != Load::Eager;
+        let is_awaited = is_cold && after.load == Load::Eager;
+        // What it takes is known only while it is loaded: one that is to take more must show that this fits.
+        let takes_more = is_cold && (old.slots < new.slots || before.memory_per_worker < after.memory_per_worker);
         let template = [
             ("path", old.spec.path != new.spec.path),
             ("the files themselves", has_new_files && old.spec.path == new.spec.path),
@@ -43,7 +46,7 @@ impl Difference {
             ("queue", old_common.queue != new_common.queue),
             ("queue_timeout", old_common.queue_timeout != new_common.queue_timeout),
         ];
-        let needs_template = template.iter().any(|(_, is_different)| *is_different);
+        let needs_template = takes_more || template.iter().any(|(_, is_different)| *is_different);
         let different = template.into_iter().chain(place).filter(|(_, is_different)| *is_different);
         Difference { keys: different.map(|(key, _)| key).collect(), needs_template }
     }
@@ -75,6 +78,9 @@ mod tests {
         assert_eq!(difference(|_, _| {}), (String::new(), false));
         assert_eq!(difference(|model, _| model.workers = Auto::Fixed(4)), (String::new(), false), "as many as before");
         assert_eq!(difference(|model, _| model.workers = Auto::Fixed(3)), ("workers".into(), false));
+        let more = difference(|model, _| model.workers = Auto::Fixed(5));
+        assert_eq!(more, ("workers".into(), true), "it is not loaded, so nobody knows whether that fits");
+        assert!(difference(|model, _| model.memory_per_worker <<= 1).1);
         let timeouts = |model: &mut ModelConfig, common: &mut SupervisorConfig| {
             let time = Duration::from_secs(7);
             (model.progress_timeout, model.request_timeout, model.client_timeout) = (time, time, time);

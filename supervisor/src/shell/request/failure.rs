@@ -30,7 +30,7 @@ pub(super) fn of(outcome: Outcome, model: &Named<'_>, now: Time) -> Failure {
         Outcome::Cancelled => (FailureKind::Cancelled, "the request was cancelled".to_owned(), None),
         Outcome::QueueFull => (
             FailureKind::Busy,
-            format!("all workers of {name} are busy and its queue is full; try again later"),
+            format!("all workers of {name} are busy and its queue is full"),
             Some(Duration::from_secs(1)),
         ),
         Outcome::QueueTimeout => (
@@ -64,7 +64,7 @@ pub(super) fn of(outcome: Outcome, model: &Named<'_>, now: Time) -> Failure {
         ),
         Outcome::Draining => (
             FailureKind::Draining,
-            "the supervisor is draining and begins no request; try again later".to_owned(),
+            "the supervisor is draining and begins no request".to_owned(),
             Some(Duration::from_secs(5)),
         ),
         Outcome::ModelChanged => (

@@ -23,14 +23,15 @@ impl Rules {
                 pool.has_failed = false;
                 (pool.is_resident, pool.is_unloaded) = (true, false);
                 pool.is_first_load = !self.workers.keys().any(|worker| worker.pool == id.pool);
-                pool.template = Some(Template {
-                    id,
-                    since: now,
-                    is_ready: false,
-                    has_failed: false,
-                    killed: None,
-                    is_expected_to_exit: false,
-                });
+                pool.template = Some(Template::new(id, now));
+            }
+            Effect::Examine(id) => {
+                self.check_examined(id.pool);
+                let pool = &mut self.pools[id.pool.0];
+                assert!(pool.template.is_none(), "two templates");
+                assert_eq!(id.generation, pool.loaded + 1);
+                pool.loaded = id.generation;
+                pool.template = Some(Template::new(id, now));
             }
             Effect::KillTemplate(id) => self.template_killed(id, core),
             Effect::Fork { template, worker } => self.forks(template, worker, core),
@@ -105,8 +106,8 @@ impl Rules {
         self.template(id, |template| {
             assert_eq!(template.killed, None, "a template is killed once");
             template.killed = Some(now);
-            let is_slow = !template.is_ready && template.since.after(limits.load) <= now;
-            let lets_go = is_idle && template.is_ready;
+            let is_slow = !template.is_ready && !template.has_opened && template.since.after(limits.load) <= now;
+            let lets_go = is_idle && template.is_ready || template.has_opened;
             template.is_expected_to_exit = parks || is_done || lets_go;
             assert!(
                 is_stuck || is_slow || template.has_failed || parks || is_done || lets_go,
@@ -115,7 +116,7 @@ impl Rules {
         });
         self.load_ended(id.pool);
         let pool = &mut self.pools[id.pool.0];
-        pool.has_failed = true;
+        pool.has_failed |= !pool.template.as_ref().is_some_and(|template| template.has_opened);
         if is_idle && pool.template.as_ref().is_some_and(|template| template.is_ready) && !parks && !is_done {
             (pool.is_resident, pool.is_unloaded) = (false, true);
         }

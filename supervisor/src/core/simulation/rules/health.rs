@@ -8,6 +8,9 @@ impl Rules {
         let stalled = self.there().into_iter().find(|id| self.is_stalled(*id, core));
         assert_eq!(core.stalled(self.now), stalled);
         self.stalls += u64::from(stalled.is_some());
+        // Whoever waits for a reload does not give it up while it loads.
+        let is_reloading = self.reload.is_some() && self.closing == 0;
+        assert!(!is_reloading || core.needs_time(), "nobody is told that a reload takes its time");
     }
 
     /// How often a pool was found that does not move.

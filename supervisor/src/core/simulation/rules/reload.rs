@@ -21,7 +21,7 @@ impl Rules {
                 Change::Adjust { .. } | Change::Remove(_) => continue,
             };
             let pool = Pool::new(limits, Standing::Staged);
-            self.pools.push(Pool { loaded, is_proven: !loads, is_resident: loads, ..pool });
+            self.pools.push(Pool { loaded, is_only_opened: !loads, is_resident: loads, ..pool });
         }
         self.reload = Some(Reload { drain, changes: changes.to_vec() });
     }
@@ -142,11 +142,14 @@ impl Rules {
     /// What must hold between two steps of a model that is tried, or that goes.
     pub(super) fn check_standing(&self, id: PoolId, core: &Core) {
         let pool = &self.pools[id.0];
+        let is_kept = pool.template.as_ref().is_some_and(|template| template.has_opened && template.killed.is_none());
+        assert!(!is_kept, "{id:?} has shown what it can and is kept");
         let here = || self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
         match pool.standing {
             Standing::Staged => {
                 assert!(self.reload.is_some(), "{id:?} is tried for nobody");
                 assert!(!pool.has_failed, "a reload goes on that has failed");
+                assert!(pool.template.is_some() || pool.is_proven, "{id:?} shows nothing");
                 assert_eq!(here().count(), 0);
             }
             Standing::Serving => {}
