@@ -24,7 +24,7 @@ Files that are there and right are left alone. Build first:
   --purge            with --uninstall: remove the configuration and the models in /var/lib/supervisor, too
   --help             print this
 
-With DESTDIR in the environment, all files go below that folder, and neither users nor services of this system are touched.
+A value may follow its option after `=`, too. With DESTDIR in the environment, all files go below that folder, and neither users nor services of this system are touched.
 END
 }
 
@@ -80,13 +80,40 @@ installed_pages() {
     done
 }
 
-# Another program of this name exists. Its unit would be hidden by ours, or ours by it.
+# started_by UNIT: the executable of ours that a unit starts; nothing if it is not there or starts another program.
+started_by() {
+    [ ! -f "$DESTDIR$1" ] || sed -n 's|^ExecStart=\(/[^ ]*/supervisor\) run.*|\1|p' "$DESTDIR$1" | head -1
+}
+
+# Another program of this name exists. Its unit would be hidden by ours, or ours by it; and so it is with ours of another prefix.
 refuse_other_units() {
-    for folder in /etc /usr/local/lib /usr/lib /lib; do
+    for folder in $unit_folders; do
         unit=$folder/systemd/system/supervisor.service
-        if [ -f "$DESTDIR$unit" ] && ! grep -q '^ExecStart=.*/supervisor run' "$DESTDIR$unit"; then
-            fail "$unit belongs to another program; remove that first"
-        fi
+        [ -f "$DESTDIR$unit" ] || continue
+        case $(started_by "$unit") in
+            "$prefix/bin/supervisor") ;;
+            '') fail "$unit belongs to another program; remove that first" ;;
+            *) fail "$unit starts $(started_by "$unit"), which is installed already; remove that first" ;;
+        esac
+    done
+}
+
+# What a package has put there is for its manager to exchange and to remove.
+refuse_package() {
+    if grep -qsxF "$prefix/bin/supervisor" "$DESTDIR/var/lib/dpkg/info/model-supervisor.list"; then
+        fail "what is in $prefix belongs to Debian's package model-supervisor; apt-get remove model-supervisor"
+    fi
+}
+
+# Nothing is removed if only another prefix has it: it would be half of that.
+refuse_other_prefix() {
+    [ ! -f "$DESTDIR$prefix/bin/supervisor" ] || return 0
+    for folder in $unit_folders; do
+        started=$(started_by "$folder/systemd/system/supervisor.service")
+        case $started in
+            '' | "$prefix/bin/supervisor") ;;
+            *) fail "it is not installed in $prefix but in ${started%/bin/supervisor}; name that with --prefix" ;;
+        esac
     done
 }
 
@@ -94,6 +121,7 @@ install_files() {
     [ -f "$executable" ] || fail "there is no $executable; build it with cargo build --release, or name it with --executable"
     [ -f "$documents/man/supervisor.1" ] ||
         fail "there is no manual in $documents; cargo run --release --package supervisor --example documents -- $documents"
+    refuse_package
     refuse_other_units
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
@@ -146,6 +174,8 @@ install_on_system() {
 }
 
 uninstall() {
+    refuse_package
+    refuse_other_prefix
     if runs_systemd && [ -f "$lib/systemd/system/supervisor.service" ]; then
         run systemctl disable --now supervisor.socket supervisor.service
     fi
@@ -181,6 +211,13 @@ changes=0
 
 while [ $# -gt 0 ]; do
     case $1 in
+        --prefix=* | --executable=* | --documents=*)
+            option=${1%%=*} value=${1#*=}
+            shift
+            set -- "$option" "$value" "$@"
+            ;;
+    esac
+    case $1 in
         --prefix | --executable | --documents)
             [ $# -gt 1 ] || fail "$1 needs a value; see --help" 2
             case $1 in
@@ -205,6 +242,7 @@ done
 # The prefix is written into a unit, where other characters would mean something.
 case $prefix in
     *[!A-Za-z0-9._/+-]*) fail 'the prefix may have letters, digits and . _ / + - only' 2 ;;
+    /*//* | /*/ | //* | */./* | */. | */../* | */..) fail 'the prefix must be written without // and without folders named . or ..' 2 ;;
     /?*) ;;
     *) fail 'the prefix must be an absolute path below /' 2 ;;
 esac
@@ -226,6 +264,7 @@ case $prefix in
     /usr) zsh_completion=/usr/share/zsh/vendor-completions/_supervisor ;;
     *) zsh_completion=$prefix/share/zsh/site-functions/_supervisor ;;
 esac
+unit_folders='/etc /usr/local/lib /usr/lib /lib'
 configuration=/etc/supervisor/supervisor.toml
 models=/var/lib/supervisor
 

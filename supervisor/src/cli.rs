@@ -49,6 +49,9 @@ enum Command {
     /// Have the daemon finish what was begun and refuse all else, and wait until nothing runs.
     Drain(control::Drain),
     /// Have the daemon finish what was admitted and end, and wait for its end.
+    ///
+    /// Where systemd holds the socket, the next client, `supervisor status` too, starts another daemon; `systemctl stop supervisor.socket
+    /// supervisor.service` stops both.
     Stop(control::Stop),
     /// Replace workers by fresh ones, each when it has nothing to do.
     Restart(control::Restart),

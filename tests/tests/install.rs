@@ -203,8 +203,45 @@ fn the_prefix_is_where_it_all_goes() {
     assert_eq!(elsewhere, expected);
     let unit = fs::read_to_string(system.path("/etc/systemd/system/supervisor.service")).unwrap();
     assert!(unit.contains("\nExecStart=/opt/super-visor_1.0+/bin/supervisor run"), "{unit}");
-    done(&system.call(&["--uninstall", "--prefix", "/opt/super-visor_1.0+"]));
+    done(&system.call(&["--uninstall", "--prefix=/opt/super-visor_1.0+/"]));
     assert_eq!(system.names(), [CONFIGURATION]);
+}
+
+#[test]
+fn there_is_one_of_it_on_a_system() {
+    let system = System::new();
+    let documents = system.folder.path().join("documents");
+    let again = ["--executable", supervisor().to_str().unwrap(), "--documents", documents.to_str().unwrap()];
+    let refused = |arguments: &[&str], sentence: &str| {
+        let files = system.files();
+        let output = system.call(arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("install.sh: {sentence}\n"));
+        assert_eq!(system.files(), files);
+    };
+    system.install(&["--prefix=/opt/supervisor"]);
+    let unit = "/etc/systemd/system/supervisor.service";
+    let sentence =
+        format!("{unit} starts /opt/supervisor/bin/supervisor, which is installed already; remove that first");
+    refused(&again, &sentence);
+    let sentence = "it is not installed in /usr/local but in /opt/supervisor; name that with --prefix";
+    refused(&["--uninstall", "--purge"], sentence);
+    done(&system.call(&["--uninstall", "--prefix=/opt/supervisor"]));
+
+    // What Debian's package has put there.
+    system.install(&["--prefix=/usr"]);
+    let list = system.path("/var/lib/dpkg/info/model-supervisor.list");
+    fs::create_dir_all(list.parent().unwrap()).unwrap();
+    fs::write(&list, "/etc/supervisor/supervisor.toml\n/usr/bin/supervisor\n").unwrap();
+    let packaged = "what is in /usr belongs to Debian's package model-supervisor; apt-get remove model-supervisor";
+    refused(&[&again[..], &["--prefix=/usr"]].concat(), packaged);
+    refused(&["--uninstall", "--prefix=/usr"], packaged);
+    let unit = "/usr/lib/systemd/system/supervisor.service";
+    refused(&again, &format!("{unit} starts /usr/bin/supervisor, which is installed already; remove that first"));
+    // Of a package that is removed and not purged, the list has its configuration.
+    fs::write(&list, "/etc/supervisor/supervisor.toml\n").unwrap();
+    done(&system.call(&["--uninstall", "--prefix=/usr"]));
+    system.install(&[]);
 }
 
 #[test]
@@ -216,12 +253,18 @@ fn mistakes_are_told_in_one_sentence() {
     let documents = system.folder.path().join("documents");
     let documents = documents.to_str().unwrap();
     let executable = supervisor().to_str().unwrap();
+    let winding = "the prefix must be written without // and without folders named . or ..";
     for (arguments, status, sentence) in [
         (vec!["--nonsense"], 2, "there is no option --nonsense; see --help"),
         (vec!["--prefix"], 2, "--prefix needs a value; see --help"),
         (vec!["--prefix", "usr"], 2, "the prefix must be an absolute path below /"),
         (vec!["--prefix", "/"], 2, "the prefix must be an absolute path below /"),
         (vec!["--prefix", "/a b"], 2, "the prefix may have letters, digits and . _ / + - only"),
+        (vec!["--prefix", "/usr/local/../../etc"], 2, winding),
+        (vec!["--prefix=/usr/local/.."], 2, winding),
+        (vec!["--prefix=/opt/./a"], 2, winding),
+        (vec!["--prefix=//opt"], 2, winding),
+        (vec!["--prefix="], 2, "the prefix must be an absolute path below /"),
         (vec!["--purge"], 2, "--purge goes with --uninstall only"),
         (
             vec!["--executable", "/no/such"],
