@@ -1,6 +1,9 @@
 //! What operators ask the daemon to do, and what they are told of it. Reloading is in `reload.rs`, stopping in `stop.rs`.
 use super::{ConnectionId, Shell};
-use crate::core::{Event, PoolId, TemplateState, WorkerState, WorkerView};
+use crate::{
+    core::{Event, PoolId, TemplateState, WorkerState, WorkerView},
+    log::OPERATION,
+};
 use ipc::{Control, Failure, FailureKind, Response};
 
 impl Shell {
@@ -19,7 +22,7 @@ impl Shell {
                     true => "no longer draining: requests are taken again",
                     false => "there was no draining to be ended: requests are taken",
                 };
-                tracing::info!("{line}");
+                tracing::info!(target: OPERATION, "{line}");
                 self.feed(Event::Drain(false));
                 let ended = Failure::new(FailureKind::Cancelled, "somebody has ended the draining");
                 for waiting in std::mem::take(&mut self.drains) {
@@ -54,7 +57,7 @@ impl Shell {
     }
 
     fn drain(&mut self, id: ConnectionId) {
-        tracing::info!("draining");
+        tracing::info!(target: OPERATION, "draining");
         self.feed(Event::Drain(true));
         let (begun, _) = self.core.open_requests();
         if begun > 0 {
@@ -101,7 +104,7 @@ impl Shell {
         }
         let lines = pools.iter().map(|id| self.describe_restart(*id, slot)).collect();
         for pool in pools {
-            tracing::info!(model = self.pools[pool].config.name, slot, "restarting workers");
+            tracing::info!(target: OPERATION, model = self.pools[pool].config.name, slot, "restarting workers");
             self.feed(Event::Restart { pool, slot });
         }
         Ok(lines)

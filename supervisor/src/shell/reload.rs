@@ -9,6 +9,7 @@ use super::{ConnectionId, Shell, identity, machine::Memory, pool::Pool};
 use crate::{
     config::{Config, ModelConfig, SupervisorConfig},
     core::{Change, PoolId, Reload},
+    log::OPERATION,
 };
 use difference::{Difference, named};
 use ipc::{Failure, FailureKind, Response};
@@ -60,7 +61,7 @@ impl Shell {
     }
 
     pub(super) fn reload_for(&mut self, askers: Vec<ConnectionId>) {
-        tracing::info!("reading the configuration again");
+        tracing::info!(target: OPERATION, "reading the configuration again");
         if self.is_stopping() {
             let failure = Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down");
             return self.refuse_reload(askers, failure);
@@ -89,7 +90,7 @@ impl Shell {
 
     /// Says why nothing has changed.
     fn refuse_reload(&mut self, askers: Vec<ConnectionId>, mut failure: Failure) {
-        tracing::error!("nothing has changed: {}", failure.message);
+        tracing::error!(target: OPERATION, "nothing has changed: {}", failure.message);
         self.reload_error = Some(failure.message.clone());
         failure.message = format!("nothing has changed: {}", failure.message);
         for asker in askers {
@@ -220,7 +221,7 @@ impl Shell {
         self.names_models = reloading.names_models;
         (self.has_new_limits, self.reload_error) = (true, None);
         for line in &lines {
-            tracing::info!("reloaded: {line}");
+            tracing::info!(target: OPERATION, "reloaded: {line}");
         }
         for asker in reloading.askers {
             self.done(asker, &lines);
@@ -253,7 +254,7 @@ impl Shell {
     /// Nothing is left of a model: what was counted goes on with its name.
     pub(super) fn forget_pool(&mut self, id: PoolId) {
         let Some(pool) = self.pools.remove(id) else { return };
-        tracing::info!(model = pool.config.name, "nothing is left of the one before");
+        tracing::info!(target: OPERATION, model = pool.config.name, "nothing is left of the one before");
         if let Some(successor) = self.pools.named(&pool.config.name) {
             let new = &mut self.pools[successor];
             new.totals.add(pool.totals);

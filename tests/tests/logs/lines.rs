@@ -1,6 +1,6 @@
 //! What else is in the log: one line for what happens, and not one each time for what happens again and again.
 use super::{all, number, text};
-use integration_tests::{Daemon, LIMIT, Signal, generate, process, until};
+use integration_tests::{Call, Daemon, LIMIT, Signal, generate, process, until};
 use ipc::GenerateRequest;
 
 #[test]
@@ -12,6 +12,22 @@ fn a_crash_loop_is_told_of_but_not_each_time() {
     let crashes: Vec<_> = lines.iter().filter(|line| text(line, "message").starts_with("a worker has ended")).collect();
     assert_eq!(crashes.len(), 10, "{crashes:#?}");
     assert!(number(crashes[9], "more_left_out_for_s") > 0.0, "{crashes:#?}");
+}
+
+#[test]
+fn all_that_a_reload_has_changed_is_told() {
+    const MODELS: usize = 14;
+    let model = |number, workers| {
+        format!("[[model]]\nname = \"m{number}\"\npath = \"builtin:echo\"\nload = \"lazy\"\nworkers = {workers}\n")
+    };
+    let config = |workers| (0..MODELS).map(|number| model(number, workers)).collect::<String>();
+    let daemon = Daemon::start(&config(1));
+    for workers in [2, 1] {
+        daemon.configure(&config(workers));
+        assert_eq!(Call::new(["reload"]).to(daemon.socket()).run().code(), 0);
+    }
+    // There are more than of lines that nobody has asked for, which are written ten times a minute.
+    until("all is told", LIMIT, || daemon.log().matches("reloaded: ").count() == 2 * MODELS);
 }
 
 #[test]
