@@ -75,7 +75,14 @@ impl Catalogue {
 
     /// The texts alone.
     pub(crate) fn record_texts(daemon: &Daemon, longest: u32) -> Result<Vec<Case>, String> {
-        record(daemon, texts(longest).into_iter().map(|request| (Pool::Text, request)))
+        let all =
+            |prompt: fn(&str) -> GenerateRequest| texts(longest, prompt).into_iter().map(|text| (Pool::Text, text));
+        match record(daemon, all(|text| GenerateRequest::chat(text))) {
+            Err(reason) if reason.contains("no chat template") => {
+                record(daemon, all(|text| GenerateRequest::raw(text)))
+            }
+            recorded => recorded,
+        }
     }
 
     /// One of nothing.
@@ -102,8 +109,8 @@ fn record(daemon: &Daemon, requests: impl IntoIterator<Item = (Pool, Request)>) 
     requests.into_iter().map(record).collect()
 }
 
-/// Texts of all lengths, chosen in all ways.
-fn texts(longest: u32) -> Vec<Request> {
+/// Texts of all lengths, chosen in all ways; what is asked is a conversation if the model knows such, or a text to go on with.
+fn texts(longest: u32, prompted: fn(&str) -> GenerateRequest) -> Vec<Request> {
     let seeded = Sampling { seed: Some(7), ..Sampling::default() };
     let sampled = Sampling { temperature: 0.9, top_k: 40, top_p: 0.95, ..seeded };
     let punished = Sampling { repeat_penalty: 1.3, frequency_penalty: 0.5, presence_penalty: 0.4, ..sampled };
@@ -119,7 +126,7 @@ fn texts(longest: u32) -> Vec<Request> {
     for (prompt, share) in prompts {
         for (number, sampling) in [seeded, sampled, punished].into_iter().enumerate() {
             let max_tokens = Some((longest * share / 4).max(2));
-            let mut request = GenerateRequest { sampling, max_tokens, ..GenerateRequest::chat(prompt) };
+            let mut request = GenerateRequest { sampling, max_tokens, ..prompted(prompt) };
             // Some go on to the limit, some end with the model's end or with a stop string.
             request.ignore_end = (number + share as usize).is_multiple_of(2);
             if number == 1 {

@@ -3,9 +3,27 @@ use crate::{Daemon, generate};
 use ipc::{ClientError, FailureKind, GenerateRequest};
 use std::fmt;
 
-/// The ways to take memory: what the script calls it, what has to be confined so that it can be tried, and what it is.
-const WAYS: [(&str, &str, &str); 2] =
-    [("hog", "both", "allocates without end"), ("write-inherited", "worker", "writes to all that it inherited")];
+/// A way to take memory.
+struct Way {
+    /// What the script calls it.
+    action: &'static str,
+    /// What has to be confined so that it can be tried.
+    confine: &'static str,
+    /// What it is.
+    name: &'static str,
+    /// What shows that the limit has ended it, in what it says or in how it ends.
+    sign: &'static str,
+}
+
+const WAYS: [Way; 2] = [
+    Way { action: "hog", confine: "both", name: "allocates without end", sign: "memory allocation of" },
+    Way {
+        action: "write-inherited",
+        confine: "worker",
+        name: "writes to all that it inherited",
+        sign: "of memory for itself, and",
+    },
+];
 
 /// What became of a worker that took too much memory.
 #[derive(Clone, Debug)]
@@ -27,10 +45,11 @@ impl Hog {
     ///
     /// If there is no daemon to be had.
     pub fn run_all(model: &str, allowed: &str) -> Result<Vec<Hog>, String> {
-        WAYS.into_iter().map(|way| Hog::run(model, allowed, way)).collect()
+        WAYS.iter().map(|way| Hog::run(model, allowed, way)).collect()
     }
 
-    fn run(model: &str, allowed: &str, (action, confine, way): (&str, &str, &'static str)) -> Result<Hog, String> {
+    fn run(model: &str, allowed: &str, way: &Way) -> Result<Hog, String> {
+        let Way { action, confine, name: way, sign } = way;
         let settings = format!("workers = 1\nmax_attempts = 1\nmemory_per_worker = \"{allowed}\"");
         let daemon = Daemon::scripted(&format!("ok?confine={confine}&model={model}"), &settings);
         match generate(&daemon, GenerateRequest::raw(format!("!{action}@start and so on"))) {
@@ -39,9 +58,13 @@ impl Hog {
         }
         let seen = daemon.until_model("it has crashed", |model| model.last_crash.is_some());
         let Some(crash) = seen.last_crash else { return Err("it has crashed".to_owned()) };
+        let first_word = crash.stderr.first().cloned().unwrap_or_default();
+        if !crash.cause.contains(sign) && !first_word.contains(sign) {
+            return Err(format!("a worker that {way} ended otherwise: {}, {first_word}", crash.cause));
+        }
         let next = GenerateRequest { max_tokens: Some(4), ..GenerateRequest::raw("what comes next") };
         generate(&daemon, next).map_err(|error| format!("after a worker that {way}: {error}"))?;
-        Ok(Hog { way, cause: crash.cause, first_word: crash.stderr.first().cloned().unwrap_or_default() })
+        Ok(Hog { way, cause: crash.cause, first_word })
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     field::{Field, Watch},
     load::{Tally, ask_script},
 };
-use crate::{SmallDisk, exchange::Outcome, process, random::Random};
+use crate::{SmallDisk, exchange::Outcome, process, random::Random, wait::pause};
 use ipc::status::{Model, Status, Worker};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -192,13 +192,18 @@ impl<'a> Striker<'a> {
     fn script(&mut self, script: &str) -> Struck {
         self.scripts += 1;
         let script = format!("{script}?times=1&as=script-{}-{}", self.part, self.scripts);
-        let began = Instant::now();
-        let tally = ask_script(self.field, &script, &mut self.random)?;
-        if tally.repeated == 0 {
-            return Err(format!("{script} has harmed nobody"));
+        loop {
+            let began = Instant::now();
+            let tally = ask_script(self.field, &script, &mut self.random)?;
+            let (is_taken, has_harmed) = (tally.accepted > 0, tally.repeated > 0);
+            self.tally.add(tally);
+            match (is_taken, has_harmed) {
+                (true, true) => return Ok(Some(began.elapsed())),
+                (true, false) => return Err(format!("{script} has harmed nobody")),
+                // There were too many clients.
+                (false, _) => pause(),
+            }
         }
-        self.tally.add(tally);
-        Ok(Some(began.elapsed()))
     }
 }
 
