@@ -71,7 +71,8 @@ impl Core {
                     Some(Pool::staged(pool, limits, 0, limits.load == Load::Eager, &mut self.context))
                 }
                 Change::Replace { old, new, limits } => self.pools.get(&old).map(|old| {
-                    let loads = limits.load == Load::Eager || !old.template.is_cold();
+                    let is_there = old.is_resident && old.template.unavailable_until(now).is_none();
+                    let loads = limits.load == Load::Eager || is_there;
                     Pool::staged(new, limits, old.template.id.generation, loads, &mut self.context)
                 }),
                 Change::Adjust { .. } | Change::Remove(_) => None,

@@ -3,12 +3,10 @@
 //! What is counted is the worst case: the weights of every model that is loaded, and for each of its slots what a worker may take and
 //! what a request keeps in its cache. Pages that templates and workers share are counted once, with the weights. A template says what it
 //! needs before it reads the weights; what it turns out to take, if that is more, counts from then on. While a reload is under way, a model
-//! counts with what it is now or with what it is to be, whichever is more.
+//! that another one is to be loaded beside counts with what it is now or with what it is to be, whichever is more; one that grows in place counts
+//! others with what they are to be (`reload.rs`), and is given workers when there is room for them.
 use super::{Shell, machine::Memory, pool::Pool};
-use crate::{
-    config::ModelConfig,
-    core::{Load, PoolId},
-};
+use crate::{config::ModelConfig, core::PoolId};
 use ipc::{ModelInfo, Needs};
 
 /// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a request.
@@ -36,14 +34,10 @@ impl Shell {
         Ok(())
     }
 
-    /// Whether a model that is to be loaded later can be, beside those that are never let go. `Err` says why it never can.
+    /// Whether a model that is to be loaded later can be, if nothing else is there then. `Err` says why it never can.
     pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.pools[id];
-        let stays = |config: &ModelConfig| config.load == Load::Eager && config.idle_unload.is_none();
-        let others = self.pools.iter().filter(|(other, pool)| {
-            *other != id && self.is_tried(*other) && stays(self.planned(*other).unwrap_or(&pool.config))
-        });
-        Need::of(&pool.config, needs, pool.slots).fits(self.most_needed_by(others), Memory::now())
+        Need::of(&pool.config, needs, pool.slots).fits(0, Memory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
@@ -59,11 +53,8 @@ impl Shell {
 
     /// What the other models that are loaded may take of the memory.
     pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
-        self.most_needed_by(self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some()))
-    }
-
-    fn most_needed_by<'a>(&self, pools: impl Iterator<Item = (PoolId, &'a Pool)>) -> u64 {
-        let needs = pools.filter_map(|(id, pool)| Some(self.most_needed(id, pool.need?)));
+        let others = self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
+        let needs = others.filter_map(|(id, pool)| Some(self.most_needed(id, pool.need?)));
         needs.map(|need| need.total()).fold(0, u64::saturating_add)
     }
 
@@ -77,7 +68,12 @@ impl Shell {
 impl Need {
     /// What a model of so many slots needs, by its configuration and by what its template says.
     fn of(config: &ModelConfig, Needs { weights, cache }: Needs, slots: u32) -> Need {
-        Need { weights, slots, private: PRIVATE.min(config.memory_per_worker), cache }
+        Need { weights, slots, private: Need::private(config), cache }
+    }
+
+    /// What a worker alone is counted to take.
+    pub(super) fn private(config: &ModelConfig) -> u64 {
+        PRIVATE.min(config.memory_per_worker)
     }
 
     /// What the same model needs with this configuration and so many slots.

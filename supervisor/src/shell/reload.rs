@@ -8,7 +8,7 @@ mod difference;
 use super::{ConnectionId, Shell, identity, machine::Memory, pool::Pool};
 use crate::{
     config::{Config, ModelConfig, SupervisorConfig},
-    core::{Change, PoolId, Reload},
+    core::{Change, PoolId, Reload, TemplateState},
     log::OPERATION,
 };
 use difference::{Difference, named};
@@ -112,31 +112,30 @@ impl Shell {
         let stays = |id: PoolId| models.iter().any(|model| model.pool == id || model.old == Some(id));
         let removed: Vec<_> = self.pools.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         changes.extend(removed.iter().copied().map(Change::Remove));
-        let mut kept = Vec::new();
-        if supervisor.socket != self.supervisor.socket {
-            kept.push("socket");
-        }
-        if supervisor.cores != self.supervisor.cores {
-            kept.push("cores");
-        }
-        if supervisor.sandbox != self.supervisor.sandbox {
-            kept.push("sandbox");
-        }
-        if supervisor.log_format != self.supervisor.log_format {
-            kept.push("log_format");
-        }
-        if supervisor.log_prompts != self.supervisor.log_prompts {
-            kept.push("log_prompts");
-        }
-        let remark = |kept: String| format!("{kept}: as before until the supervisor is started again");
-        let changed = [
-            ("allow_users", supervisor.allow_users != self.supervisor.allow_users),
-            ("shutdown_timeout", supervisor.shutdown_timeout != self.supervisor.shutdown_timeout),
-        ];
-        let changed: Vec<_> = changed.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect();
-        let changed = named(&changed).map(|changed| format!("[supervisor]: changed in place ({changed})"));
-        let remarks = changed.into_iter().chain(named(&kept).map(remark)).collect();
+        let remarks = self.remarks(&supervisor);
         Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
+    }
+
+    /// What is different of what holds for the daemon as a whole.
+    fn remarks(&self, new: &SupervisorConfig) -> Vec<String> {
+        let old = &self.supervisor;
+        let changed = [
+            ("allow_users", new.allow_users != old.allow_users),
+            ("shutdown_timeout", new.shutdown_timeout != old.shutdown_timeout),
+        ];
+        let kept = [
+            ("socket", new.socket != old.socket),
+            ("cores", new.cores != old.cores),
+            ("sandbox", new.sandbox != old.sandbox),
+            ("log_format", new.log_format != old.log_format),
+            ("log_prompts", new.log_prompts != old.log_prompts),
+        ];
+        let names = |settings: &[(&'static str, bool)]| {
+            named(&settings.iter().filter(|(_, is_different)| *is_different).map(|(name, _)| *name).collect::<Vec<_>>())
+        };
+        let changed = names(&changed).map(|names| format!("[supervisor]: changed in place ({names})"));
+        let kept = names(&kept).map(|names| format!("{names}: as before until the supervisor is started again"));
+        changed.into_iter().chain(kept).collect()
     }
 
     /// A model of the new configuration beside the one of its name that is served.
@@ -145,7 +144,8 @@ impl Shell {
         let old = self.pools.named(&new.config.name).map(|old| {
             let before = &self.pools[old];
             let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
-            (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files))
+            let is_cold = self.core.pool(old).state == TemplateState::Cold;
+            (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files, is_cold))
         });
         Compared { new, old }
     }
@@ -254,8 +254,15 @@ impl Shell {
     /// Nothing is left of a model: what was counted goes on with its name.
     pub(super) fn forget_pool(&mut self, id: PoolId) {
         let Some(pool) = self.pools.remove(id) else { return };
-        tracing::info!(target: OPERATION, model = pool.config.name, "nothing is left of the one before");
-        if let Some(successor) = self.pools.named(&pool.config.name) {
+        let successor = self.pools.named(&pool.config.name);
+        let what = match successor {
+            // Later ones have higher numbers.
+            Some(served) if served < id => "what was tried",
+            Some(_) => "the one before",
+            None => "it",
+        };
+        tracing::info!(target: OPERATION, model = pool.config.name, "nothing is left of {what}");
+        if let Some(successor) = successor {
             let new = &mut self.pools[successor];
             new.totals.add(pool.totals);
             new.last_crash = new.last_crash.take().or(pool.last_crash);

@@ -77,3 +77,14 @@ fn one_that_never_fits_into_memory_changes_nothing() {
     reloads(&daemon, &config(1, 1), &["model: changed in place (workers)"]);
     assert_eq!(ask(&daemon, "model").unwrap(), "text");
 }
+
+#[test]
+fn one_that_could_not_be_loaded_and_is_put_right_is_only_opened() {
+    let daemon = Daemon::start(&lazy("/nowhere.gguf", ""));
+    ask(&daemon, "model").unwrap_err();
+    daemon.until_model("it has failed", |model| model.state == "failed");
+    let lines = ["model: replaced, to be loaded when it is asked for (path)"];
+    reloads(&daemon, &lazy("builtin:pocket", ""), &lines);
+    is_as_before(&daemon);
+    assert!(!ask(&daemon, "model").unwrap().is_empty());
+}

@@ -5,7 +5,9 @@ mod file;
 mod lazy;
 mod memory;
 
-use integration_tests::{Call, Daemon, Ended, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
+use integration_tests::{
+    Call, Daemon, Ended, LIMIT, Running, Signal, bad_worker, generate, model, process, skipped, until,
+};
 use ipc::{
     Client, ClientError, FailureKind, GenerateRequest,
     status::{Model, Status},
@@ -223,7 +225,7 @@ fn two_that_do_not_fit_into_memory_at_once_are_refused_with_the_arithmetic() {
     let daemon = Daemon::with(&config(100), &["--template-executable", &executable]);
     let before = daemon.model();
     if before.state != "warm" {
-        eprintln!("skipped: a control group allows less than the machine has: {:?}", before.error);
+        skipped(&format!("a control group allows less than the machine has: {:?}", before.error));
         return;
     }
     refuses(&daemon, &config(101), 1, "it does not fit into memory: ");

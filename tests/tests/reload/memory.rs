@@ -20,13 +20,14 @@ fn config(one: u32, two: u32) -> String {
 
 /// A daemon with these two models, if a sixteenth of the memory can be had here.
 fn daemon(one: u32, two: u32) -> Option<Daemon> {
-    let daemon = Daemon::with(&config(one, two), &["--template-executable", &bad_worker().to_string_lossy()]);
-    let status = daemon.status();
-    let refused = status.models.iter().find(|model| model.state != "warm");
-    if let Some(model) = refused {
-        eprintln!("skipped: less memory can be had here than the machine has: {:?}", model.error);
+    let start = |one, two| Daemon::with(&config(one, two), &["--template-executable", &bad_worker().to_string_lossy()]);
+    // A control group may allow less than the machine has.
+    let all = start(9, 1).status();
+    if let Some(model) = all.models.iter().find(|model| model.state != "warm") {
+        skipped(&format!("less memory can be had here than the machine has: {:?}", model.error));
+        return None;
     }
-    refused.is_none().then_some(daemon)
+    Some(start(one, two))
 }
 
 #[test]
@@ -66,11 +67,12 @@ fn what_is_loaded_anew_must_fit_beside_what_others_are_to_be() {
 }
 
 #[test]
-fn a_model_that_can_never_be_loaded_beside_those_that_stay_is_refused() {
+fn a_model_that_can_never_be_loaded_is_refused() {
     let Some(daemon) = daemon(1, 1) else { return };
     let lazy = |workers| format!("{}load = \"lazy\"\n", counted("later", "", workers));
-    refuses(&daemon, &format!("{}{}", config(8, 1), lazy(7)), 1, "later: it does not fit into memory: ");
+    refuses(&daemon, &format!("{}{}", config(1, 1), lazy(16)), 1, "later: it does not fit into memory: ");
+    // What else is there when it is asked for is known only then.
     let lines =
         ["one: changed in place (workers)", "two: unchanged", "later: added, to be loaded when it is asked for"];
-    reloads(&daemon, &format!("{}{}", config(2, 1), lazy(7)), &lines);
+    reloads(&daemon, &format!("{}{}", config(8, 1), lazy(9)), &lines);
 }

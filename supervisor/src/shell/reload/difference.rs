@@ -1,5 +1,5 @@
 //! How a model of a new configuration is different from the one that is served, by the names of the settings.
-use super::super::pool::Pool;
+use super::super::{admission::Need, pool::Pool};
 use crate::{config::SupervisorConfig, core::Load};
 
 /// What is different of a model.
@@ -12,18 +12,19 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// What is different between the model that is served and the one that is to be, each with what holds for all models.
+    /// What is different between the model that is served and the one that is to be, each with what holds for all models. The former
+    /// may be cold: let go, or not asked for yet.
     pub(super) fn between(
         (old, old_common): (&Pool, &SupervisorConfig),
         (new, new_common): (&Pool, &SupervisorConfig),
         has_new_files: bool,
+        is_cold: bool,
     ) -> Difference {
         let (before, after) = (&old.config, &new.config);
         // One that is not loaded yet, and is to be from now on, must show that it can be.
-        let is_cold = old.template.is_none() && before.load != Load::Eager;
-        let is_awaited = is_cold && after.load == Load::Eager;
+        let is_awaited = is_cold && before.load == Load::Lazy && after.load == Load::Eager;
         // What it takes is known only while it is loaded: one that is to take more must show that this fits.
-        let takes_more = is_cold && (old.slots < new.slots || before.memory_per_worker < after.memory_per_worker);
+        let takes_more = is_cold && (old.slots < new.slots || Need::private(before) < Need::private(after));
         let template = [
             ("path", old.spec.path != new.spec.path),
             ("the files themselves", has_new_files && old.spec.path == new.spec.path),
@@ -69,7 +70,7 @@ mod tests {
         let (mut model, mut common) = (config.clone(), SupervisorConfig::default());
         change(&mut model, &mut common);
         let [old, new] = [config, model].map(|config| Pool::new(config, 4));
-        let found = Difference::between((&old, &SupervisorConfig::default()), (&new, &common), false);
+        let found = Difference::between((&old, &SupervisorConfig::default()), (&new, &common), false, true);
         (named(&found.keys).unwrap_or_default(), found.needs_template)
     }
 
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!(difference(|model, _| model.workers = Auto::Fixed(3)), ("workers".into(), false));
         let more = difference(|model, _| model.workers = Auto::Fixed(5));
         assert_eq!(more, ("workers".into(), true), "it is not loaded, so nobody knows whether that fits");
-        assert!(difference(|model, _| model.memory_per_worker <<= 1).1);
+        assert!(!difference(|model, _| model.memory_per_worker <<= 1).1, "it is not counted to take as much");
         let timeouts = |model: &mut ModelConfig, common: &mut SupervisorConfig| {
             let time = Duration::from_secs(7);
             (model.progress_timeout, model.request_timeout, model.client_timeout) = (time, time, time);
@@ -107,7 +108,7 @@ mod tests {
     fn new_files_are_another_model() {
         let [old, new] = [0, 1].map(|_| Pool::new(ModelConfig::new("x".into(), "y".into()), 4));
         let common = SupervisorConfig::default();
-        let found = Difference::between((&old, &common), (&new, &common), true);
+        let found = Difference::between((&old, &common), (&new, &common), true, false);
         assert_eq!(found, Difference { keys: vec!["the files themselves"], needs_template: true });
     }
 }

@@ -15,8 +15,10 @@ impl Rules {
             let (limits, loads, loaded) = match *change {
                 Change::Add { limits, .. } => (limits, limits.load == Load::Eager, 0),
                 Change::Replace { old, limits, .. } => {
-                    let is_cold = core.pool(old).state == TemplateState::Cold;
-                    (limits, limits.load == Load::Eager || !is_cold, self.pools[old.0].loaded)
+                    let state = core.pool(old).state;
+                    let is_given_up = matches!(state, TemplateState::Failed { .. } | TemplateState::Parked { .. });
+                    let is_there = state != TemplateState::Cold && !is_given_up;
+                    (limits, limits.load == Load::Eager || is_there, self.pools[old.0].loaded)
                 }
                 Change::Adjust { .. } | Change::Remove(_) => continue,
             };
