@@ -129,9 +129,9 @@ pub struct Totals {
     pub accepted: u64,
     /// Requests answered.
     pub answered: u64,
-    /// Requests refused, before or after they were admitted.
+    /// Requests refused, before or after they were admitted, but before a worker was given them.
     pub refused: u64,
-    /// Requests that ended in an error.
+    /// Requests that ended in an error, or whose worker had to end when the daemon stopped.
     pub failed: u64,
     /// Requests whose client went away.
     pub cancelled: u64,

@@ -62,6 +62,15 @@ pub fn resident(pid: u32) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
+/// Whether this process may look into that one, as a debugger may; if not, it says that what needs this is skipped.
+pub fn may_look_into(pid: u32) -> bool {
+    let looked = fs::read_dir(format!("/proc/{pid}/fd"));
+    if let Err(error) = &looked {
+        crate::skipped(&format!("nobody here may look into a worker: {error}"));
+    }
+    looked.is_ok()
+}
+
 /// A process's open descriptors and what they are.
 pub fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

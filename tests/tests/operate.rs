@@ -182,10 +182,10 @@ fn where_there_is_no_worker_none_is_said_to_be_replaced() {
     let daemon = Daemon::start(&format!("{lazy}{bad}"));
     for arguments in [&["restart", "--model", "model", "0"][..], &["restart", "--model", "model"]] {
         let said = call(&daemon, arguments).1;
-        assert_eq!(said, "model: it is not loaded, so there is no worker to be replaced\n", "{arguments:?}");
+        assert_eq!(said, "model: there is no worker now that could be replaced\n", "{arguments:?}");
     }
     let said = call(&daemon, &["restart", "--model", "bad", "1"]).1;
-    assert_eq!(said, "bad: slot 1 has no worker now that could be replaced\n");
+    assert_eq!(said, "bad: there is no worker now that could be replaced\n");
 }
 
 #[test]

@@ -15,7 +15,7 @@ const MOST_FOLDERS: usize = 16;
 
 /// Opens a file, but nothing else that a path can name: to open a pipe would wait for its other end, and to open a device may do
 /// something.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let other = || io::Error::other("it is not a file");
     if !fs::metadata(path)?.is_file() {
         return Err(other());

@@ -10,7 +10,7 @@ pub mod cache;
 pub mod chat;
 pub mod embed;
 pub mod engine;
-mod files;
+pub mod files;
 pub mod generate;
 pub mod loaded;
 mod numeric;

@@ -105,9 +105,10 @@ pub fn wait_for_go(seated: &mut Seated) -> Result<Option<Go>, SeatError> {
 
 /// Ties this process to the supervisor's life and gives up what a worker does not need. `inherited` is what it was born with.
 pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandbox, SeatError> {
-    // Nothing counts the page tables of what is mapped and only read; these are at most 128 MiB. No request's cache is larger.
-    const ADDRESSES: u64 = 64 << 30;
-    let addresses = inherited.addresses.saturating_add(go.memory).saturating_add(ADDRESSES);
+    // Nothing counts the page tables of what is mapped and only read: a five-hundredth of it. This much is there for stacks and arenas.
+    const ADDRESSES: u64 = 16 << 30;
+    let addresses =
+        [inherited.addresses, inherited.cache, go.memory, ADDRESSES].into_iter().fold(0, u64::saturating_add);
     // It is the leader of its own process group, so that nothing sent to another group reaches it.
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(SeatError::Tie)?;
     if !tie_to(go.supervisor)? {

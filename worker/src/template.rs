@@ -56,13 +56,15 @@ pub struct Seat {
     pub inherited: Inherited,
 }
 
-/// What a process is born with that its limits of memory count too.
+/// What a worker's limits of memory count besides what it may take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inherited {
     /// Bytes of writable private memory.
     pub data: u64,
     /// Bytes of addresses that are mapped.
     pub addresses: u64,
+    /// Bytes of a request's cache, which it maps whole.
+    pub cache: u64,
 }
 
 /// The steps of making a worker, in order, named for tests that end processes there.
@@ -151,8 +153,9 @@ pub fn run<O, M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, O, M>) -> 
         }
     };
     sys::trim_heap();
+    let cache = info.cache;
     control.send(&FromTemplate::Ready(info))?;
-    let mut template = Template { control, own, name: spec.name };
+    let mut template = Template { control, own, name: spec.name, cache };
     while let Some((message, descriptors)) = template.control.receive()? {
         let ToTemplate::Fork(life) = message else { return Err(TemplateError::Order) };
         let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
@@ -175,6 +178,8 @@ struct Template {
     control: Control,
     own: Own,
     name: String,
+    /// Bytes of a request's cache.
+    cache: u64,
 }
 
 /// What `/proc` says of this process, opened while it may still open something.
@@ -195,7 +200,7 @@ impl Own {
             let kibibytes = value.and_then(|value| value.trim().parse::<u64>().ok());
             kibibytes.map(|count| count * 1024).ok_or_else(|| io::Error::other(format!("it has no {name}")))
         };
-        Ok(Inherited { data: bytes("VmData:")?, addresses: bytes("VmSize:")? })
+        Ok(Inherited { data: bytes("VmData:")?, addresses: bytes("VmSize:")?, cache: 0 })
     }
 }
 
@@ -221,6 +226,7 @@ impl Template {
     /// Forks a worker and returns its pid. In the worker it does not return.
     fn fork<O, M>(&mut self, mut seat: Seat, model: &mut M, trade: &Trade<'_, O, M>) -> Result<u32, ForkError> {
         seat.inherited = self.own.memory().map_err(ForkError::Inherited)?;
+        seat.inherited.cache = self.cache;
         let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ForkError::Pipe)?;
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(ForkError::Signals)?;

@@ -1,10 +1,7 @@
 //! Where the configuration comes from, and its bytes: nothing that the path names can keep whoever reads it, or fill their memory.
 use super::{Config, ConfigError, Overrides};
-use nix::fcntl::OFlag;
 use std::{
-    fs::{self, File, Metadata},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -28,28 +25,21 @@ impl Source {
     }
 }
 
-/// The bytes of a regular file. To open a pipe would wait for its other end, and a device may never end.
+/// The bytes of a file, if there are so many at most.
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    must_be_regular(&fs::metadata(path)?)?;
-    // A pipe that has come in its place since is not waited for either.
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    must_be_regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut bytes)?;
+    worker::files::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
         0..=MOST => Ok(bytes),
         _ => Err(io::Error::other("it is longer than 1 MiB, as no configuration is")),
     }
 }
 
-fn must_be_regular(about: &Metadata) -> io::Result<()> {
-    if about.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use nix::{sys::stat::Mode, unistd::mkfifo};
+    use std::fs::{self, File};
 
     #[test]
     fn what_could_keep_or_fill_its_reader_is_not_read() {
@@ -58,7 +48,7 @@ mod tests {
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
         std::os::unix::fs::symlink(&pipe, &link).unwrap();
         for other in [&pipe, &link, Path::new("/dev/zero"), Path::new("/")] {
-            assert_eq!(bytes(other).unwrap_err().to_string(), "it is not a regular file", "{other:?}");
+            assert_eq!(bytes(other).unwrap_err().to_string(), "it is not a file", "{other:?}");
         }
         let longest = vec![b'#'; 1 << 20];
         fs::write(&file, &longest).unwrap();

@@ -79,9 +79,8 @@ impl Shell {
         let what = if only_opens { "looking whether it can be loaded" } else { "loading" };
         tracing::info!(model = pool.config.name, path = pool.spec.path, "{what}");
         pool.identity = Some(identity::now(&pool.spec));
-        match Template::start(&self.starter, id, &pool.spec, self.inputs.clone()) {
-            Ok(mut template) => {
-                template.only_opens = only_opens;
+        match Template::start(&self.starter, id, &pool.spec, only_opens, self.inputs.clone()) {
+            Ok(template) => {
                 let path = format!("/proc/{}/smaps_rollup", template.process.pid());
                 pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
                 pool.template_memory = None;

@@ -1,7 +1,7 @@
 //! What operators ask the daemon to do, and what they are told of it. Reloading is in `reload.rs`, stopping in `stop.rs`.
 use super::{ConnectionId, Shell};
 use crate::{
-    core::{Event, PoolId, TemplateState, WorkerState, WorkerView},
+    core::{Event, PoolId, WorkerState, WorkerView},
     log::OPERATION,
 };
 use ipc::{Control, Failure, FailureKind, Response};
@@ -113,8 +113,8 @@ impl Shell {
     /// What a restart is about to do.
     fn describe_restart(&self, id: PoolId, slot: Option<u32>) -> String {
         let (name, view) = (&self.pools[id].config.name, self.core.pool(id));
-        if view.state == TemplateState::Cold {
-            return format!("{name}: it is not loaded, so there is no worker to be replaced");
+        if !view.workers.iter().any(|worker| self.pools[id].workers.contains_key(&worker.id.life)) {
+            return format!("{name}: there is no worker now that could be replaced");
         }
         let Some(slot) = slot else {
             let there =

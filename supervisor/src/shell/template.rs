@@ -82,6 +82,7 @@ impl Template {
         starter: &Starter,
         id: TemplateId,
         spec: &ModelSpec,
+        only_opens: bool,
         inputs: mpsc::Sender<Input>,
     ) -> io::Result<Template> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
@@ -100,7 +101,7 @@ impl Template {
         let control = Arc::new(crate::sys::watch(ours, Interest::READABLE)?);
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let tail = Tail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
-        let template = Template { id, process, only_opens: false, control, forks: VecDeque::new() };
+        let template = Template { id, process, only_opens, control, forks: VecDeque::new() };
         // If it cannot be sent, the template finds its socket closed; nobody else needs to know of it.
         template.send(&ToTemplate::Load(spec.clone()), &[])?;
         tokio::spawn(attend(id, template.process.clone(), Arc::clone(&template.control), tail, inputs));

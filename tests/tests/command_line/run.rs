@@ -65,11 +65,9 @@ fn a_bad_configuration_is_refused_by_its_line() {
 
 #[test]
 fn a_configuration_that_cannot_be_read_is_wrong_usage() {
-    for (path, words) in [
-        ("/nowhere/config.toml", "No such file"),
-        ("/", "it is not a regular file"),
-        ("/dev/zero", "it is not a regular file"),
-    ] {
+    for (path, words) in
+        [("/nowhere/config.toml", "No such file"), ("/", "it is not a file"), ("/dev/zero", "it is not a file")]
+    {
         let ended = Call::new(["run", "--config", path]).run();
         assert_eq!(ended.code(), 2, "{ended:?}");
         let complaint = ended.complaint();

@@ -17,10 +17,10 @@ fn what_cannot_be_read_to_its_end_does_not_stop_the_daemon() {
     fs::remove_file(&path).unwrap();
     is_refused("No such file or directory (os error 2)");
     mkfifo(&path, Mode::S_IRWXU).unwrap();
-    is_refused("it is not a regular file");
+    is_refused("it is not a file");
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-    is_refused("it is not a regular file");
+    is_refused("it is not a file");
     fs::remove_file(&path).unwrap();
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
     is_refused("it is longer than 1 MiB, as no configuration is");

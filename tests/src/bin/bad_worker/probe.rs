@@ -84,7 +84,7 @@ fn worker_only() {
     report("inspect", prctl::set_dumpable(true));
     report("untie", prctl::set_pdeathsig(None::<Signal>));
     // To read it would take page tables, which nothing counts.
-    report("addresses", map(1 << 40, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE));
+    report("addresses", map(100 << 30, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE));
     report("thread", thread::Builder::new().spawn(|| ()).map(|thread| thread.join().is_ok()));
     report("memory", Vec::<u8>::new().try_reserve_exact(1 << 20).map_err(|_| Errno::ENOMEM));
 }
