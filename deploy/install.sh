@@ -80,9 +80,24 @@ installed_pages() {
     done
 }
 
-# started_by UNIT: the executable of ours that a unit starts; nothing if it is not there or starts another program.
+# started_by UNIT: the executable of ours that a unit starts, be it by way of other commands; nothing if it is not there or starts another program.
+# It is the last word before `run` that is a path to a file of our name, without what systemd allows before a path, and without quotes.
 started_by() {
-    [ ! -f "$DESTDIR$1" ] || sed -n 's|^ExecStart=\(/[^ ]*/supervisor\) run.*|\1|p' "$DESTDIR$1" | head -1
+    [ ! -f "$DESTDIR$1" ] || awk '
+        { line = line $0 }
+        sub(/\\$/, " ", line) { next }
+        line ~ /^[ \t]*ExecStart[ \t]*=/ {
+            sub(/^[^=]*=/, "", line)
+            gsub(/["\047]/, " ", line)
+            words = split(line, word)
+            path = ""
+            for (i = 1; i <= words; i++) {
+                if (word[i] == "run" && path != "") { print path; exit }
+                if (word[i] ~ /^[-@:+!|]*\/(.*\/)?supervisor$/) path = substr(word[i], index(word[i], "/"))
+            }
+        }
+        { line = "" }
+    ' "$DESTDIR$1"
 }
 
 # There is one of it on a system. Another unit of this name is another program's, or ours of another prefix, and is hidden by ours, or ours by it. Who

@@ -292,6 +292,44 @@ fn an_executable_that_was_copied_is_no_installation() {
 }
 
 #[test]
+fn a_unit_that_was_changed_by_hand_is_known_still() {
+    let system = System::new();
+    let unit = "/etc/systemd/system/supervisor.service";
+    let ours = "/opt/a/bin/supervisor";
+    let started = |command: &str| {
+        // Neither of these lines is what it starts.
+        let others = "# ExecStart=/opt/b/bin/supervisor run\nExecStartPre=/opt/c/bin/supervisor run\n";
+        system
+            .write(unit, &format!("[Service]\n{others}ExecStart={command}\nExecReload=/opt/d/bin/supervisor reload\n"));
+    };
+    for command in [
+        "/opt/a/bin/supervisor run",
+        "/usr/bin/nice /opt/a/bin/supervisor run --config /etc/supervisor/supervisor.toml",
+        "-/opt/a/bin/supervisor run",
+        " !!/opt/a/bin/supervisor\trun",
+        "@/opt/a/bin/supervisor supervisor run",
+        "+-\"/opt/a/bin/supervisor\" run",
+        "/usr/bin/env -C /var/lib/supervisor /opt/a/bin/supervisor run",
+        "/bin/sh -c 'exec /opt/a/bin/supervisor run'",
+        "/usr/bin/nice \\\n    /opt/a/bin/supervisor \\\n    run",
+        "\nExecStart=/opt/a/bin/supervisor run",
+        "/opt/a/bin/supervisor run --config /opt/b/bin/supervisor run",
+    ] {
+        started(command);
+        let sentence = format!("{unit} starts {ours}, so it is installed there; name that prefix with --prefix");
+        system.refuses(&["--uninstall"], &sentence);
+        done(&system.call(&["--uninstall", "--prefix=/opt/a"]));
+        assert!(system.names().is_empty(), "{command}");
+    }
+    for command in
+        ["/opt/a/bin/supervisor reload", "/opt/a/bin/supervisor-x run", "/usr/bin/env run /opt/a/bin/supervisor"]
+    {
+        started(command);
+        system.refuses(&[], &format!("{unit} belongs to another program; remove that first"));
+    }
+}
+
+#[test]
 fn the_unit_of_another_program_is_not_removed() {
     let system = System::new();
     let other = "/usr/lib/systemd/system/supervisor.service";
