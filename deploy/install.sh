@@ -80,20 +80,46 @@ installed_pages() {
     done
 }
 
-# started_by UNIT: the executable of ours that a unit starts; nothing if it is not there or starts another program.
+# started_by UNIT: the executable of ours that a unit starts, be it by way of other commands; nothing if it is not there or starts another program.
+# It is the last word before `run` that is a path to a file of our name, without what systemd allows before a path, and without quotes.
 started_by() {
-    [ ! -f "$DESTDIR$1" ] || sed -n 's|^ExecStart=\(/[^ ]*/supervisor\) run.*|\1|p' "$DESTDIR$1" | head -1
+    [ ! -f "$DESTDIR$1" ] || awk '
+        { line = line $0 }
+        sub(/\\$/, " ", line) { next }
+        line ~ /^[ \t]*ExecStart[ \t]*=/ {
+            sub(/^[^=]*=/, "", line)
+            gsub(/["\047]/, " ", line)
+            words = split(line, word)
+            path = ""
+            for (i = 1; i <= words; i++) {
+                if (word[i] == "run" && path != "") { print path; exit }
+                if (word[i] ~ /^[-@:+!|]*\/(.*\/)?supervisor$/) path = substr(word[i], index(word[i], "/"))
+            }
+        }
+        { line = "" }
+    ' "$DESTDIR$1"
 }
 
-# Another program of this name exists. Its unit would be hidden by ours, or ours by it; and so it is with ours of another prefix.
+# There is one of it on a system. Another unit of this name is another program's, or ours of another prefix, and is hidden by ours, or ours by it. Who
+# uninstalls would take the configuration and the models from it and, where units of several prefixes lie in one folder, its units; that there is an
+# executable below the prefix does not say that it is the one that runs.
 refuse_other_units() {
     for folder in $unit_folders; do
         unit=$folder/systemd/system/supervisor.service
         [ -f "$DESTDIR$unit" ] || continue
-        case $(started_by "$unit") in
+        started=$(started_by "$unit")
+        case $started in
             "$prefix/bin/supervisor") ;;
-            '') fail "$unit belongs to another program; remove that first" ;;
-            *) fail "$unit starts $(started_by "$unit"), which is installed already; remove that first" ;;
+            '')
+                # Another program's unit does not keep us from removing ours, unless it is in its place. Whose the models are is not known then.
+                if [ -z "$uninstall" ] || [ -n "$purge" ] || [ "$folder" = "$lib" ]; then
+                    fail "$unit belongs to another program; remove that first"
+                fi
+                ;;
+            *)
+                [ -z "$uninstall" ] || fail "$unit starts $started, so it is installed there; name that prefix with --prefix"
+                fail "$unit starts $started, which is installed already; remove that first"
+                ;;
         esac
     done
 }
@@ -103,18 +129,6 @@ refuse_package() {
     if grep -qsxF "$prefix/bin/supervisor" "$DESTDIR/var/lib/dpkg/info/model-supervisor.list"; then
         fail "what is in $prefix belongs to Debian's package model-supervisor; apt-get remove model-supervisor"
     fi
-}
-
-# Nothing is removed if only another prefix has it: it would be half of that.
-refuse_other_prefix() {
-    [ ! -f "$DESTDIR$prefix/bin/supervisor" ] || return 0
-    for folder in $unit_folders; do
-        started=$(started_by "$folder/systemd/system/supervisor.service")
-        case $started in
-            '' | "$prefix/bin/supervisor") ;;
-            *) fail "it is not installed in $prefix but in ${started%/bin/supervisor}; name that with --prefix" ;;
-        esac
-    done
 }
 
 install_files() {
@@ -175,7 +189,7 @@ install_on_system() {
 
 uninstall() {
     refuse_package
-    refuse_other_prefix
+    refuse_other_units
     if runs_systemd && [ -f "$lib/systemd/system/supervisor.service" ]; then
         run systemctl disable --now supervisor.socket supervisor.service
     fi

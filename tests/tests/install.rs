@@ -54,6 +54,26 @@ impl System {
         done(&self.call(&[&built, arguments].concat()))
     }
 
+    /// Calls it with what was built; it must say `sentence` and do nothing.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], sentence: &str) {
+        let documents = self.folder.path().join("documents");
+        let built = ["--executable", supervisor().to_str().unwrap(), "--documents", documents.to_str().unwrap()];
+        let files = self.files();
+        let output = self.call(&[&built, arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("install.sh: {sentence}\n"));
+        assert!(output.stdout.is_empty(), "{output:?}");
+        assert_eq!(self.files(), files);
+    }
+
+    /// Puts a file there.
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
     /// Every file, by its path on the system.
     fn files(&self) -> BTreeMap<String, Seen> {
         let mut files = BTreeMap::new();
@@ -207,41 +227,122 @@ fn the_prefix_is_where_it_all_goes() {
     assert_eq!(system.names(), [CONFIGURATION]);
 }
 
+const PACKAGED: &str = "what is in /usr belongs to Debian's package model-supervisor; apt-get remove model-supervisor";
+
+/// What Debian's package puts there.
+fn install_package(system: &System) {
+    system.install(&["--prefix=/usr"]);
+    system.write("/var/lib/dpkg/info/model-supervisor.list", "/etc/supervisor/supervisor.toml\n/usr/bin/supervisor\n");
+    fs::create_dir_all(system.path("/lib")).unwrap();
+    fs::rename(system.path("/usr/lib/systemd"), system.path("/lib/systemd")).unwrap();
+}
+
 #[test]
 fn there_is_one_of_it_on_a_system() {
     let system = System::new();
-    let documents = system.folder.path().join("documents");
-    let again = ["--executable", supervisor().to_str().unwrap(), "--documents", documents.to_str().unwrap()];
-    let refused = |arguments: &[&str], sentence: &str| {
-        let files = system.files();
-        let output = system.call(arguments);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("install.sh: {sentence}\n"));
-        assert_eq!(system.files(), files);
-    };
     system.install(&["--prefix=/opt/supervisor"]);
-    let unit = "/etc/systemd/system/supervisor.service";
-    let sentence =
-        format!("{unit} starts /opt/supervisor/bin/supervisor, which is installed already; remove that first");
-    refused(&again, &sentence);
-    let sentence = "it is not installed in /usr/local but in /opt/supervisor; name that with --prefix";
-    refused(&["--uninstall", "--purge"], sentence);
+    let starts = "/etc/systemd/system/supervisor.service starts /opt/supervisor/bin/supervisor";
+    system.refuses(&[], &format!("{starts}, which is installed already; remove that first"));
+    let sentence = format!("{starts}, so it is installed there; name that prefix with --prefix");
+    system.refuses(&["--uninstall", "--purge"], &sentence);
     done(&system.call(&["--uninstall", "--prefix=/opt/supervisor"]));
 
-    // What Debian's package has put there.
-    system.install(&["--prefix=/usr"]);
-    let list = system.path("/var/lib/dpkg/info/model-supervisor.list");
-    fs::create_dir_all(list.parent().unwrap()).unwrap();
-    fs::write(&list, "/etc/supervisor/supervisor.toml\n/usr/bin/supervisor\n").unwrap();
-    let packaged = "what is in /usr belongs to Debian's package model-supervisor; apt-get remove model-supervisor";
-    refused(&[&again[..], &["--prefix=/usr"]].concat(), packaged);
-    refused(&["--uninstall", "--prefix=/usr"], packaged);
-    let unit = "/usr/lib/systemd/system/supervisor.service";
-    refused(&again, &format!("{unit} starts /usr/bin/supervisor, which is installed already; remove that first"));
+    install_package(&system);
+    system.refuses(&["--prefix=/usr"], PACKAGED);
+    system.refuses(&["--uninstall", "--prefix=/usr"], PACKAGED);
+    let starts = "/lib/systemd/system/supervisor.service starts /usr/bin/supervisor";
+    system.refuses(&[], &format!("{starts}, which is installed already; remove that first"));
     // Of a package that is removed and not purged, the list has its configuration.
-    fs::write(&list, "/etc/supervisor/supervisor.toml\n").unwrap();
+    system.write("/var/lib/dpkg/info/model-supervisor.list", "/etc/supervisor/supervisor.toml\n");
+    fs::remove_dir_all(system.path("/lib")).unwrap();
     done(&system.call(&["--uninstall", "--prefix=/usr"]));
     system.install(&[]);
+}
+
+#[test]
+fn an_executable_that_was_copied_is_no_installation() {
+    let elsewhere = |starts: &str| format!("{starts}, so it is installed there; name that prefix with --prefix");
+    // Beside the package, which runs.
+    let system = System::new();
+    install_package(&system);
+    system.write("/var/lib/supervisor/models/a.gguf", "a model");
+    system.write("/usr/local/bin/supervisor", "a copy");
+    let starts = "/lib/systemd/system/supervisor.service starts /usr/bin/supervisor";
+    for arguments in [&["--uninstall"][..], &["--uninstall", "--purge"], &["--uninstall", "--purge", "--dry-run"]] {
+        system.refuses(arguments, &elsewhere(starts));
+    }
+    system.refuses(&[], &format!("{starts}, which is installed already; remove that first"));
+    // Not even if a unit starts it instead of the package's.
+    system.write("/etc/systemd/system/supervisor.service", "[Service]\nExecStart=/usr/local/bin/supervisor run\n");
+    system.refuses(&["--uninstall", "--purge"], &elsewhere(starts));
+
+    // In a prefix whose units lie in the same folder.
+    let system = System::new();
+    system.install(&["--prefix=/opt/a"]);
+    system.write("/var/lib/supervisor/models/a.gguf", "a model");
+    system.write("/opt/b/bin/supervisor", "a copy");
+    let starts = "/etc/systemd/system/supervisor.service starts /opt/a/bin/supervisor";
+    for arguments in [&["--uninstall", "--prefix=/opt/b"][..], &["--uninstall", "--purge", "--prefix=/opt/b"]] {
+        system.refuses(arguments, &elsewhere(starts));
+    }
+    done(&system.call(&["--uninstall", "--purge", "--prefix=/opt/a"]));
+    assert_eq!(system.names(), ["/opt/b/bin/supervisor"]);
+    // Where there is nothing else, it is what is removed.
+    assert_eq!(done(&system.call(&["--uninstall", "--prefix=/opt/b"])), "remove /opt/b/bin/supervisor\n");
+}
+
+#[test]
+fn a_unit_that_was_changed_by_hand_is_known_still() {
+    let system = System::new();
+    let unit = "/etc/systemd/system/supervisor.service";
+    let ours = "/opt/a/bin/supervisor";
+    let started = |command: &str| {
+        // Neither of these lines is what it starts.
+        let others = "# ExecStart=/opt/b/bin/supervisor run\nExecStartPre=/opt/c/bin/supervisor run\n";
+        system
+            .write(unit, &format!("[Service]\n{others}ExecStart={command}\nExecReload=/opt/d/bin/supervisor reload\n"));
+    };
+    for command in [
+        "/opt/a/bin/supervisor run",
+        "/usr/bin/nice /opt/a/bin/supervisor run --config /etc/supervisor/supervisor.toml",
+        "-/opt/a/bin/supervisor run",
+        " !!/opt/a/bin/supervisor\trun",
+        "@/opt/a/bin/supervisor supervisor run",
+        "+-\"/opt/a/bin/supervisor\" run",
+        "/usr/bin/env -C /var/lib/supervisor /opt/a/bin/supervisor run",
+        "/bin/sh -c 'exec /opt/a/bin/supervisor run'",
+        "/usr/bin/nice \\\n    /opt/a/bin/supervisor \\\n    run",
+        "\nExecStart=/opt/a/bin/supervisor run",
+        "/opt/a/bin/supervisor run --config /opt/b/bin/supervisor run",
+    ] {
+        started(command);
+        let sentence = format!("{unit} starts {ours}, so it is installed there; name that prefix with --prefix");
+        system.refuses(&["--uninstall"], &sentence);
+        done(&system.call(&["--uninstall", "--prefix=/opt/a"]));
+        assert!(system.names().is_empty(), "{command}");
+    }
+    for command in
+        ["/opt/a/bin/supervisor reload", "/opt/a/bin/supervisor-x run", "/usr/bin/env run /opt/a/bin/supervisor"]
+    {
+        started(command);
+        system.refuses(&[], &format!("{unit} belongs to another program; remove that first"));
+    }
+}
+
+#[test]
+fn the_unit_of_another_program_is_not_removed() {
+    let system = System::new();
+    let other = "/usr/lib/systemd/system/supervisor.service";
+    let text = "[Service]\nExecStart=/usr/bin/supervisord -n -c /etc/supervisor/supervisord.conf\n";
+    system.install(&[]);
+    system.write(other, text);
+    let sentence = format!("{other} belongs to another program; remove that first");
+    system.refuses(&[], &sentence);
+    // It is not in the place of ours, which can go; but what both may use stays.
+    system.refuses(&["--uninstall", "--purge"], &sentence);
+    done(&system.call(&["--uninstall"]));
+    assert_eq!(system.names(), [CONFIGURATION, other]);
+    system.refuses(&["--uninstall", "--prefix=/usr"], &sentence);
 }
 
 #[test]
