@@ -208,8 +208,11 @@ pub(crate) fn ask_script(field: &Field<'_>, script: &str, random: &mut Random) -
     let mut tally = Tally::default();
     let mut line = field.connect()?;
     let open = field.ledger(Pool::Bad).begin();
-    line.ask(&case.request, false)?;
-    let outcome = line.hear(None, &mut |_| tally.accepted += 1);
+    // Whoever is turned away may find the connection closed before anything was said.
+    let outcome = match line.ask(&case.request, false) {
+        Ok(()) => line.hear(None, &mut |_| tally.accepted += 1),
+        Err(why) => Outcome::NotAdmitted(why),
+    };
     drop(open);
     tally.note(outcome, &case)?;
     Ok(tally)

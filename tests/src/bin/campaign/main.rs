@@ -6,6 +6,9 @@ use clap::{Parser, Subcommand};
 use integration_tests::campaign::{Campaign, Extent, Hog, Kept, Restarted, Restarts, Secrets};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+/// The modes of isolation.
+const MODES: [&str; 2] = ["request", "worker"];
+
 #[derive(Debug, Parser)]
 #[command(about = "Proves by faults that no request is lost, and by secrets that none leaks.")]
 struct Arguments {
@@ -23,6 +26,9 @@ enum Kind {
         /// How long faults are done, for each mode of isolation
         #[arg(long, value_name = "N", default_value_t = 180)]
         seconds: u64,
+        /// Only this mode of isolation
+        #[arg(long, value_name = "MODE", value_parser = MODES)]
+        isolation: Option<String>,
         /// The model that generates text
         #[arg(long, value_name = "FILE", default_value = "builtin:pocket")]
         model: String,
@@ -78,8 +84,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     match &arguments.campaign {
-        Kind::Faults { seconds, model, longest, log } => {
-            for isolation in ["request", "worker"] {
+        Kind::Faults { seconds, isolation: only, model, longest, log } => {
+            for isolation in MODES.into_iter().filter(|mode| only.as_deref().is_none_or(|only| only == *mode)) {
                 let campaign = Campaign {
                     model: model.clone(),
                     longest: *longest,
@@ -93,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             Ok(())
         }
         Kind::Refusals { times } => {
-            for isolation in ["request", "worker"] {
+            for isolation in MODES {
                 println!("{}", Campaign::new(isolation, arguments.seed).refusals(*times)?);
             }
             Ok(())
@@ -119,7 +125,7 @@ fn isolation(seed: u64, generations: usize) -> Result<(), String> {
     println!("\n### Isolation, seed {seed}\n\n{}", Kept::HEADING);
     for clients in [1, 6] {
         let mut before: Option<Kept> = None;
-        for isolation in ["request", "worker"] {
+        for isolation in MODES {
             let kept =
                 Secrets { seed: seed + clients as u64, isolation, generations: generations / 4, clients }.run()?;
             println!("{kept}");
