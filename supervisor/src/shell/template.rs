@@ -17,7 +17,7 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::process::CommandExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -74,6 +74,19 @@ pub(crate) struct Template {
     control: Arc<AsyncFd<OwnedFd>>,
     /// Workers to be forked; the first one has been asked for.
     forks: VecDeque<(Life, Seat)>,
+}
+
+impl Starter {
+    /// `executable`, or this process's own: what is running, also when its file has been replaced since.
+    pub(super) fn new(executable: Option<PathBuf>) -> io::Result<Starter> {
+        use std::os::fd::AsRawFd;
+        if let Some(executable) = executable {
+            return Ok(Starter { executable, _own: None });
+        }
+        let own = std::fs::File::open("/proc/self/exe")?;
+        let executable = Path::new("/proc/self/fd").join(own.as_raw_fd().to_string());
+        Ok(Starter { executable, _own: Some(own) })
+    }
 }
 
 impl Template {
