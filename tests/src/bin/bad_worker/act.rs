@@ -43,7 +43,8 @@ pub(crate) fn alone(action: &str) {
     match action {
         // Until there is no more, which ends it.
         "hog" => {
-            let mut held = Vec::new();
+            // What is refused in the end is a block, and not room to note one more.
+            let mut held = Vec::with_capacity(1 << 12);
             loop {
                 held.push(hint::black_box(vec![1_u8; 1 << 20]));
             }
