@@ -1,5 +1,5 @@
 //! What the supervisor and a template tell each other.
-use crate::{Life, Sandbox};
+use crate::{Life, ModelSource, Sandbox};
 use serde::{Deserialize, Serialize};
 
 /// The supervisor's message to a template.
@@ -18,8 +18,8 @@ pub enum ToTemplate {
 pub struct ModelSpec {
     /// The model's name, for messages and the process's title.
     pub name: String,
-    /// A GGUF file, a folder as sentence-transformers writes it, or `builtin:…`.
-    pub path: String,
+    /// What it is read from.
+    pub source: ModelSource,
     /// Most tokens of prompt and answer together; the model's own limit if `None`.
     pub context: Option<u32>,
     /// Refuse to serve a file with another SHA-256, in hexadecimal.
@@ -32,9 +32,9 @@ pub struct ModelSpec {
 
 impl ModelSpec {
     /// A model by its name and path, on one thread, with its own limits.
-    pub fn new(name: impl Into<String>, path: impl Into<String>) -> ModelSpec {
-        let (name, path) = (name.into(), path.into());
-        ModelSpec { name, path, context: None, sha256: None, threads: 1, precision: Precision::F32 }
+    pub fn new(name: impl Into<String>, path: impl AsRef<str>) -> ModelSpec {
+        let (name, source) = (name.into(), ModelSource::parse(path.as_ref()));
+        ModelSpec { name, source, context: None, sha256: None, threads: 1, precision: Precision::F32 }
     }
 }
 

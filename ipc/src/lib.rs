@@ -82,6 +82,7 @@ mod frame;
 mod id;
 mod request;
 mod response;
+mod source;
 pub mod status;
 mod work;
 
@@ -96,4 +97,5 @@ pub use request::{
     TokenizeRequest,
 };
 pub use response::{Done, Embedded, Failure, FailureKind, FinishReason, Response};
+pub use source::ModelSource;
 pub use work::{EmbedJob, FromWorker, Go, Job, JobPrompt, Sandbox, ToWorker, TokenCounts, TokenizeJob};

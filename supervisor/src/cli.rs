@@ -103,7 +103,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command(), "supervisor", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
-        Command::Template(arguments) => return template::run(arguments),
+        Command::Template(arguments) => return template::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

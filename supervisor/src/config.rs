@@ -13,11 +13,10 @@ mod tests;
 pub(crate) use error::{ConfigError, Place};
 pub(crate) use source::Source;
 
-use crate::core::{Isolation, Load};
 use entry::{Entry, Value};
-use ipc::Precision;
+use ipc::{ModelSource, Precision};
+use policy::{Isolation, Load};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 /// The built-in model, which needs no file.
@@ -71,8 +70,8 @@ pub(crate) enum Confinement {
 pub(crate) struct ModelConfig {
     /// What clients call it.
     pub(crate) name: String,
-    /// A file or folder, or `builtin:NAME`.
-    pub(crate) path: String,
+    /// What it is read from.
+    pub(crate) source: ModelSource,
     /// Most requests that run at once; `auto` is one for each core.
     pub(crate) workers: Auto<u32>,
     /// Most threads that one worker may use.
@@ -150,7 +149,7 @@ impl Config {
     pub(crate) fn builtin() -> Config {
         Config {
             supervisor: SupervisorConfig::default(),
-            models: vec![ModelConfig::new("pocket".to_string(), BUILTIN_MODEL.to_string())],
+            models: vec![ModelConfig::new("pocket".to_string(), ModelSource::parse(BUILTIN_MODEL))],
             names_models: false,
         }
     }
@@ -165,11 +164,9 @@ impl Config {
             ConfigError::NotUtf8 { place: Place::line(&file, line) }
         })?;
         let mut config = Config::parse(text, path)?;
-        for model in config.models.iter_mut().filter(|model| !model.path.starts_with("builtin:")) {
+        for model in &mut config.models {
             // Templates have another working directory.
-            let absolute =
-                std::path::absolute(&model.path).ok().and_then(|path| path.into_os_string().into_string().ok());
-            model.path = absolute.unwrap_or(std::mem::take(&mut model.path));
+            model.source = model.source.clone().absolute();
         }
         Ok(config)
     }
@@ -192,8 +189,8 @@ impl Config {
             self.names_models = true;
             for (name, path) in &overrides.models {
                 let name = Entry::new(&option, "name", Value::Text(name)).name()?;
-                let path = Entry::new(&option, "path", Value::Text(path)).model_path(Path::new(""))?;
-                self.add(ModelConfig::new(name, path), &option)?;
+                let source = Entry::new(&option, "path", Value::Text(path)).model_source(Path::new(""))?;
+                self.add(ModelConfig::new(name, source.absolute()), &option)?;
             }
         }
         if let Some(workers) = overrides.workers {
@@ -246,10 +243,10 @@ impl Default for SupervisorConfig {
 
 impl ModelConfig {
     /// A model with every default.
-    pub(crate) fn new(name: String, path: String) -> ModelConfig {
+    pub(crate) fn new(name: String, source: ModelSource) -> ModelConfig {
         ModelConfig {
             name,
-            path,
+            source,
             workers: Auto::Auto,
             threads: Auto::Auto,
             isolation: Auto::Auto,
@@ -263,18 +260,6 @@ impl ModelConfig {
             client_timeout: Duration::from_secs(30),
             max_attempts: 3,
             sha256: None,
-        }
-    }
-}
-
-/// Reads a command line's `N` or `auto`; the number is checked by [`Config::with_overrides`].
-impl FromStr for Auto<u32> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Auto<u32>, String> {
-        match text {
-            "auto" => Ok(Auto::Auto),
-            _ => text.parse().map(Auto::Fixed).map_err(|_| "must be a whole number or auto".to_string()),
         }
     }
 }

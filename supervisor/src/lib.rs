@@ -1,18 +1,16 @@
 //! `supervisor`: serves language models on one host from isolated, single-request worker processes.
 //!
-//! * `core` decides: a state machine without I/O, tested under simulated time.
-//! * `shell` acts: one loop that owns every process and socket.
-//! * `cli` is what people type; `config` is what they write down.
+//! * `daemon` acts: one loop that owns every process and socket. What it does is decided by the package `policy`.
+//! * `cli` is what people type; `config` is what they write down; `log` is what they read afterwards.
 //!
-//! The wire is in the crate `ipc`, what runs in templates and workers in the crate `worker`.
+//! The wires are in the package `ipc`, what runs in templates and workers in the package `worker`.
 #![deny(unsafe_code)]
 
 mod cli;
 mod config;
-pub mod core;
+mod daemon;
 mod log;
 mod process;
-mod shell;
 mod sys;
 #[doc(hidden)]
 pub mod untrusted;

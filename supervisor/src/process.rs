@@ -108,9 +108,9 @@ impl Exit {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Exit::Code(worker::sys::PANICKED) => write!(f, "exit status {} (a panic)", worker::sys::PANICKED),
-            Exit::Code(worker::sys::CANNOT_CONFINE) => {
-                write!(f, "exit status {} (it could not be confined)", worker::sys::CANNOT_CONFINE)
+            Exit::Code(system::PANICKED) => write!(f, "exit status {} (a panic)", system::PANICKED),
+            Exit::Code(system::CANNOT_CONFINE) => {
+                write!(f, "exit status {} (it could not be confined)", system::CANNOT_CONFINE)
             }
             Exit::Code(code) => write!(f, "exit status {code}"),
             Exit::Signal(signal) => write!(f, "signal {} ({signal})", *signal as i32),

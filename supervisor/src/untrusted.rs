@@ -1,6 +1,6 @@
 //! What comes from outside, given to what reads it in the daemon and its commands. It is for fuzzing and for nothing else; what must
 //! hold of it is asserted here or by whoever calls.
-use crate::{cli, config::Config, shell};
+use crate::{cli, config::Config, daemon};
 use ipc::{FromWorker, ModelInfo, Request, board, status::Status};
 use std::path::Path;
 
@@ -17,10 +17,10 @@ pub fn page(status: &Status, width: Option<usize>) -> String {
 /// Has a request heard what its workers say: each message is of the worker that computes this part, which is begun anew where the
 /// number says so.
 pub fn request(asked: Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
-    shell::hear(asked, info, said);
+    daemon::hear(asked, info, said);
 }
 
 /// Looks at a worker's board with these words, one after the other, as the daemon does.
 pub fn board(looks: &[[u64; board::WORDS]]) {
-    shell::look(looks);
+    daemon::look(looks);
 }

@@ -143,5 +143,5 @@ impl Heard {
 }
 
 fn describe(error: &EndError) -> String {
-    worker::chain(error)
+    system::text::chain(error)
 }

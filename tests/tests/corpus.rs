@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use worker::{
-    chain,
-    engine::{self, bert::Bert},
-};
+use system::text::chain;
+use worker::loaded_model::load_embedder;
+use worker::loaded_model::load_generator;
+use worker::loaded_model::warm;
 
 /// Most files are read in a millisecond; what takes so long has no bound.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -88,14 +88,14 @@ fn each_fuzzer_has_seeds_and_each_folder_a_fuzzer() {
 fn seeds_of_files_are_whole() {
     for path in files(&folder("seeds", "model")) {
         let spec = ModelSpec::new("seed", path.to_string_lossy());
-        let mut model = engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        model.warm().unwrap_or_else(|error| panic!("{}: {}", path.display(), chain(&error)));
+        let mut model = load_generator(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        warm(&mut model).unwrap_or_else(|error| panic!("{}: {}", path.display(), chain(&error)));
     }
     for path in files(&folder("seeds", "vocabulary")) {
-        let vocabulary = engine::load_vocabulary(&path).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let vocabulary = worker::load_tokenizer(&path).unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(vocabulary.encode("a", true).is_ok_and(|ids| !ids.is_empty()), "{}", path.display());
     }
     let spec = ModelSpec::new("seed", folder("folder", "").to_string_lossy());
-    let mut bert = Bert::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let mut bert = load_embedder(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert!(bert.warm().is_ok());
 }

@@ -25,7 +25,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::atomic::Ordering::Relaxed,
 };
-use worker::sys::Board;
+use system::Board;
 
 const REQUEST: RequestId = RequestId(5);
 

@@ -4,7 +4,6 @@
 //! same bits and no token computed twice. A cache alone holds no logits: a step of decoding, and the last chunk of a prompt, counts as
 //! done only together with the token that was chosen after it, whose id is stored before the record says so. What this does not do: know
 //! what the numbers mean, or trust what it finds.
-use crate::sys::{MEMORY_HEAD, Memory};
 use bytemuck::{cast_slice_mut, try_cast_slice};
 use std::{
     io,
@@ -14,6 +13,7 @@ use std::{
         fence,
     },
 };
+use system::{MEMORY_HEAD, Memory};
 
 /// A cache that is open in this process.
 #[derive(Debug)]

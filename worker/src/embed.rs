@@ -1,9 +1,11 @@
 //! The life of one batch of texts: ids, group by group through the model, vectors back in order.
 //!
 //! It keeps nothing for the next batch, decides nothing about failures, and does not split a batch between workers.
-use crate::{chain, engine::bert::Bert, generate::Progress};
+use crate::generate::Progress;
 use ipc::{EmbedJob, FailureKind, FromWorker, TextRole, board::Phase};
+use model::embed::bert::Bert;
 use std::ops::ControlFlow;
+use system::text::chain;
 
 /// Tokens that go through the model together: enough that its weights are worth fetching, few enough that vectors come steadily.
 const TOKENS: usize = 512;

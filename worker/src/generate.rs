@@ -4,16 +4,17 @@
 //! prompt, then the ids that were generated already, one by one through the model, as they were the first time. Only then are the bits, and
 //! with them the next ids, the same. What it does not do: decide what a failure means, keep anything for the next job, or wait
 //! for whoever reads its messages.
-use crate::{
-    cache::{Cache, Text},
-    chain,
-    engine::{Model, Pace},
-    sampling::Sampler,
-    text::TextStream,
-    vocabulary::Vocabulary,
-};
+use crate::cache::{Cache, Text};
 use ipc::{FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, TokenCounts, board::Phase};
+use jiff::{Timestamp, Zoned, tz::TimeZone};
+use model::{
+    detokenizer::TextStream,
+    sampling::Sampler,
+    text::{Generator, Pace},
+    tokenizer::Tokenizer,
+};
 use std::{io, mem, ops::ControlFlow, os::fd::OwnedFd};
+use system::text::chain;
 
 /// What a running job reports, and where it learns that it must stop.
 pub trait Progress: Pace {
@@ -30,11 +31,11 @@ pub trait Progress: Pace {
 }
 
 /// Serves one job to its end and hands over what the supervisor must be told: the prompt's ids if it was fresh, each token, and one
-/// end. It returns early, without an end, when `emit` breaks. The model has forgotten the text when it returns.
+/// end. It returns early, without an end, when `emit` breaks.
 ///
-/// `memory` is the request's cache, if it has one: [`Model::cache_size`] bytes.
+/// `memory` is the request's cache, if it has one: [`ModelInfo::cache`](ipc::ModelInfo::cache) bytes.
 pub fn run(
-    model: &mut Model,
+    model: &mut Generator,
     job: &Job,
     memory: Option<OwnedFd>,
     progress: &dyn Progress,
@@ -46,7 +47,6 @@ pub fn run(
         Err(Ended::Failed(kind, message)) => Some(FromWorker::Failed { request, kind, message }),
         Err(Ended::Unheard) => None,
     };
-    model.engine.reset();
     if let Some(end) = end {
         // It was the last message: whether anybody heard it makes no difference here.
         let _heard = emit(end);
@@ -78,7 +78,7 @@ impl Ended {
 }
 
 fn serve(
-    model: &mut Model,
+    model: &mut Generator,
     job: &Job,
     memory: Option<OwnedFd>,
     progress: &dyn Progress,
@@ -107,21 +107,21 @@ fn serve(
     let total = prompt.len();
     let text = Text { model: model.identity, prompt: &prompt, chunk: job.chunk };
     let mut cache = open_cache(model, memory).map_err(|error| Ended::engine(&error))?;
-    let Model { engine, vocabulary, .. } = model;
+    let Generator { model, tokenizer, .. } = model;
     let mut found = cache.find(text, &job.generated);
-    if !found.generated.iter().all(|id| (*id as usize) < vocabulary.len()) {
+    if !found.generated.iter().all(|id| (*id as usize) < tokenizer.len()) {
         found = Default::default();
     }
     if found.fed == 0 {
         cache.begin(text);
     }
-    engine.begin(total);
+    model.begin(total);
     let mut logits: &[f32] = &[];
     let mut done = found.fed.min(total);
     progress.prompt(done as u64, total as u64);
     for chunk in prompt[done..].chunks(job.chunk as usize) {
         go_on()?;
-        let computed = engine.forward(chunk, done, cache.numbers(), progress);
+        let computed = model.forward(chunk, done, cache.numbers(), progress);
         logits = computed.map_err(|error| Ended::engine(&error))?;
         done += chunk.len();
         if done < total {
@@ -152,11 +152,11 @@ fn serve(
         if index >= found.generated.len() {
             cache.commit_token(total, index, id);
         }
-        if vocabulary.is_end(id) && !job.ignore_end {
+        if tokenizer.is_end(id) && !job.ignore_end {
             break FinishReason::Stop;
         }
         answer.push(id);
-        text.push_str(&stream.push(vocabulary.bytes(id).unwrap_or_default()));
+        text.push_str(&stream.push(tokenizer.bytes(id).unwrap_or_default()));
         progress.generated(answer.len() as u64);
         if index >= known {
             emit(FromWorker::Token { request, index: index as u32, id, text: mem::take(&mut text) })?;
@@ -172,7 +172,7 @@ fn serve(
             continue;
         }
         // The last token of an answer is never fed: nothing asks what would come after it.
-        let computed = engine.forward(&[id], total + index, cache.numbers(), progress);
+        let computed = model.forward(&[id], total + index, cache.numbers(), progress);
         logits = computed.map_err(|error| Ended::engine(&error))?;
         progress.tick();
     };
@@ -182,8 +182,8 @@ fn serve(
 }
 
 /// The request's cache, or one that nobody will go on with. Once it is mapped, its descriptor is not needed.
-fn open_cache(model: &Model, memory: Option<OwnedFd>) -> io::Result<Cache> {
-    let length = model.engine.cache_length();
+fn open_cache(model: &Generator, memory: Option<OwnedFd>) -> io::Result<Cache> {
+    let length = model.model.cache_length();
     match memory {
         Some(memory) => Cache::shared(&memory, model.context, length),
         None => Cache::anonymous(model.context, length),
@@ -191,7 +191,7 @@ fn open_cache(model: &Model, memory: Option<OwnedFd>) -> io::Result<Cache> {
 }
 
 /// The prompt's ids, as they were fixed or as they are now.
-fn prompt_ids(model: &Model, job: &Job) -> Result<Vec<u32>, Ended> {
+fn prompt_ids(model: &Generator, job: &Job) -> Result<Vec<u32>, Ended> {
     let rendered;
     let text = match &job.prompt {
         JobPrompt::Ids(ids) => return Ok(ids.clone()),
@@ -200,38 +200,44 @@ fn prompt_ids(model: &Model, job: &Job) -> Result<Vec<u32>, Ended> {
             let Some(chat) = &model.chat else {
                 return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
             };
-            rendered = chat.render(messages).map_err(|error| Ended::bad_request(chain(&error)))?;
-            model.vocabulary.without_added(&rendered)
+            rendered = chat.render(messages, &today()).map_err(|error| Ended::bad_request(chain(&error)))?;
+            model.tokenizer.without_added(&rendered)
         }
     };
     // Whatever the text is, it has this many tokens at least: a text that is much too long need not be tokenised to know that.
-    let least = text.len() / model.vocabulary.longest();
+    let least = text.len() / model.tokenizer.longest();
     if least >= model.context {
         return Err(too_long(format!("at least {least}"), model.context));
     }
-    model.vocabulary.encode(text, true).map_err(|error| Ended::bad_request(chain(&error)))
+    model.tokenizer.encode(text, true).map_err(|error| Ended::bad_request(chain(&error)))
+}
+
+/// The time of day, which some models are told.
+#[expect(clippy::disallowed_methods, reason = "it is for a model to read")]
+fn today() -> Zoned {
+    Timestamp::now().to_zoned(TimeZone::UTC)
 }
 
 /// Refuses what cannot be served, and returns how many tokens the answer may have.
-fn check(model: &Model, job: &Job, prompt: &[u32]) -> Result<usize, Ended> {
+fn check(model: &Generator, job: &Job, prompt: &[u32]) -> Result<usize, Ended> {
     if prompt.is_empty() {
         return Err(Ended::bad_request("the prompt has no tokens"));
     }
     if job.chunk == 0 {
         return Err(Ended::bad_request("a prompt cannot be read in chunks of no tokens"));
     }
-    known(&model.vocabulary, prompt)?;
-    known(&model.vocabulary, &job.generated)?;
+    known(&model.tokenizer, prompt)?;
+    known(&model.tokenizer, &job.generated)?;
     match model.context.checked_sub(prompt.len()) {
         None | Some(0) => Err(too_long(prompt.len().to_string(), model.context)),
         Some(room) => Ok(room),
     }
 }
 
-fn known(vocabulary: &Vocabulary, ids: &[u32]) -> Result<(), Ended> {
-    match ids.iter().find(|id| **id as usize >= vocabulary.len()) {
+fn known(tokenizer: &Tokenizer, ids: &[u32]) -> Result<(), Ended> {
+    match ids.iter().find(|id| **id as usize >= tokenizer.len()) {
         Some(id) => {
-            let most = vocabulary.len();
+            let most = tokenizer.len();
             Err(Ended::bad_request(format!("there is no token {id}: the vocabulary has {most} tokens")))
         }
         None => Ok(()),

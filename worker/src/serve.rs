@@ -1,37 +1,36 @@
-//! A worker's life: it takes its seat, says hello, and serves jobs until the supervisor hangs up.
+//! A worker's life: it starts, says hello, and serves jobs until the supervisor hangs up.
 //!
 //! It does not compute ([`crate::generate`] and [`crate::embed`] do) and decides nothing: what to do after an error is the supervisor's to say.
 use crate::{
     embed,
-    engine::Pace,
     generate::{self, Progress},
-    loaded::Loaded,
-    sandbox::Filters,
-    seat::{SeatError, Seated, confine, take_seat, tie_to, wait_for_go},
-    sys::{self, Board},
-    template::Seat,
+    loaded_model::LoadedModel,
+    startup::{Started, StartupError, confine, start, tie_to, wait_for_go},
+    template::WorkerFds,
 };
 use ipc::{
     EndError, FailureKind, FromWorker, RequestId, ToWorker,
     board::{Phase, Word},
 };
+use model::text::Pace;
 use std::{
     ops::ControlFlow,
     sync::atomic::Ordering::{Relaxed, Release},
     time::{Duration, Instant},
 };
+use system::{Board, sandbox::Filters, text::chain};
 use thiserror::Error;
 
 /// Tokens that come faster than this are sent together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Lives a worker's life in a process just forked, and returns its exit status.
-pub fn serve(model: &mut Loaded, seat: Seat, filters: &Filters) -> i32 {
-    let Err(error) = live(model, seat, filters) else { return 0 };
-    eprintln!("worker: {}", crate::chain(&error));
+pub fn serve(model: &mut LoadedModel, fds: WorkerFds, filters: &Filters) -> i32 {
+    let Err(error) = live(model, fds, filters) else { return 0 };
+    eprintln!("worker: {}", chain(&error));
     match error {
-        ServeError::Seat(error) => error.exit_status(),
-        ServeError::Socket(_) | ServeError::Order => sys::FAILED,
+        ServeError::Startup(error) => error.exit_status(),
+        ServeError::Socket(_) | ServeError::Order => system::FAILED,
     }
 }
 
@@ -40,7 +39,7 @@ pub fn serve(model: &mut Loaded, seat: Seat, filters: &Filters) -> i32 {
 enum ServeError {
     /// It did not come to serve.
     #[error(transparent)]
-    Seat(#[from] SeatError),
+    Startup(#[from] StartupError),
     /// The socket failed.
     #[error("the supervisor cannot be heard")]
     Socket(#[source] EndError),
@@ -49,13 +48,13 @@ enum ServeError {
     Order,
 }
 
-fn live(model: &mut Loaded, seat: Seat, filters: &Filters) -> Result<(), ServeError> {
-    let supervisor = seat.supervisor;
-    let mut seated = take_seat(seat)?;
+fn live(model: &mut LoadedModel, fds: WorkerFds, filters: &Filters) -> Result<(), ServeError> {
+    let supervisor = fds.supervisor;
+    let mut started = start(fds)?;
     // If it does not work yet, end of file on the socket tells of the supervisor's end.
     tie_to(supervisor)?;
-    let Some(go) = wait_for_go(&mut seated)? else { return Ok(()) };
-    let Seated { mut end, board, inherited } = seated;
+    let Some(go) = wait_for_go(&mut started)? else { return Ok(()) };
+    let Started { mut end, board, inherited } = started;
     let sandbox = confine(&go, inherited, filters)?;
     board.word(Word::Threads).store(1, Relaxed);
     end.send(&FromWorker::Hello { sandbox, threads: go.threads }).map_err(ServeError::Socket)?;
@@ -82,18 +81,18 @@ fn live(model: &mut Loaded, seat: Seat, filters: &Filters) -> Result<(), ServeEr
         match message {
             ToWorker::Go(_) => return Err(ServeError::Order),
             ToWorker::Run(job) => match model {
-                Loaded::Generate(model) => {
+                LoadedModel::Generator(model) => {
                     let memory = memory.filter(|_| job.cache);
                     generate::run(model, &job, memory, &BoardProgress(&board), &mut emit);
                 }
-                Loaded::Embed(_) => {
+                LoadedModel::Embedder(_) => {
                     let message = "the model makes vectors and generates no text".to_owned();
                     let _heard = emit(bad_request(job.request, message));
                 }
             },
             ToWorker::Embed(job) => match model {
-                Loaded::Embed(bert) => embed::run(bert, &job, &BoardProgress(&board), &mut emit),
-                Loaded::Generate(_) => {
+                LoadedModel::Embedder(bert) => embed::run(bert, &job, &BoardProgress(&board), &mut emit),
+                LoadedModel::Generator(_) => {
                     let message = "the model generates text and makes no vectors".to_owned();
                     let _heard = emit(bad_request(job.request, message));
                 }
@@ -101,7 +100,7 @@ fn live(model: &mut Loaded, seat: Seat, filters: &Filters) -> Result<(), ServeEr
             ToWorker::Tokenize(job) => {
                 let answer = match model.tokenize(&job.text, job.special) {
                     Ok(ids) => FromWorker::Tokenized { request: job.request, ids },
-                    Err(error) => bad_request(job.request, crate::chain(&error)),
+                    Err(error) => bad_request(job.request, chain(&error)),
                 };
                 let _heard = emit(answer);
             }
@@ -115,7 +114,7 @@ fn live(model: &mut Loaded, seat: Seat, filters: &Filters) -> Result<(), ServeEr
             return Ok(());
         }
         // What one request needed is not kept for the next.
-        sys::trim_heap();
+        system::trim_heap();
     }
     Ok(())
 }

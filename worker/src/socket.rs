@@ -1,5 +1,4 @@
 //! A worker's socket to the supervisor: a stream of bytes, with which a descriptor may come.
-use crate::sys;
 use std::{
     cell::RefCell,
     io::{self, Read, Write},
@@ -41,7 +40,7 @@ impl AsFd for WorkerSocket {
 
 impl Read for WorkerSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (size, mut descriptors) = sys::receive_packet(&self.stream, buffer)?;
+        let (size, mut descriptors) = system::receive_packet(&self.stream, buffer)?;
         if let Some(last) = descriptors.pop() {
             *self.descriptor.get_mut() = Some(last);
         }

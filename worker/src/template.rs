@@ -7,22 +7,15 @@
 //! is a subreaper, becomes the worker's parent; it sees the worker's exit status, and the worker outlives the template.
 //!
 //! Invariant: the process has one thread at every fork; else it refuses.
-use crate::{
-    chain,
-    engine::Room,
-    sandbox::{Filters, Role, SandboxError, deny_paths},
-    sys::{self, Fork},
-};
 use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
+use model::Admit;
 use nix::{
-    dir::Dir,
     fcntl::OFlag,
     sys::{
         prctl,
         resource::{Resource, setrlimit},
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         socket::{MsgFlags, send},
-        stat::Mode,
         wait::waitpid,
     },
     unistd::{getppid, pipe2, setsid},
@@ -31,17 +24,19 @@ use std::{
     ffi::CString,
     fs::File,
     io::{self, Read, Write},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::FileExt,
-    },
-    process,
+    os::fd::{AsRawFd, OwnedFd},
+};
+use system::{
+    CANNOT_CONFINE, Fork, exit_now, live_alone,
+    proc::OwnProcess,
+    sandbox::{Filters, Role, SandboxError, deny_paths},
+    text::chain,
 };
 use thiserror::Error;
 
 /// What a worker is born with.
 #[derive(Debug)]
-pub struct Seat {
+pub struct WorkerFds {
     /// Which life it is.
     pub life: Life,
     /// The supervisor's pid.
@@ -86,29 +81,37 @@ pub enum ForkStep {
 pub type Loaded<M> = Result<(M, ModelInfo), String>;
 
 /// What a template does at its turning points, in order; the real one and the ones that tests make differ only here.
-pub struct Trade<'a, O, M> {
+pub trait TemplateHooks {
+    /// What a model is read from.
+    type Opened;
+    /// A loaded model.
+    type Model;
+
     /// Opens what the model is read from, and reads none of it.
-    pub open: &'a dyn Fn(&ModelSpec) -> Result<O, String>,
+    fn open(&self, spec: &ModelSpec) -> Result<Self::Opened, String>;
+
     /// Confines the process.
-    pub confine: &'a dyn Fn() -> Result<Sandbox, SandboxError>,
-    /// Loads and warms the model, when the last argument has been told what it needs and has answered that there is room.
-    pub load: &'a dyn Fn(O, &ModelSpec, Room<'_>) -> Loaded<M>,
+    fn confine(&self) -> Result<Sandbox, SandboxError>;
+
+    /// Loads and warms the model, when `admit` has been told what it needs and has answered that there is room.
+    fn load(&self, opened: Self::Opened, spec: &ModelSpec, admit: Admit<'_>) -> Loaded<Self::Model>;
+
     /// Lives a worker's life and returns its exit status.
-    pub serve: &'a dyn Fn(&mut M, Seat) -> i32,
+    fn serve(&self, model: &mut Self::Model, fds: WorkerFds) -> i32;
+
     /// Is told of each step of a fork.
-    pub step: &'a dyn Fn(ForkStep),
+    fn step(&self, step: ForkStep) {
+        let _ = step;
+    }
 }
 
-impl<O, M> Trade<'_, O, M> {
-    fn load(&self, spec: &ModelSpec, room: Room<'_>) -> Loaded<M> {
-        let opened = (self.open)(spec)?;
-        let confined = (self.confine)();
-        let sandbox = confined.map_err(|error| {
-            format!("cannot load the model {}: its process cannot be confined: {}", spec.path, chain(&error))
-        })?;
-        let (model, info) = (self.load)(opened, spec, room)?;
-        Ok((model, ModelInfo { sandbox, ..info }))
-    }
+fn load<H: TemplateHooks>(hooks: &H, spec: &ModelSpec, admit: Admit<'_>) -> Loaded<H::Model> {
+    let opened = hooks.open(spec)?;
+    let sandbox = hooks.confine().map_err(|error| {
+        format!("cannot load the model {}: its process cannot be confined: {}", spec.source, chain(&error))
+    })?;
+    let (model, info) = hooks.load(opened, spec, admit)?;
+    Ok((model, ModelInfo { sandbox, ..info }))
 }
 
 /// Why a template ends other than by end of file.
@@ -133,26 +136,26 @@ pub enum TemplateError {
     #[error("a message on the control socket is out of order")]
     Order,
     /// What `/proc` says of the process cannot be opened.
-    #[error("cannot open /proc/self/status")]
-    Status(#[source] io::Error),
+    #[error("cannot open /proc/self")]
+    OwnProcess(#[source] io::Error),
 }
 
 /// Lives a template's life on the control socket `control`, as a child of process `supervisor`, and returns the exit status.
 ///
 /// The process must have been started for this: it leaves its session and dies with the supervisor.
-pub fn run<O, M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, O, M>) -> Result<i32, TemplateError> {
+pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Result<i32, TemplateError> {
     let own = set_up(supervisor)?;
     let control = Control { socket: control };
     let Some((ToTemplate::Load(spec), _)) = control.receive()? else { return Err(TemplateError::Order) };
     name_process("template", &spec.name);
-    let (mut model, info) = match trade.load(&spec, &mut |needs| control.ask(needs)) {
+    let (mut model, info) = match load(hooks, &spec, &mut |needs| control.ask(needs)) {
         Ok(loaded) => loaded,
         Err(message) => {
             control.send(&FromTemplate::LoadFailed { message })?;
             return Ok(1);
         }
     };
-    sys::trim_heap();
+    system::trim_heap();
     let cache = info.cache;
     control.send(&FromTemplate::Ready(info))?;
     let mut template = Template { control, own, name: spec.name, cache };
@@ -161,47 +164,25 @@ pub fn run<O, M>(control: OwnedFd, supervisor: u32, trade: &Trade<'_, O, M>) -> 
         let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(TemplateError::Order);
         };
-        (trade.step)(ForkStep::Asked);
-        let seat = Seat { life, supervisor, socket, board, stderr, inherited: Inherited::default() };
-        let answer = match template.fork(seat, &mut model, trade) {
+        hooks.step(ForkStep::Asked);
+        let fds = WorkerFds { life, supervisor, socket, board, stderr, inherited: Inherited::default() };
+        let answer = match template.fork(fds, &mut model, hooks) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
             Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
         };
-        (trade.step)(ForkStep::Known);
+        hooks.step(ForkStep::Known);
         template.control.send(&answer)?;
-        (trade.step)(ForkStep::Told);
+        hooks.step(ForkStep::Told);
     }
     Ok(0)
 }
 
 struct Template {
     control: Control,
-    own: Own,
+    own: OwnProcess,
     name: String,
     /// Bytes of a request's cache.
     cache: u64,
-}
-
-/// What `/proc` says of this process, opened while it may still open something.
-struct Own {
-    /// Its threads.
-    tasks: Dir,
-    status: File,
-}
-
-impl Own {
-    /// What a fork of it inherits.
-    fn memory(&self) -> io::Result<Inherited> {
-        let mut text = [0; 4096];
-        let length = self.status.read_at(&mut text, 0)?;
-        let text = String::from_utf8_lossy(&text[..length]);
-        let bytes = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"));
-            let kibibytes = value.and_then(|value| value.trim().parse::<u64>().ok());
-            kibibytes.map(|count| count * 1024).ok_or_else(|| io::Error::other(format!("it has no {name}")))
-        };
-        Ok(Inherited { data: bytes("VmData:")?, addresses: bytes("VmSize:")?, cache: 0 })
-    }
 }
 
 #[derive(Debug, Error)]
@@ -213,7 +194,7 @@ enum ForkError {
     #[error("cannot read how much memory the worker will inherit")]
     Inherited(#[source] io::Error),
     #[error(transparent)]
-    Fork(sys::ForkError),
+    Fork(system::ForkError),
     #[error("cannot wait for the process in between")]
     Wait(#[source] nix::Error),
     #[error("cannot read the worker's pid")]
@@ -224,17 +205,22 @@ enum ForkError {
 
 impl Template {
     /// Forks a worker and returns its pid. In the worker it does not return.
-    fn fork<O, M>(&mut self, mut seat: Seat, model: &mut M, trade: &Trade<'_, O, M>) -> Result<u32, ForkError> {
-        seat.inherited = self.own.memory().map_err(ForkError::Inherited)?;
-        seat.inherited.cache = self.cache;
+    fn fork<H: TemplateHooks>(
+        &mut self,
+        mut fds: WorkerFds,
+        model: &mut H::Model,
+        hooks: &H,
+    ) -> Result<u32, ForkError> {
+        let (data, addresses) = self.own.data_and_addresses().map_err(ForkError::Inherited)?;
+        fds.inherited = Inherited { data, addresses, cache: self.cache };
         let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ForkError::Pipe)?;
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(ForkError::Signals)?;
-        let forked = sys::fork(&mut self.own.tasks);
+        let forked = system::fork(&mut self.own.tasks);
         if let Ok(Fork::Child) = forked {
-            self.between(tell, before, seat, model, trade);
+            self.between(tell, before, fds, model, hooks);
         }
-        drop((tell, seat));
+        drop((tell, fds));
         let reaped = match forked {
             Ok(Fork::Parent(between)) => waitpid(between, None).map(drop).map_err(ForkError::Wait),
             Ok(Fork::Child) => unreachable!("the child has become a worker or has ended"),
@@ -251,34 +237,34 @@ impl Template {
     }
 
     /// The child in between: forks the worker, tells the template its pid, and ends, which makes the worker the supervisor's.
-    fn between<O, M>(
+    fn between<H: TemplateHooks>(
         &mut self,
         tell: OwnedFd,
         before: SigSet,
-        seat: Seat,
-        model: &mut M,
-        trade: &Trade<'_, O, M>,
+        fds: WorkerFds,
+        model: &mut H::Model,
+        hooks: &H,
     ) -> ! {
         // Whatever keeps this process, it does not outlive the template. The worker does not inherit this.
         let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
-        (trade.step)(ForkStep::Between);
-        let (pid, error) = match sys::fork(&mut self.own.tasks) {
-            Ok(Fork::Child) => self.worker(before, seat, model, trade),
+        hooks.step(ForkStep::Between);
+        let (pid, error) = match system::fork(&mut self.own.tasks) {
+            Ok(Fork::Child) => self.worker(before, fds, model, hooks),
             Ok(Fork::Parent(worker)) => (worker.as_raw().unsigned_abs(), 0),
-            Err(sys::ForkError::Fork(error)) => (0, error as i32),
-            Err(sys::ForkError::Threads(_)) => (0, nix::Error::EBUSY as i32),
+            Err(system::ForkError::Fork(error)) => (0, error as i32),
+            Err(system::ForkError::Threads(_)) => (0, nix::Error::EBUSY as i32),
         };
-        (trade.step)(ForkStep::Born);
+        hooks.step(ForkStep::Born);
         let answer = [pid.to_le_bytes(), error.to_le_bytes()].concat();
-        sys::exit_now(i32::from(File::from(tell).write_all(&answer).is_err()))
+        exit_now(i32::from(File::from(tell).write_all(&answer).is_err()))
     }
 
-    fn worker<O, M>(&self, before: SigSet, seat: Seat, model: &mut M, trade: &Trade<'_, O, M>) -> ! {
+    fn worker<H: TemplateHooks>(&self, before: SigSet, fds: WorkerFds, model: &mut H::Model, hooks: &H) -> ! {
         name_process("worker", &self.name);
-        let keep = [seat.socket.as_raw_fd(), seat.board.as_raw_fd(), seat.stderr.as_raw_fd()];
-        sys::live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
-            Ok(()) => (trade.serve)(model, seat),
-            Err(_) => sys::CANNOT_CONFINE,
+        let keep = [fds.socket.as_raw_fd(), fds.board.as_raw_fd(), fds.stderr.as_raw_fd()];
+        live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
+            Ok(()) => hooks.serve(model, fds),
+            Err(_) => CANNOT_CONFINE,
         })
     }
 }
@@ -291,7 +277,7 @@ impl Control {
     fn receive(&self) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, TemplateError> {
         let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
         let (size, descriptors) = loop {
-            match sys::receive_packet(&self.socket, &mut buffer) {
+            match system::receive_packet(&self.socket, &mut buffer) {
                 Err(nix::Error::EINTR) => {}
                 other => break other.map_err(TemplateError::Socket)?,
             }
@@ -325,7 +311,7 @@ pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
 }
 
 /// Ties this process's life to the supervisor's.
-fn set_up(supervisor: u32) -> Result<Own, TemplateError> {
+fn set_up(supervisor: u32) -> Result<OwnProcess, TemplateError> {
     // It fails only for the leader of a process group, who has a session of its own or asked for none.
     let _already_leader = setsid();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::SetUp)?;
@@ -334,11 +320,7 @@ fn set_up(supervisor: u32) -> Result<Own, TemplateError> {
         return Err(TemplateError::Orphaned);
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(TemplateError::SetUp)?;
-    let folder = format!("/proc/{}", process::id());
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let tasks = Dir::open(format!("{folder}/task").as_str(), flags, Mode::empty()).map_err(TemplateError::SetUp)?;
-    let status = File::open(format!("{folder}/status")).map_err(TemplateError::Status)?;
-    Ok(Own { tasks, status })
+    OwnProcess::open().map_err(TemplateError::OwnProcess)
 }
 
 /// Names the process for `ps`; the kernel keeps 15 bytes.

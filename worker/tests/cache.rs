@@ -5,6 +5,8 @@ mod common;
 
 use common::{job, load, run};
 use ipc::{FromWorker, Job, JobPrompt, Prompt, RequestId, board::Phase};
+use model::text::Generator;
+use model::text::Pace;
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
@@ -18,21 +20,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::Path,
 };
-use worker::{
-    cache::{Cache, Text},
-    engine::{Model, Pace},
-    generate::{self, Progress},
-    sys::MEMORY_HEAD,
-};
+use system::MEMORY_HEAD;
+use worker::cache::Cache;
+use worker::cache::Text;
+use worker::generate;
+use worker::generate::Progress;
+use worker::loaded_model::cache_size;
 
 /// 39 tokens of the pocket model.
 const PROMPT: &str = "Long ago, in a valley, lived a rabbit called Mia. Mia had a red candle and loved it very much. One morning \
                       the candle was gone. A rabbit named Rosa came out of the";
 
 /// Memory as the supervisor gives it to a request.
-fn memory(model: &Model) -> OwnedFd {
+fn memory(model: &Generator) -> OwnedFd {
     let memory = memfd_create("cache", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    ftruncate(&memory, i64::try_from(model.cache_size()).unwrap()).unwrap();
+    ftruncate(&memory, i64::try_from(cache_size(&model)).unwrap()).unwrap();
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))
         .unwrap();
     memory
@@ -101,7 +103,7 @@ impl Progress for Life {
 }
 
 /// All that a worker said before it ended, and whether it lived to the end of the job.
-fn live(model: &mut Model, job: &Job, memory: &OwnedFd, life: &Life) -> (Vec<FromWorker>, bool) {
+fn live(model: &mut Generator, job: &Job, memory: &OwnedFd, life: &Life) -> (Vec<FromWorker>, bool) {
     let messages = RefCell::new(Vec::new());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         generate::run(model, job, Some(memory.try_clone().unwrap()), life, &mut |message| {
@@ -180,7 +182,7 @@ fn tokens_that_the_supervisor_has_not_heard_of_come_again() {
 }
 
 /// A cache in which the job has gone to its end, what the job says, and how many layers it took.
-fn complete(model: &mut Model, job: &Job) -> (OwnedFd, Vec<FromWorker>, usize) {
+fn complete(model: &mut Generator, job: &Job) -> (OwnedFd, Vec<FromWorker>, usize) {
     let memory = memory(model);
     let life = Life::until(usize::MAX);
     let (messages, _) = live(model, job, &memory, &life);
@@ -208,7 +210,7 @@ fn what_is_of_another_text_is_not_gone_on_with() {
     let (mut one, mut other) = (load(&path("one"), None), load(&path("other"), None));
     let job = ids(&[300, 301, 302, 303, 304, 305]);
     let (memory, right, all) = complete(&mut one, &job);
-    let layers = |model: &mut Model, job: &Job| {
+    let layers = |model: &mut Generator, job: &Job| {
         let life = Life::until(usize::MAX);
         let (found, _) = live(model, job, &memory, &life);
         (found, life.layers.get())
@@ -239,7 +241,7 @@ fn ids_that_no_token_has_are_not_gone_on_with() {
     let (_, right, all) = complete(&mut model, &ids(&prompt));
     for id in [1536, u32::MAX] {
         let memory = memory(&model);
-        let mut cache = Cache::shared(&memory, model.context, model.engine.cache_length()).unwrap();
+        let mut cache = Cache::shared(&memory, model.context, model.model.cache_length()).unwrap();
         let text = Text { model: model.identity, prompt: &prompt, chunk: 4 };
         cache.begin(text);
         cache.commit_token(3, 0, id);
@@ -256,8 +258,8 @@ fn rubbish_is_no_cache() {
     let mut model = load("builtin:pocket", Some(32));
     let job = ids(&[300, 301, 302, 303, 304, 305]);
     let (memory, right, all) = complete(&mut model, &job);
-    let numbers = 2 * model.engine.cache_length();
-    let record = usize::try_from(model.cache_size()).unwrap() - numbers;
+    let numbers = 2 * model.model.cache_length();
+    let record = usize::try_from(cache_size(&model)).unwrap() - numbers;
     let file = File::from(memory.try_clone().unwrap());
     let mut good = vec![0; record + numbers];
     file.read_exact_at(&mut good, 0).unwrap();
@@ -292,9 +294,9 @@ fn memory_that_could_fail_is_refused() {
     let mut model = load("builtin:pocket", None);
     let job = ids(&[300]);
     let small = memfd_create("small", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    ftruncate(&small, i64::try_from(model.cache_size()).unwrap() - 1).unwrap();
+    ftruncate(&small, i64::try_from(cache_size(&model)).unwrap() - 1).unwrap();
     let unsealed = memfd_create("unsealed", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    ftruncate(&unsealed, i64::try_from(model.cache_size()).unwrap()).unwrap();
+    ftruncate(&unsealed, i64::try_from(cache_size(&model)).unwrap()).unwrap();
     fcntl(&small, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
     let file = OwnedFd::from(tempfile::tempfile().unwrap());
     for memory in [small, unsealed, file] {

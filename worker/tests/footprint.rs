@@ -12,10 +12,9 @@ use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
 use plan::Plan;
 use std::{env, fs, path::Path, process::Command};
-use worker::{
-    chain,
-    loaded::{self, Loaded},
-};
+use system::text::chain;
+use worker::loaded_model::LoadedModel;
+use worker::opening;
 
 /// Names the file for the child.
 const FILE: &str = "FOOTPRINT_FILE";
@@ -72,8 +71,8 @@ fn child(path: &Path) {
     let before = anonymous();
     let mut needed = 0;
     let spec = ModelSpec::new("test", path.to_str().unwrap());
-    let source = loaded::open(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
-    let loaded = Loaded::read(source, &spec, &mut |needs| {
+    let source = opening::open(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let loaded = LoadedModel::load(source, &spec, &mut |needs| {
         needed = needs.weights;
         true
     });

@@ -7,11 +7,10 @@ use ipc::{
     ChatMessage, FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, Role, TokenCounts,
     board::Phase,
 };
+use model::text::Pace;
 use std::{cell::RefCell, ops::ControlFlow};
-use worker::{
-    engine::Pace,
-    generate::{self, Progress},
-};
+use worker::generate;
+use worker::generate::Progress;
 
 fn raw(text: &str) -> Job {
     job(Prompt::Raw(text.into()))

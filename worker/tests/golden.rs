@@ -11,12 +11,12 @@ mod common;
 
 use common::Silent;
 use ipc::{ChatMessage, FinishReason, FromWorker, Job, Prompt, Role};
+use model::text::Alone;
+use model::text::CHUNK;
+use model::text::Generator;
 use serde::Deserialize;
 use std::{ops::ControlFlow, path::Path};
-use worker::{
-    engine::{Alone, CHUNK, Model},
-    generate,
-};
+use worker::generate;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -78,7 +78,7 @@ fn check(path: &str, answer: fn(&Golden) -> Answer<'_>) {
 }
 
 /// Goes llama.cpp's way and looks at how likely each of its steps was.
-fn follow(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<(), String> {
+fn follow(model: &mut Generator, golden: &Golden, expected: &Answer<'_>) -> Result<(), String> {
     let mut prompt_ids = Vec::new();
     generate::run(model, &job(golden), None, &Silent, &mut |message| {
         if let FromWorker::Prompt { ids, .. } = message {
@@ -89,12 +89,12 @@ fn follow(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<(
     if prompt_ids != golden.prompt_ids {
         return Err(format!("{:?}: the prompt's ids are {prompt_ids:?}", golden.prompt));
     }
-    model.engine.begin(prompt_ids.len());
-    let mut cache = vec![0; model.engine.cache_length()];
+    model.model.begin(prompt_ids.len());
+    let mut cache = vec![0; model.model.cache_length()];
     let mut position = 0;
     let mut next = expected.ids.iter();
     for part in prompt_ids.chunks(CHUNK as usize).chain(expected.ids.chunks(1)) {
-        let logits = model.engine.forward(part, position, &mut cache, &Alone).unwrap();
+        let logits = model.model.forward(part, position, &mut cache, &Alone).unwrap();
         position += part.len();
         if position < prompt_ids.len() {
             continue;
@@ -109,7 +109,7 @@ fn follow(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<(
     Ok(())
 }
 
-fn compare(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<(), String> {
+fn compare(model: &mut Generator, golden: &Golden, expected: &Answer<'_>) -> Result<(), String> {
     let mut prompt_ids = Vec::new();
     let mut ids = Vec::new();
     let mut text = String::new();

@@ -1,11 +1,10 @@
 //! Threads that a worker has and may not use cost no processor time. One test, in a process of its own: it looks at all of its threads.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use ipc::ModelSpec;
+use model::text::Pace;
 use std::{cell::Cell, collections::BTreeSet, fs};
-use worker::{
-    cache::Cache,
-    engine::{self, Pace},
-};
+use worker::cache::Cache;
+use worker::loaded_model::load_generator;
 
 /// As many threads as the test says.
 struct Budget(Cell<usize>);
@@ -33,16 +32,16 @@ fn seen(thread: &str) -> (bool, String, String) {
 #[test]
 fn a_thread_without_a_budget_sleeps() {
     let spec = ModelSpec { threads: 2, ..ModelSpec::new("pocket", "builtin:pocket") };
-    let mut model = engine::load(&spec).unwrap();
-    let mut cache = Cache::anonymous(model.context, model.engine.cache_length()).unwrap();
+    let mut model = load_generator(&spec).unwrap();
+    let mut cache = Cache::anonymous(model.context, model.model.cache_length()).unwrap();
     let before = threads();
     let budget = Budget(Cell::new(2));
-    model.engine.begin(128);
-    model.engine.forward(&[1; 64], 0, cache.numbers(), &budget).unwrap();
+    model.model.begin(128);
+    model.model.forward(&[1; 64], 0, cache.numbers(), &budget).unwrap();
     let helpers: Vec<String> = threads().difference(&before).cloned().collect();
     assert_eq!(helpers.len(), 1, "it computes with two");
     let worked = seen(&helpers[0]);
-    model.engine.forward(&[1; 64], 64, cache.numbers(), &budget).unwrap();
+    model.model.forward(&[1; 64], 64, cache.numbers(), &budget).unwrap();
     assert_ne!(seen(&helpers[0]).2, worked.2, "it is given a processor when there is work");
 
     budget.0.set(1);
@@ -51,7 +50,7 @@ fn a_thread_without_a_budget_sleeps() {
     let mut unchanged = 0;
     for turn in 0.. {
         assert!(turn < 20_000, "it runs on and on: {last:?}");
-        model.engine.forward(&[1], 128, cache.numbers(), &budget).unwrap();
+        model.model.forward(&[1], 128, cache.numbers(), &budget).unwrap();
         let now = seen(&helpers[0]);
         unchanged = if now.0 && now == last { unchanged + 1 } else { 0 };
         last = now;

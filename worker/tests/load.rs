@@ -1,24 +1,23 @@
 //! Models that can be loaded, and one sentence for each that cannot.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-use ipc::ModelSpec;
+use ipc::{ModelSource, ModelSpec};
+use model::text::{Alone, Generator, LoadError};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 use std::{fs, path::Path};
+use system::text::chain;
 use tempfile::TempDir;
-use worker::{
-    chain,
-    engine::{self, Alone, LoadError, Model},
-};
+use worker::loaded_model::{LoadModelError, load_generator, warm};
 
 fn spec(path: &str) -> ModelSpec {
     ModelSpec::new("test", path)
 }
 
 fn refused(spec: &ModelSpec) -> String {
-    match engine::load(spec) {
-        Ok(_) => panic!("{} was loaded", spec.path),
+    match load_generator(spec) {
+        Ok(_) => panic!("{} was loaded", spec.source),
         Err(error) => chain(&error),
     }
 }
@@ -59,27 +58,27 @@ fn patched(key: &str, value: &[u8]) -> String {
 
 #[test]
 fn built_in_models_and_files_are_loaded() {
-    let model = engine::load(&spec("builtin:pocket")).unwrap();
+    let model = load_generator(&spec("builtin:pocket")).unwrap();
     assert_eq!((model.architecture.as_str(), model.context, model.chat.is_some()), ("llama", 512, true));
     let file = file(&pocket());
-    let model = engine::load(&ModelSpec { context: Some(100), ..spec(&file.path) }).unwrap();
+    let model = load_generator(&ModelSpec { context: Some(100), ..spec(&file.path) }).unwrap();
     assert_eq!((model.architecture.as_str(), model.context, model.chat.is_some()), ("llama", 100, true));
-    let model = engine::load(&spec("builtin:echo?context=100000&load_ms=0")).unwrap();
+    let model = load_generator(&spec("builtin:echo?context=100000&load_ms=0")).unwrap();
     assert_eq!((model.architecture.as_str(), model.context, model.chat.is_some()), ("echo", 100_000, true));
-    assert_eq!(engine::load(&spec("builtin:echo")).unwrap().context, 4096);
+    assert_eq!(load_generator(&spec("builtin:echo")).unwrap().context, 4096);
 }
 
 #[test]
 fn a_warm_model_has_no_text() {
     for context in [2, 33, 34, 512] {
-        let logits = |model: &mut Model| {
-            let mut cache = vec![0; model.engine.cache_length()];
-            model.engine.forward(&[300], 0, &mut cache, &Alone).unwrap().to_vec()
+        let logits = |model: &mut Generator| {
+            let mut cache = vec![0; model.model.cache_length()];
+            model.model.forward(&[300], 0, &mut cache, &Alone).unwrap().to_vec()
         };
-        let load = || engine::load(&ModelSpec { context: Some(context), ..spec("builtin:pocket") }).unwrap();
-        let (mut warm, mut cold) = (load(), load());
-        warm.warm().unwrap();
-        assert_eq!(logits(&mut warm), logits(&mut cold), "with a context of {context}");
+        let load = || load_generator(&ModelSpec { context: Some(context), ..spec("builtin:pocket") }).unwrap();
+        let (mut warmed, mut cold) = (load(), load());
+        warm(&mut warmed).unwrap();
+        assert_eq!(logits(&mut warmed), logits(&mut cold), "with a context of {context}");
     }
 }
 
@@ -89,11 +88,12 @@ fn names_that_lead_nowhere_are_refused_in_words() {
     assert_eq!(refused(&spec("builtin:echoes")), "there is no built-in model \"echoes\", only pocket and echo");
     assert_eq!(
         refused(&spec("builtin:echo?speed=9")),
-        "cannot load builtin:echo?speed=9: the echo engine has no option \"speed\", only token_us, prompt_us, load_ms and context"
+        "cannot load builtin:echo?speed=9: echo has no option \"speed\", only token_us, prompt_us, load_ms and context"
     );
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
-    assert_eq!(refused(&spec(folder)), format!("cannot load the model {folder}: it is not a file"));
+    let file = ModelSpec { source: ModelSource::File(folder.into()), ..spec("") };
+    assert_eq!(refused(&file), format!("cannot load the model {folder}: it is not a file"));
     let nothing = format!("{folder}/nothing.gguf");
     assert_eq!(
         refused(&spec(&nothing)),
@@ -145,7 +145,7 @@ fn a_tokenizer_json_beside_the_file_is_read() {
         "cannot load the tokenizer of the model FILE: cannot use the tokenizer.json beside it: it cannot be parsed: ";
     assert!(error.starts_with(said), "{error}");
     fs::remove_file(beside).unwrap();
-    assert!(engine::load(&spec(&file.path)).is_ok());
+    assert!(load_generator(&spec(&file.path)).is_ok());
 }
 
 #[test]
@@ -165,9 +165,9 @@ fn a_context_must_be_one_that_the_model_can_have() {
     let mut bytes = pocket();
     patch(&mut bytes, "llama.context_length", &131_072_u32.to_le_bytes());
     let file = file(&bytes);
-    assert_eq!(engine::load(&spec(&file.path)).unwrap().context, 4096);
+    assert_eq!(load_generator(&spec(&file.path)).unwrap().context, 4096);
     let long = ModelSpec { context: Some(131_072), ..spec(&file.path) };
-    assert_eq!(engine::load(&long).unwrap().context, 131_072);
+    assert_eq!(load_generator(&long).unwrap().context, 131_072);
     assert!(refused(&file.path, 131_073).ends_with("but it must be from 2 to 131072"));
 }
 
@@ -176,16 +176,19 @@ fn another_file_than_the_one_asked_for_is_refused() {
     // sha256sum pocket/pocket-q8_0.gguf
     let hash = "902ad20e209b9bed84c3acdc2d71bcbc1010c91d89fbfa84a9a708cdda79a27b";
     let with = |path: &str, hash: &str| ModelSpec { sha256: Some(hash.into()), ..spec(path) };
-    assert!(engine::load(&with("builtin:pocket", hash)).is_ok());
-    assert!(engine::load(&with("builtin:pocket", &hash.to_uppercase())).is_ok());
+    assert!(load_generator(&with("builtin:pocket", hash)).is_ok());
+    assert!(load_generator(&with("builtin:pocket", &hash.to_uppercase())).is_ok());
     let whole = pocket();
     let other = file(&whole);
-    let error = engine::load(&with(&other.path, hash)).err().unwrap();
-    assert!(matches!(&error, LoadError::Sha256 { expected, .. } if expected == hash), "{error}");
+    let error = load_generator(&with(&other.path, hash)).err().unwrap();
+    assert!(
+        matches!(&error, LoadModelError::Generator(LoadError::Sha256 { expected, .. }) if expected == hash),
+        "{error}"
+    );
     let sentence = chain(&error);
     assert!(sentence.starts_with("refused to load the model ") && sentence.ends_with(&format!(", not {hash}")));
     assert_eq!(
-        chain(&engine::load(&with("builtin:echo", hash)).err().unwrap()),
+        chain(&load_generator(&with("builtin:echo", hash)).err().unwrap()),
         "cannot check the SHA-256 of builtin:echo: it has no file"
     );
 }
@@ -209,11 +212,11 @@ fn no_damaged_header_makes_loading_or_computing_panic() {
             }
         }
         let file = file(&bytes);
-        match engine::load(&spec(&file.path)) {
+        match load_generator(&spec(&file.path)) {
             Ok(mut model) => {
                 loaded += 1;
                 // Nonsense in, nonsense or an error out.
-                let _computed = model.warm();
+                let _computed = warm(&mut model);
             }
             Err(error) => {
                 failed += 1;

@@ -1,18 +1,18 @@
 //! A worker that serves many texts does not keep something of each. One test, in a process of its own: it looks at all of its memory.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use ipc::ModelSpec;
+use model::text::Alone;
+use model::text::Generator;
 use std::fs;
-use worker::{
-    cache::Cache,
-    engine::{self, Alone, Model},
-};
+use worker::cache::Cache;
+use worker::loaded_model::load_generator;
 
 /// Reads a prompt in two parts, the second of 128 tokens, with a cache of its own.
-fn read(model: &mut Model, first: usize) {
-    let mut cache = Cache::anonymous(model.context, model.engine.cache_length()).unwrap();
-    model.engine.begin(first + 128);
-    model.engine.forward(&vec![1; first], 0, cache.numbers(), &Alone).unwrap();
-    model.engine.forward(&[1; 128], first, cache.numbers(), &Alone).unwrap();
+fn read(model: &mut Generator, first: usize) {
+    let mut cache = Cache::anonymous(model.context, model.model.cache_length()).unwrap();
+    model.model.begin(first + 128);
+    model.model.forward(&vec![1; first], 0, cache.numbers(), &Alone).unwrap();
+    model.model.forward(&[1; 128], first, cache.numbers(), &Alone).unwrap();
 }
 
 fn private_bytes() -> u64 {
@@ -24,7 +24,7 @@ fn private_bytes() -> u64 {
 #[test]
 fn texts_of_many_lengths_leave_nothing_behind() {
     let spec = ModelSpec::new("pocket", "builtin:pocket");
-    let mut model = engine::load(&spec).unwrap();
+    let mut model = load_generator(&spec).unwrap();
     // The longest text first: what the allocator keeps for it serves all others.
     for first in [350, 349, 348] {
         read(&mut model, first);

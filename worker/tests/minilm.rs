@@ -4,9 +4,11 @@ use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert;
 use ipc::{ModelSpec, Precision, TextRole};
+use model::embed::bert::Bert;
 use serde::Deserialize;
 use std::{env, fs, ops::ControlFlow, path::PathBuf};
-use worker::{chain, engine::bert::Bert};
+use system::text::chain;
+use worker::loaded_model::load_embedder;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -33,7 +35,7 @@ fn folder() -> String {
 
 fn load(precision: Precision) -> Bert {
     let spec = ModelSpec { precision, ..ModelSpec::new("minilm", folder()) };
-    let mut bert = Bert::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let mut bert = load_embedder(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
     bert.warm().unwrap();
     bert
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{job, load, run};
 use ipc::{FinishReason, FromWorker, Job, JobPrompt, Prompt, Sampling};
-use worker::engine::Model;
+use model::text::Generator;
 
 /// What an undisturbed worker says, taken apart.
 struct Whole {
@@ -15,7 +15,7 @@ struct Whole {
     done: FromWorker,
 }
 
-fn undisturbed(model: &mut Model, job: &Job) -> Whole {
+fn undisturbed(model: &mut Generator, job: &Job) -> Whole {
     let mut messages = run(model, job);
     let Some(done @ FromWorker::Done { .. }) = messages.pop() else { panic!("it did not end well") };
     let FromWorker::Prompt { ids: prompt, .. } = messages.remove(0) else { panic!("it did not begin with the prompt") };
@@ -28,7 +28,7 @@ fn undisturbed(model: &mut Model, job: &Job) -> Whole {
 }
 
 /// Cuts the job after each number of tokens, and after each number of pieces that the client might have got of them.
-fn taken_over_anywhere(model: &mut Model, job: &Job) -> Whole {
+fn taken_over_anywhere(model: &mut Generator, job: &Job) -> Whole {
     let whole = undisturbed(model, job);
     for cut in 0..=whole.ids.len() {
         let delivered: usize = whole.texts[..cut].iter().map(String::len).sum();

@@ -4,6 +4,8 @@
 //! too large for the repository, are compared: with their goldens in a folder that `SUPERVISOR_VOCABULARIES` names.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use model::gguf::Header;
+use model::tokenizer::Tokenizer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -11,7 +13,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
 };
-use worker::{chain, engine, engine::gguf::Header, vocabulary::Vocabulary};
+use system::text::chain;
 
 /// One file, and the ids that llama.cpp gives for each text.
 #[derive(Deserialize)]
@@ -63,14 +65,14 @@ fn with_values(file: &[u8], values: &BTreeMap<String, Value>) -> Vec<u8> {
     made
 }
 
-fn vocabulary(folder: &Path, golden: &Golden) -> Vocabulary {
+fn vocabulary(folder: &Path, golden: &Golden) -> Tokenizer {
     let file = with_values(&fs::read(folder.join(&golden.file)).unwrap(), &golden.values);
     let header = Header::read(&file[..], file.len() as u64).unwrap_or_else(|error| panic!("{}", chain(&error)));
-    Vocabulary::new(&header, None).unwrap_or_else(|error| panic!("{}: {}", golden.file.display(), chain(&error)))
+    Tokenizer::new(&header, None).unwrap_or_else(|error| panic!("{}: {}", golden.file.display(), chain(&error)))
 }
 
 /// How many texts have other ids than the golden says, with examples on stderr.
-fn differences(name: &str, vocabulary: &Vocabulary, texts: &[String], golden: &Golden) -> usize {
+fn differences(name: &str, vocabulary: &Tokenizer, texts: &[String], golden: &Golden) -> usize {
     assert_eq!(golden.plain.len(), texts.len(), "{name}");
     assert!(golden.special.is_empty() || golden.special.len() == texts.len(), "{name}");
     let mut different = 0;
@@ -146,7 +148,7 @@ fn ids_of_real_vocabularies_are_those_of_llama_cpp() {
     let goldens = goldens(&folder);
     assert!(!goldens.is_empty(), "there are no goldens in {}", folder.display());
     for (name, golden) in &goldens {
-        let vocabulary = engine::load_vocabulary(&golden.file).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let vocabulary = worker::load_tokenizer(&golden.file).unwrap_or_else(|error| panic!("{}", chain(&error)));
         let different = differences(name, &vocabulary, &golden.texts, golden);
         let own = llama_cpps_own(&vocabulary, &golden.file);
         eprintln!("{name}: {different} of {} differ; llama.cpp's own: {own:?}", 2 * golden.texts.len());
@@ -158,7 +160,7 @@ fn ids_of_real_vocabularies_are_those_of_llama_cpp() {
 }
 
 /// How many of the texts beside the file, which llama.cpp's tests use, have other ids, and how many there are.
-fn llama_cpps_own(vocabulary: &Vocabulary, file: &Path) -> Option<(usize, usize)> {
+fn llama_cpps_own(vocabulary: &Tokenizer, file: &Path) -> Option<(usize, usize)> {
     let beside = |ending: &str| fs::read_to_string(file.with_extension(ending)).ok();
     let (texts, ids) = (beside("gguf.inp")?, beside("gguf.out")?);
     let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();

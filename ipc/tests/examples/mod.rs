@@ -292,7 +292,7 @@ impl Conversation for ToTemplate {
     fn examples() -> Vec<ToTemplate> {
         let spec = ModelSpec {
             name: "pocket".into(),
-            path: "/models/pocket.gguf".into(),
+            source: ipc::ModelSource::File("/models/pocket.gguf".into()),
             context: Some(4_096),
             sha256: Some("0123456789abcdef".repeat(4)),
             threads: 4,

@@ -16,6 +16,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use system::text::shorten;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -245,12 +246,12 @@ fn report(outcome: &Outcome, status: &Status, again: &Answer) -> Result<(), CliE
                     answer.request.to_string(),
                     answer.done.attempts,
                     task.secret,
-                    shorten(&answer.text)
+                    beginning(&answer.text)
                 );
             }
             Err(error) => {
-                wrong.push(format!("a request was not answered: {}", worker::chain(error)));
-                text += &format!("LOST                    {:8} {}\n", task.secret, worker::chain(error));
+                wrong.push(format!("a request was not answered: {}", system::text::chain(error)));
+                text += &format!("LOST                    {:8} {}\n", task.secret, system::text::chain(error));
             }
         }
     }
@@ -271,7 +272,7 @@ fn recovery(outcome: &Outcome, again: &Answer, wrong: &mut Vec<String>) -> Strin
         return String::new();
     };
     let mut text =
-        format!("kill -9 {} ended the worker of {} after {:?}.\n", killed.pid, answer.request, shorten(&killed.text));
+        format!("kill -9 {} ended the worker of {} after {:?}.\n", killed.pid, answer.request, beginning(&killed.text));
     if answer.done.attempts != 2 {
         wrong.push(format!("{} workers served the interrupted request instead of 2", answer.done.attempts));
     }
@@ -289,11 +290,8 @@ fn is_right(number: usize, text: &str) -> bool {
 }
 
 /// The beginning of a text, on one line.
-fn shorten(text: &str) -> String {
+fn beginning(text: &str) -> String {
     const MOST: usize = 48;
     let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
+    shorten(&line, MOST).into_owned()
 }

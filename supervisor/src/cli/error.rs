@@ -1,5 +1,5 @@
 //! What goes wrong at the command line, and the exit status that says so.
-use crate::{config::ConfigError, shell::ActivationError};
+use crate::{config::ConfigError, daemon::ActivationError};
 use ipc::{ClientError, FailureKind};
 use std::{
     io::{self, Write},
@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 use thiserror::Error;
-use worker::{engine::LoadError, vocabulary::EncodeError};
+use worker::{EncodeError, LoadTokenizerError};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, Error)]
@@ -50,7 +50,7 @@ pub(crate) enum CliError {
     Signal(#[source] io::Error),
     /// The file that was named has no tokenizer that can be used.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] LoadTokenizerError),
     /// The file's tokenizer fails on the text.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -75,7 +75,7 @@ impl CliError {
         let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };
         let again = self.retry_after().map(|seconds| format!("; try again in {seconds} s")).unwrap_or_default();
         // The exit status says it too, if nobody reads this.
-        let _unread = write!(io::stderr(), "supervisor: {}{again}\n{advice}", worker::chain(self));
+        let _unread = write!(io::stderr(), "supervisor: {}{again}\n{advice}", system::text::chain(self));
     }
 
     /// After how many seconds it may be worth trying again, if the daemon says so.

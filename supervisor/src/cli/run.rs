@@ -2,12 +2,12 @@
 use super::{error::CliError, print};
 use crate::{
     config::{Auto, Confinement, LogFormat, Overrides, Source},
+    daemon::{self, Adopted, Place, Setup},
     log::{Log, Settings},
-    shell::{self, Adopted, Place, Setup},
 };
 use std::path::PathBuf;
+use system::sandbox::has_landlock;
 use tracing::level_filters::LevelFilter;
-use worker::sandbox::has_landlock;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     // Before anything is opened.
     let adopted = Adopted::take()?;
     let overrides = Overrides {
-        models: absolute(arguments.model),
+        models: arguments.model,
         workers: arguments.workers,
         threads: arguments.threads,
         socket: arguments.socket.filter(|path| !path.as_os_str().is_empty()),
@@ -118,19 +118,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     };
     let log = Log::start(settings).map_err(CliError::Log)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    if let Err(error) = shell::run(Setup { config, source, socket: place, template: arguments.template_executable }) {
+    if let Err(error) = daemon::run(Setup { config, source, socket: place, template: arguments.template_executable }) {
         log.fail(&error);
         return Err(CliError::Told);
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Paths on the command line are relative to the working directory, which templates leave.
-fn absolute(models: Vec<(String, String)>) -> Vec<(String, String)> {
-    let resolve = |path: String| {
-        let absolute = std::path::absolute(&path).ok().filter(|_| !path.starts_with("builtin:"));
-        absolute.and_then(|absolute| absolute.into_os_string().into_string().ok()).unwrap_or(path)
-    };
-    models.into_iter().map(|(name, path)| (name, resolve(path))).collect()
 }

@@ -9,6 +9,7 @@ mod tests;
 use bytesize::ByteSize;
 use ipc::status::{Crash, Model, Status, Template, Totals, Worker};
 use std::fmt::Display;
+use system::text::{Escaped, shorten};
 
 const HEADS: [&str; 12] =
     ["SLOT", "GEN", "PID", "STATE", "REQUEST", "PHASE", "TOKENS", "TOK/S", "THREADS", "PRIVATE", "AGE", "SANDBOX"];
@@ -283,18 +284,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// The text with everything that is not plainly visible written out as in a string literal.
+/// The text, not too long, with everything that is not plainly visible written out as in a string literal.
 fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for (index, character) in text.chars().enumerate() {
-        if index == LONGEST_TEXT {
-            escaped.push_str("...");
-            break;
-        }
-        match character {
-            '"' | '\'' => escaped.push(character),
-            _ => escaped.extend(character.escape_debug()),
-        }
-    }
-    escaped
+    Escaped(&shorten(text, LONGEST_TEXT)).to_string()
 }

@@ -2,7 +2,6 @@
 use super::{SocketArgument, error::CliError, print, text};
 use ipc::{Client, TokenizeRequest};
 use std::path::{Path, PathBuf};
-use worker::engine;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -40,6 +39,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
 }
 
 fn by_file(file: &Path, text: &str, special: bool) -> Result<Vec<u32>, CliError> {
-    let vocabulary = engine::load_vocabulary(file)?;
-    Ok(vocabulary.encode(text, special)?)
+    let tokenizer = worker::load_tokenizer(file)?;
+    Ok(tokenizer.encode(text, special)?)
 }

@@ -3,11 +3,12 @@
 //! It is the same for a file and for the command line. Which keys there are is not known here.
 use super::{Auto, ConfigError, Confinement, Isolation, Load, LogFormat, LogPrompts, Place};
 use bytesize::ByteSize;
-use ipc::Precision;
+use ipc::{ModelSource, Precision};
 use nix::unistd::User;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use system::text::shorten;
 use toml::de::{DeArray, DeTable};
 
 /// Numbers of workers.
@@ -173,16 +174,16 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A model's path; a relative one starts from `folder`.
-    pub(super) fn model_path(&self, folder: &Path) -> Result<String, ConfigError> {
+    /// What a model's path names; a relative one starts from `folder`.
+    pub(super) fn model_source(&self, folder: &Path) -> Result<ModelSource, ConfigError> {
         let Some(text) = self.text().filter(|text| is_path(text)) else {
             return Err(self.refused("must be a file, a folder or \"builtin:pocket\""));
         };
-        if text.starts_with("builtin:") {
-            return Ok(text.to_string());
+        let source = ModelSource::parse(text).within(folder);
+        if source.path().is_some_and(|path| path.to_str().is_none()) {
+            return Err(self.refused("the folder that it is relative to has a name that is not valid UTF-8"));
         }
-        let path = folder.join(text).into_os_string().into_string();
-        path.map_err(|_| self.refused("the folder that it is relative to has a name that is not valid UTF-8"))
+        Ok(source)
     }
 
     /// The socket's path; a relative one starts from `folder`.
@@ -237,8 +238,5 @@ fn quoted(text: &str) -> String {
 
 /// The text, or as much of it as an error shows.
 pub(super) fn shortened(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_LENGTH) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_string(),
-    }
+    shorten(text, SHOWN_LENGTH).into_owned()
 }

@@ -3,6 +3,7 @@
 //! The tables are walked in the order of the file, so that the first thing that is wrong is the one that is told.
 use super::entry::{self, Entry, Value};
 use super::{Config, ConfigError, ModelConfig, Place, SupervisorConfig};
+use ipc::ModelSource;
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -120,7 +121,7 @@ impl<'a> File<'a> {
 
     /// A model, and where its name comes from.
     fn model(&self, keys: &'a DeTable<'a>, place: Place) -> Result<(ModelConfig, Place), ConfigError> {
-        let mut model = ModelConfig::new(String::new(), String::new());
+        let mut model = ModelConfig::new(String::new(), ModelSource::parse(""));
         let mut name = None;
         let mut path = None;
         for entry in self.entries(keys) {
@@ -130,7 +131,7 @@ impl<'a> File<'a> {
                     name = Some(entry.place);
                 }
                 "path" => {
-                    model.path = entry.model_path(self.folder)?;
+                    model.source = entry.model_source(self.folder)?;
                     path = Some(entry.place);
                 }
                 "workers" => model.workers = entry.automatic(entry::WORKERS)?,
@@ -153,7 +154,7 @@ impl<'a> File<'a> {
         let name = match name {
             Some(name) => name,
             None => {
-                let derived = Entry::new(&path, "name (from path)", Value::Text(name_of(&model.path))).name()?;
+                let derived = Entry::new(&path, "name (from path)", Value::Text(name_of(&model.source))).name()?;
                 model.name = derived;
                 path
             }
@@ -200,11 +201,12 @@ impl<'a> File<'a> {
 }
 
 /// The name of a model that is given none: what follows `builtin:`, or the file's name without `.gguf`.
-fn name_of(path: &str) -> &str {
-    if let Some(name) = path.strip_prefix("builtin:") {
-        return name;
-    }
-    let file = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+fn name_of(source: &ModelSource) -> &str {
+    let path = match source {
+        ModelSource::BuiltIn { name, .. } => return name,
+        ModelSource::File(path) | ModelSource::Folder(path) => path,
+    };
+    let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match file.rsplit_once('.') {
         Some((stem, extension)) if extension.eq_ignore_ascii_case("gguf") => stem,
         _ => file,

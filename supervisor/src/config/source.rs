@@ -28,7 +28,7 @@ impl Source {
 /// The bytes of a file, if there are so many at most.
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    worker::files::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+    system::files::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
         0..=MOST => Ok(bytes),
         _ => Err(io::Error::other("it is longer than 1 MiB, as no configuration is")),

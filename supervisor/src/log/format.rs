@@ -5,7 +5,8 @@
 use super::record::{Record, Value};
 use jiff::{Timestamp, Unit};
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
+use system::text::Escaped;
 use tracing::Level;
 
 /// Messages are padded to this where fields follow.
@@ -76,18 +77,6 @@ impl Display for Plain<'_> {
         }
         write!(f, "{message:<MESSAGE$} ")?;
         self.0.fields.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
-    }
-}
-
-/// A text that can be shown: its quotes are left, everything that cannot be seen or that changes how others are seen is escaped.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|letter| match letter {
-            '"' | '\'' => f.write_char(letter),
-            _ => letter.escape_debug().try_for_each(|letter| f.write_char(letter)),
-        })
     }
 }
 

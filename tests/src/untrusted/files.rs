@@ -1,20 +1,24 @@
 //! What is in model files.
 use super::workers::Silent;
 use ipc::{ChatMessage, EmbedJob, ModelSpec, RequestId, Role, TextRole};
+use jiff::Zoned;
+use model::ReadSeek;
+use model::chat::ChatError;
+use model::chat::ChatTemplate;
+use model::gguf::Header;
+use model::tokenizer::Tokenizer;
 use std::{
     fs::{self, File},
     ops::ControlFlow,
     path::Path,
     sync::OnceLock,
 };
+use system::text::chain;
 use tempfile::TempDir;
-use worker::{
-    chain,
-    chat::{ChatError, ChatTemplate},
-    embed,
-    engine::{self, bert::Bert, gguf::Header},
-    vocabulary::Vocabulary,
-};
+use worker::embed;
+use worker::loaded_model::load_embedder;
+use worker::loaded_model::load_generator;
+use worker::loaded_model::warm;
 
 /// Texts with what tokenizers stumble over.
 const TEXTS: [&str; 4] =
@@ -52,14 +56,14 @@ pub fn gguf(bytes: &[u8]) {
 pub fn vocabulary(bytes: &[u8]) {
     let Ok(header) = Header::read(bytes, bytes.len() as u64) else { return };
     let own = usize::try_from(header.data).ok().and_then(|begin| bytes.get(begin..)).unwrap_or_default();
-    match Vocabulary::new(&header, None) {
+    match Tokenizer::new(&header, None) {
         Ok(vocabulary) => tokenise(&vocabulary, &String::from_utf8_lossy(own)),
         Err(error) => is_a_sentence(Some(chain(&error))),
     }
 }
 
 /// Every id is one of the vocabulary's.
-fn tokenise(vocabulary: &Vocabulary, own: &str) {
+fn tokenise(vocabulary: &Tokenizer, own: &str) {
     for text in TEXTS.into_iter().chain([own]) {
         for special in [false, true] {
             match vocabulary.encode(text, special) {
@@ -82,9 +86,9 @@ pub fn model(bytes: &[u8]) {
     let path = folder.join("model.gguf");
     write(&path, bytes);
     let spec = ModelSpec { threads: 1, ..ModelSpec::new("model", path.to_string_lossy()) };
-    let warmed = engine::load(&spec).map_err(|error| chain(&error));
-    match warmed.and_then(|mut model| model.warm().map(|()| model).map_err(|error| chain(&error))) {
-        Ok(model) => tokenise(&model.vocabulary, "text"),
+    let warmed = load_generator(&spec).map_err(|error| chain(&error));
+    match warmed.and_then(|mut model| warm(&mut model).map(|()| model).map_err(|error| chain(&error))) {
+        Ok(model) => tokenise(&model.tokenizer, "text"),
         Err(sentence) => is_a_sentence(Some(sentence)),
     }
 }
@@ -95,7 +99,8 @@ pub fn tokenizer(bytes: &[u8]) {
     let path = folder().join("tokenizer.json");
     write(&path, bytes);
     let Ok(header) = Header::read(MODEL, MODEL.len() as u64) else { panic!("the model beside it is broken") };
-    let found = Vocabulary::new(&header, File::open(&path).ok());
+    let json: Option<Box<dyn ReadSeek>> = File::open(&path).ok().map(|file| Box::new(file) as _);
+    let found = Tokenizer::new(&header, json);
     fs::remove_file(path).unwrap_or_else(|error| panic!("{error}"));
     match found {
         Ok(vocabulary) => tokenise(&vocabulary, "text"),
@@ -110,7 +115,7 @@ pub fn chat(bytes: &[u8]) {
     let turn = |role, content: &str| ChatMessage { role, content: content.to_owned() };
     let messages =
         [turn(Role::System, "be brief"), turn(Role::User, said), turn(Role::Assistant, "yes"), turn(Role::User, said)];
-    match ChatTemplate::new(source, "<s>", "</s>").render(&messages) {
+    match ChatTemplate::new(source, "<s>", "</s>").render(&messages, &Zoned::default()) {
         Ok(_) | Err(ChatError::TooLong) => {}
         Err(error) => is_a_sentence(Some(error.to_string())),
     }
@@ -140,7 +145,7 @@ pub fn embedding(bytes: &[u8]) {
     let path = folder.path().join(name);
     write(&path, bytes);
     let spec = ModelSpec::new("model", folder.path().to_string_lossy());
-    let loaded = Bert::load(&spec);
+    let loaded = load_embedder(&spec);
     write(&path, right);
     match loaded {
         Ok(mut bert) => {

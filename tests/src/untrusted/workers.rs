@@ -4,6 +4,9 @@ use ipc::{
     RequestId, Sampling, TextRole, TokenizeRequest,
     board::{Phase, WORDS},
 };
+use model::text::CHUNK;
+use model::text::Generator;
+use model::text::Pace;
 use std::{
     cell::RefCell,
     fs::{self, File},
@@ -11,13 +14,14 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileExt},
 };
 use supervisor::untrusted;
+use system::MEMORY_HEAD;
+use system::sealed_memory;
+use system::text::chain;
 use tempfile::TempDir;
-use worker::{
-    chain,
-    engine::{self, CHUNK, Model, Pace},
-    generate::{self, Progress},
-    sys::{MEMORY_HEAD, sealed_memory},
-};
+use worker::generate;
+use worker::generate::Progress;
+use worker::loaded_model::cache_size;
+use worker::loaded_model::load_generator;
 
 /// A request of the kind that the first byte names, and frames of messages from its workers. The byte before each frame says which part
 /// the message is of, and whether that is begun anew.
@@ -73,7 +77,7 @@ pub fn board(bytes: &[u8]) {
 /// What a dead worker left in a request's cache, which the next one goes on with.
 pub fn cache(bytes: &[u8]) {
     thread_local! {
-        static MODEL: RefCell<(Model, TempDir)> = RefCell::new(small());
+        static MODEL: RefCell<(Generator, TempDir)> = RefCell::new(small());
     }
     MODEL.with_borrow_mut(|(model, _file)| {
         let job = Job {
@@ -111,20 +115,20 @@ const CONTEXT: u32 = 32;
 const TOKENS: u32 = 11;
 
 /// A model that computes in no time, and its file.
-fn small() -> (Model, TempDir) {
+fn small() -> (Generator, TempDir) {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"));
     let path = folder.path().join("model.gguf");
     let written = fs::write(&path, include_bytes!("../../fuzz/seeds/model/llama"));
     written.unwrap_or_else(|error| panic!("cannot write the model: {error}"));
     let spec = ModelSpec { context: Some(CONTEXT), ..ModelSpec::new("small", path.to_string_lossy()) };
-    (engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error))), folder)
+    (load_generator(&spec).unwrap_or_else(|error| panic!("{}", chain(&error))), folder)
 }
 
 /// A cache of this model with these bytes, which say of themselves that they are this model's.
-fn left(bytes: &[u8], model: &Model) -> OwnedFd {
+fn left(bytes: &[u8], model: &Generator) -> OwnedFd {
     /// Where a cache says of which model it is: behind the first word of its record.
     const IDENTITY: u64 = MEMORY_HEAD as u64 + 4;
-    let size = model.cache_size();
+    let size = cache_size(&model);
     let memory = sealed_memory("cache", size).unwrap_or_else(|error| panic!("no memory: {error}"));
     let file = File::from(memory);
     let most = bytes.len().min(usize::try_from(size).unwrap_or(usize::MAX));

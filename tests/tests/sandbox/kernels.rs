@@ -3,7 +3,7 @@ use super::failure;
 use integration_tests::{Call, Daemon, bad_worker, generate, model, skipped};
 use ipc::{FailureKind, GenerateRequest};
 use std::fs;
-use worker::sandbox::has_landlock;
+use system::sandbox::has_landlock;
 
 const REQUIRED: &str = "[supervisor]\nsandbox = \"require-landlock\"\n";
 

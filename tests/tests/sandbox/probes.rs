@@ -2,7 +2,7 @@
 use super::crash;
 use integration_tests::{Daemon, skipped};
 use std::fs;
-use worker::sandbox::has_landlock;
+use system::sandbox::has_landlock;
 
 /// What neither a template nor a worker may do, and what is said to it.
 const REFUSED: [&str; 19] = [

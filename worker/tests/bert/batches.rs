@@ -1,13 +1,12 @@
 //! The life of a batch: vectors in order, progress, and an end wherever it is asked for.
 use crate::{embed as vectors, folder::Folder};
 use ipc::{EmbedJob, FailureKind, FromWorker, RequestId, TextRole, board::Phase};
+use model::embed::bert::Bert;
+use model::text::Pace;
 use serde_json::json;
 use std::{cell::RefCell, ops::ControlFlow};
-use worker::{
-    embed,
-    engine::{Pace, bert::Bert},
-    generate::Progress,
-};
+use worker::embed;
+use worker::generate::Progress;
 
 fn job(texts: &[&str]) -> EmbedJob {
     let texts = texts.iter().map(|text| (*text).to_owned()).collect();

@@ -1,6 +1,7 @@
 //! Folders with small random BERTs, as sentence-transformers writes them.
 use half::{bf16, f16};
 use ipc::ModelSpec;
+use model::embed::bert::Bert;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -8,11 +9,9 @@ use rand_chacha::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::Path};
+use system::text::chain;
 use tempfile::TempDir;
-use worker::{
-    chain,
-    engine::bert::{Bert, BertError},
-};
+use worker::loaded_model::{LoadModelError, load_embedder};
 
 /// A tensor's shape and values.
 pub(crate) type Tensor = (Vec<usize>, Vec<f32>);
@@ -156,10 +155,10 @@ impl Folder {
 }
 
 /// Loads a folder that is there, with these changes of what is asked for.
-pub(crate) fn load(folder: &Path, change: impl FnOnce(&mut ModelSpec)) -> Result<Bert, BertError> {
+pub(crate) fn load(folder: &Path, change: impl FnOnce(&mut ModelSpec)) -> Result<Bert, LoadModelError> {
     let mut spec = ModelSpec::new("tiny", folder.to_str().unwrap());
     change(&mut spec);
-    Bert::load(&spec)
+    load_embedder(&spec)
 }
 
 /// Why a folder that is there cannot be loaded.

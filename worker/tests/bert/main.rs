@@ -8,8 +8,8 @@ mod refusals;
 mod texts;
 mod vectors;
 
+use model::embed::bert::Bert;
 use std::ops::ControlFlow;
-use worker::engine::bert::Bert;
 
 /// The vectors of texts that go through the model together.
 fn embed(bert: &mut Bert, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {

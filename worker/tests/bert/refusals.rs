@@ -4,7 +4,8 @@ use ipc::ModelSpec;
 use serde_json::{Value, json};
 use sha2::Digest;
 use std::{fs, path::Path};
-use worker::loaded::{self, Loaded};
+use worker::loaded_model::LoadedModel;
+use worker::opening;
 
 const CONFIG: &str = "config.json";
 const POOLING: &str = "1_Pooling/config.json";
@@ -215,7 +216,7 @@ fn what_is_wrong_beside_the_weights_is_found_before_they_are_read() {
         let written = folder.write();
         let spec = ModelSpec { context, ..ModelSpec::new("tiny", written.path().to_str().unwrap()) };
         let mut is_asked = false;
-        let loaded = Loaded::read(loaded::open(&spec).unwrap(), &spec, &mut |_| {
+        let loaded = LoadedModel::load(opening::open(&spec).unwrap(), &spec, &mut |_| {
             is_asked = true;
             false
         });

@@ -4,8 +4,8 @@ use crate::{
     folder::{Folder, load},
 };
 use ipc::TextRole;
+use model::embed::bert::Bert;
 use serde_json::{Value, json};
-use worker::engine::bert::Bert;
 
 const PROMPTS: &str = "config_sentence_transformers.json";
 

@@ -1,17 +1,20 @@
 //! What the tests of the model side share.
 use ipc::{FromWorker, Job, JobPrompt, ModelSpec, Prompt, RequestId, Sampling, board::Phase};
+use model::text::CHUNK;
+use model::text::Generator;
+use model::text::Pace;
 use std::ops::ControlFlow;
-use worker::{
-    chain,
-    engine::{self, CHUNK, Model, Pace},
-    generate::{self, Progress},
-};
+use system::text::chain;
+use worker::generate;
+use worker::generate::Progress;
+use worker::loaded_model::load_generator;
+use worker::loaded_model::warm;
 
 /// Loads and warms a model.
-pub(crate) fn load(path: &str, context: Option<u32>) -> Model {
+pub(crate) fn load(path: &str, context: Option<u32>) -> Generator {
     let spec = ModelSpec { context, ..ModelSpec::new("test", path) };
-    let mut model = engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
-    model.warm().unwrap();
+    let mut model = load_generator(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    warm(&mut model).unwrap();
     model
 }
 
@@ -33,7 +36,7 @@ pub(crate) fn job(prompt: Prompt) -> Job {
 }
 
 /// All that a job says.
-pub(crate) fn run(model: &mut Model, job: &Job) -> Vec<FromWorker> {
+pub(crate) fn run(model: &mut Generator, job: &Job) -> Vec<FromWorker> {
     let mut messages = Vec::new();
     generate::run(model, job, None, &Silent, &mut |message| {
         messages.push(message);

@@ -1,8 +1,8 @@
 //! The same bits, whoever computes: any number of threads, cut into any number of shards, and by several models that take turns.
 use super::{fed, file, load, mixture, plan::Plan, text};
 use candle_core::quantized::GgmlDType;
+use model::text::Pace;
 use std::cell::Cell;
-use worker::engine::Pace;
 
 /// So many threads for the first layer, so many for the next, and so on.
 struct Changing<'a>(&'a [usize], Cell<usize>);

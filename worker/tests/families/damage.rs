@@ -2,15 +2,16 @@
 use super::{File, cache, file, load, plan::Plan};
 use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
+use model::text::Alone;
+use model::text::ComputeError;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 use std::fs;
-use worker::{
-    chain,
-    engine::{self, Alone, EngineError},
-};
+use system::text::chain;
+use worker::loaded_model::load_generator;
+use worker::loaded_model::warm;
 
 /// As small as a decoder can be, for a lot of them must be loaded.
 fn small(plan: Plan) -> Plan {
@@ -40,8 +41,8 @@ fn damaged(plan: &Plan) {
         }
         fs::write(&path, &bytes).unwrap();
         let spec = ModelSpec { threads: 2, ..ModelSpec::new("test", path.to_str().unwrap()) };
-        let model = engine::load(&spec).map_err(|error| chain(&error));
-        match model.and_then(|mut model| model.warm().map_err(|error| chain(&error))) {
+        let model = load_generator(&spec).map_err(|error| chain(&error));
+        match model.and_then(|mut model| warm(&mut model).map_err(|error| chain(&error))) {
             Ok(()) => computed += 1,
             Err(sentence) => {
                 assert!(!sentence.contains('\n'), "{sentence}");
@@ -80,17 +81,17 @@ fn calls_that_make_no_sense_are_refused() {
     let mut cache = cache(&model);
     let mut call = |tokens: &[u32], position: usize, cut: usize| {
         let length = cache.len();
-        model.engine.forward(tokens, position, &mut cache[..length - cut], &Alone).map(<[f32]>::to_vec)
+        model.model.forward(tokens, position, &mut cache[..length - cut], &Alone).map(<[f32]>::to_vec)
     };
     let right = call(&[0, 23], 0, 0).unwrap();
     assert_eq!(right.len(), 24);
-    assert!(matches!(call(&[], 0, 0), Err(EngineError::NoTokens)));
+    assert!(matches!(call(&[], 0, 0), Err(ComputeError::NoTokens)));
     for token in [24, u32::MAX] {
-        assert!(matches!(call(&[0, token], 0, 0), Err(EngineError::Compute(_))));
+        assert!(matches!(call(&[0, token], 0, 0), Err(ComputeError::Compute(_))));
     }
     assert!(call(&[1; 2], 18, 0).is_ok());
     for (tokens, position, cut) in [(3, 18, 0), (21, 0, 0), (1, 20, 0), (1, usize::MAX, 0), (1, 0, 1)] {
-        assert!(matches!(call(&vec![1; tokens], position, cut), Err(EngineError::NoRoom)), "{tokens} at {position}");
+        assert!(matches!(call(&vec![1; tokens], position, cut), Err(ComputeError::NoRoom)), "{tokens} at {position}");
     }
     // None of these leaves anything behind.
     assert_eq!(call(&[0, 23], 0, 0).unwrap(), right);

@@ -9,19 +9,19 @@ mod reference;
 use candle_core::quantized::GgmlDType;
 use file::File;
 use ipc::ModelSpec;
+use model::text::Generator;
+use model::text::Pace;
 use plan::Plan;
 use std::fs;
-use worker::{
-    chain,
-    engine::{self, Model, Pace},
-};
+use system::text::chain;
+use worker::loaded_model::load_generator;
 
-fn load(bytes: &[u8], context: u32, threads: u32) -> Model {
+fn load(bytes: &[u8], context: u32, threads: u32) -> Generator {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     fs::write(&path, bytes).unwrap();
     let spec = ModelSpec { context: Some(context), threads, ..ModelSpec::new("test", path.to_str().unwrap()) };
-    engine::load(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)))
+    load_generator(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
 /// A text that is longer than two chunks and than the windows.
@@ -30,13 +30,13 @@ fn text(tokens: usize) -> Vec<u32> {
 }
 
 /// A cache with something in it, which must not matter.
-fn cache(model: &Model) -> Vec<u16> {
-    (0..model.engine.cache_length()).map(|index| (index * 40_503 + 12_345) as u16).collect()
+fn cache(model: &Generator) -> Vec<u16> {
+    (0..model.model.cache_length()).map(|index| (index * 40_503 + 12_345) as u16).collect()
 }
 
 /// Feeds a text in parts of these sizes, over and over, and returns the logits after each part with the position of its last token.
 /// The models take turns and share one cache.
-fn fed(models: &mut [Model], text: &[u32], sizes: &[usize], pace: &dyn Pace) -> Vec<(usize, Vec<f32>)> {
+fn fed(models: &mut [Generator], text: &[u32], sizes: &[usize], pace: &dyn Pace) -> Vec<(usize, Vec<f32>)> {
     let mut cache = cache(&models[0]);
     let mut position = 0;
     let mut all = Vec::new();
@@ -46,7 +46,7 @@ fn fed(models: &mut [Model], text: &[u32], sizes: &[usize], pace: &dyn Pace) -> 
             break;
         }
         let turn = turn % models.len();
-        let logits = models[turn].engine.forward(part, position, &mut cache, pace).unwrap();
+        let logits = models[turn].model.forward(part, position, &mut cache, pace).unwrap();
         position += part.len();
         all.push((position - 1, logits.to_vec()));
     }
@@ -69,7 +69,7 @@ fn difference(plan: &Plan, context: u32) -> Difference {
     let (mut most, mut squares, mut count) = (0_f64, 0.0, 0.0);
     // One by one, all positions are compared.
     for sizes in [&[1][..], &[32], &[7], &[64], &[3, 40, 2, 5, 19, 1]] {
-        for (position, found) in fed(&mut models, &text, sizes, &engine::Alone) {
+        for (position, found) in fed(&mut models, &text, sizes, &model::text::Alone) {
             let right = &right[position];
             assert_eq!(found.len(), right.len());
             let mean = right.iter().sum::<f64>() / right.len() as f64;

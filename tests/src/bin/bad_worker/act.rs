@@ -16,10 +16,8 @@ use std::{
     process,
     sync::atomic::Ordering::Relaxed,
 };
-use worker::{
-    socket::WorkerSocket,
-    sys::{self, Board},
-};
+use system::Board;
+use worker::socket::WorkerSocket;
 
 /// What an action can reach.
 pub(crate) struct Body<'a> {
@@ -61,8 +59,8 @@ pub(crate) fn alone(action: &str) {
             eprintln!("\x1b[2Ja\rworker\u{9b}says\n2026-01-01T00:00:00.000Z ERROR fake");
             process::abort()
         }
-        "exit-0" => sys::exit_now(0),
-        "exit-7" => sys::exit_now(7),
+        "exit-0" => system::exit_now(0),
+        "exit-7" => system::exit_now(7),
         "panic" => panic!("this worker panics as its script says"),
         // Without a handler, so that it ends when it is asked to.
         "hang" => loop {
@@ -113,7 +111,7 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
         "undecodable" => body.write(b"SV\x01\x00\x01\x00\x00\x00\xfa"),
         "cut-off" => {
             body.write(b"SV\x01\x00\x10\x00\x00\x00half of");
-            sys::exit_now(0)
+            system::exit_now(0)
         }
         "hang-up" => {
             let _gone = body.end.stream().stream().shutdown(std::net::Shutdown::Both);
@@ -189,13 +187,13 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
 impl Body<'_> {
     fn send(&mut self, message: &FromWorker) {
         if self.end.send(message).is_err() {
-            sys::exit_now(0);
+            system::exit_now(0);
         }
     }
 
     fn write(&mut self, bytes: &[u8]) {
         if self.end.stream().stream().write_all(bytes).is_err() {
-            sys::exit_now(0);
+            system::exit_now(0);
         }
     }
 

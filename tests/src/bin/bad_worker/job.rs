@@ -15,7 +15,10 @@ use std::{
     thread,
     time::Duration,
 };
-use worker::{chain, generate, generate::Progress, serve::BoardProgress, sys::Board};
+use system::Board;
+use system::text::chain;
+use worker::generate::{self, Progress};
+use worker::serve::BoardProgress;
 
 /// Vectors that are sent in one message.
 const AT_ONCE: usize = 3;
@@ -101,7 +104,7 @@ fn embed(job: &EmbedJob, time: Duration, teller: &mut Teller<'_>) -> ControlFlow
 
 fn tokenize(bad: &Bad, job: &TokenizeJob) -> FromWorker {
     let request = job.request;
-    match bad.model.vocabulary.encode(&job.text, job.special) {
+    match bad.model.tokenizer.encode(&job.text, job.special) {
         Ok(ids) => FromWorker::Tokenized { request, ids },
         Err(error) => FromWorker::Failed { request, kind: FailureKind::BadRequest, message: chain(&error) },
     }

@@ -1,7 +1,7 @@
 //! A template and workers that misbehave as a script says: see `script.rs` for how it is written and `act.rs` for what there is.
 //!
 //! It is started instead of the supervisor's own template with `supervisor run --template-executable`, and lives in the tests only.
-//! Whatever its script does not spoil is done by the real template and the real engine `builtin:echo`: a request that is
+//! Whatever its script does not spoil is done by the real template and the real model `builtin:echo`: a request that is
 //! served answers with its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`] says. It confines itself
 //! only if its script says so. For a model whose path is no script it becomes the supervisor's own template.
 
@@ -15,29 +15,29 @@ mod real;
 mod script;
 
 use act::Body;
-use ipc::{FromWorker, ModelInfo, ModelKind, ModelSpec, Needs, RequestId, Sandbox};
+use ipc::{FromWorker, ModelInfo, ModelKind, ModelSource, ModelSpec, Needs, RequestId, Sandbox};
+use model::{
+    Admit,
+    text::{CHUNK, Generator},
+};
 use nix::{
     sys::{prctl, signal::Signal},
-    unistd::{dup2_stdin, getppid},
+    unistd::getppid,
 };
 use pages::Pages;
 use script::{Confine, Moment, Script};
-use std::{
-    cell::OnceCell,
-    env,
-    fs::File,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
-    process::ExitCode,
+use std::{cell::OnceCell, env, path::PathBuf, process::ExitCode};
+use system::{
+    exit_now,
+    sandbox::{Filters, SandboxError, deny_paths},
+    text::chain,
 };
 use worker::{
-    chain,
-    engine::{self, CHUNK, Model, Room, Source},
-    sandbox::{Filters, deny_paths},
-    seat::{Seated, confine, take_seat, wait_for_go},
-    sys::exit_now,
-    template::{self, ForkStep, Seat, Trade},
+    entry,
+    loaded_model::LoadedModel,
+    opening::{self, Opened},
+    startup::{Started, confine, start, wait_for_go},
+    template::{self, ForkStep, Loaded, TemplateHooks, WorkerFds},
 };
 
 fn main() -> ExitCode {
@@ -49,38 +49,8 @@ fn main() -> ExitCode {
         eprintln!("bad-worker: {message}");
         return ExitCode::FAILURE;
     }
-    let loaded = OnceCell::new();
-    let open = |spec: &ModelSpec| {
-        let script = Script::in_path(&spec.path)?;
-        // There is one model in the life of a template.
-        let _first = loaded.set(script.clone());
-        let path = script.model.clone().unwrap_or_else(|| format!("builtin:echo?{}", script.engine));
-        let spec = ModelSpec { path, ..spec.clone() };
-        let source = engine::open(&spec).map_err(|error| chain(&error))?;
-        Ok((script, source, spec))
-    };
-    let step = |step| {
-        let moment = moment(step);
-        if let Some(script) = loaded.get().filter(|script: &&Script| script.strikes(moment)) {
-            act::alone(&script.action);
-        }
-    };
-    let filters = match Filters::new() {
-        Ok(filters) => filters,
-        Err(error) => {
-            eprintln!("bad-worker: {}", chain(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    let confine = || match loaded.get() {
-        Some(Script { confine: Confine::Both, .. }) => template::confine(&filters),
-        _ => Ok(Sandbox::default()),
-    };
-    let serve = |bad: &mut Bad, seat| serve(bad, seat, &filters);
-    let trade = Trade { open: &open, confine: &confine, load: &load, serve: &serve, step: &step };
-    let ended = take_control()
-        .map_err(|error| error.to_string())
-        .and_then(|control| template::run(control, supervisor, &trade).map_err(|error| chain(&error)));
+    let filters = Filters::new().map_err(|error| chain(&error));
+    let ended = filters.and_then(|filters| entry::run(supervisor, &Scripted { filters, script: OnceCell::new() }));
     match ended {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -91,9 +61,58 @@ fn main() -> ExitCode {
     }
 }
 
+/// What a template does that its script spoils.
+struct Scripted {
+    filters: Filters,
+    /// There is one model in the life of a template.
+    script: OnceCell<Script>,
+}
+
+impl TemplateHooks for Scripted {
+    type Opened = (Script, Opened, ModelSpec);
+    type Model = Bad;
+
+    fn open(&self, spec: &ModelSpec) -> Result<Self::Opened, String> {
+        let script = Script::in_path(&spec.source.to_string())?;
+        let _first = self.script.set(script.clone());
+        let path = script.model.clone().unwrap_or_else(|| format!("builtin:echo?{}", script.engine));
+        let spec = ModelSpec { source: ModelSource::parse(&path), ..spec.clone() };
+        let opened = opening::open(&spec).map_err(|error| chain(&error))?;
+        Ok((script, opened, spec))
+    }
+
+    fn confine(&self) -> Result<Sandbox, SandboxError> {
+        match self.script.get() {
+            Some(Script { confine: Confine::Both, .. }) => template::confine(&self.filters),
+            _ => Ok(Sandbox::default()),
+        }
+    }
+
+    fn load(&self, opened: Self::Opened, spec: &ModelSpec, admit: Admit<'_>) -> Loaded<Bad> {
+        load(opened, spec, admit)
+    }
+
+    fn serve(&self, bad: &mut Bad, fds: WorkerFds) -> i32 {
+        match live(bad, fds, &self.filters) {
+            Ok(()) => 0,
+            Err(message) => {
+                eprintln!("bad-worker: {message}");
+                1
+            }
+        }
+    }
+
+    fn step(&self, step: ForkStep) {
+        let moment = moment(step);
+        if let Some(script) = self.script.get().filter(|script| script.strikes(moment)) {
+            act::alone(&script.action);
+        }
+    }
+}
+
 /// The model and how it is served.
 struct Bad {
-    model: Model,
+    model: Box<Generator>,
     script: Script,
     /// Where scripts in prompts count.
     folder: PathBuf,
@@ -107,12 +126,6 @@ impl Bad {
     }
 }
 
-fn take_control() -> io::Result<OwnedFd> {
-    let control = io::stdin().as_fd().try_clone_to_owned()?;
-    dup2_stdin(File::open("/dev/null")?)?;
-    Ok(control)
-}
-
 fn moment(step: ForkStep) -> Moment {
     match step {
         ForkStep::Asked => Moment::Asked,
@@ -124,11 +137,11 @@ fn moment(step: ForkStep) -> Moment {
 }
 
 fn load(
-    (script, source, real): (Script, Source, ModelSpec),
+    (script, opened, real): (Script, Opened, ModelSpec),
     spec: &ModelSpec,
-    room: Room<'_>,
+    admit: Admit<'_>,
 ) -> Result<(Bad, ModelInfo), String> {
-    if !script.silent && !room(Needs { weights: script.weights, cache: script.cache }) {
+    if !script.silent && !admit(Needs { weights: script.weights, cache: script.cache }) {
         return Err("there is no room for this model".to_owned());
     }
     if script.strikes(Moment::Load) {
@@ -137,8 +150,9 @@ fn load(
         }
         act::alone(&script.action);
     }
-    let mut model = engine::read(source, &real, &mut |_| true).map_err(|error| chain(&error))?;
-    model.warm().map_err(|error| chain(&error))?;
+    let mut loaded = LoadedModel::load(opened, &real, &mut |_| true).map_err(|error| chain(&error))?;
+    loaded.warm().map_err(|error| chain(&error))?;
+    let LoadedModel::Generator(model) = loaded else { return Err("its model generates no text".to_owned()) };
     let context = u32::try_from(model.context).unwrap_or(u32::MAX);
     let info = ModelInfo {
         architecture: "bad".to_owned(),
@@ -152,30 +166,20 @@ fn load(
         dimensions: script.dimensions,
         sandbox: Sandbox::default(),
     };
-    let folder = spec.path.split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
+    let folder = spec.source.to_string().split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
     let kept = vec![1; script.inherit << 20];
     Ok((Bad { model, script, folder, _kept: kept }, info))
 }
 
-fn serve(bad: &mut Bad, seat: Seat, filters: &Filters) -> i32 {
-    match live(bad, seat, filters) {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("bad-worker: {message}");
-            1
-        }
-    }
-}
-
-fn live(bad: &mut Bad, seat: Seat, filters: &Filters) -> Result<(), String> {
+fn live(bad: &mut Bad, fds: WorkerFds, filters: &Filters) -> Result<(), String> {
     let is_confined = bad.script.confine != Confine::Nobody;
-    let memory = if is_confined { None } else { Some(seat.board.try_clone().map_err(|error| error.to_string())?) };
-    let mut seated = take_seat(seat).map_err(|error| chain(&error))?;
+    let memory = if is_confined { None } else { Some(fds.board.try_clone().map_err(|error| error.to_string())?) };
+    let mut started = start(fds).map_err(|error| chain(&error))?;
     if bad.script.strikes(Moment::Birth) {
         act::alone(&bad.script.action);
     }
-    let Some(go) = wait_for_go(&mut seated).map_err(|error| chain(&error))? else { return Ok(()) };
-    let Seated { mut end, board, inherited } = seated;
+    let Some(go) = wait_for_go(&mut started).map_err(|error| chain(&error))? else { return Ok(()) };
+    let Started { mut end, board, inherited } = started;
     let mut pages = None;
     if bad.script.confine == Confine::Worker {
         pages = Some(Pages::find().map_err(|error| error.to_string())?);

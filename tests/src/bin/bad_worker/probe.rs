@@ -23,7 +23,7 @@ use std::{
     process::Command,
     thread,
 };
-use worker::sys::exit_now;
+use system::exit_now;
 
 /// Tries what an action of this name says, and ends this process. Returns if the action is not one of these.
 pub(crate) fn probe(action: &str) {

@@ -17,7 +17,7 @@ pub(crate) fn give_way(supervisor: u32) -> Result<(), String> {
     let size = recv(stdin.as_fd().as_raw_fd(), &mut packet, MsgFlags::MSG_PEEK).map_err(|error| error.to_string())?;
     let payload = ipc::packet(&packet[..size], MAX_CONTROL).map_err(|error| error.to_string())?;
     match ipc::decode(payload) {
-        Ok(ToTemplate::Load(spec)) if !spec.path.contains("script:") => {
+        Ok(ToTemplate::Load(spec)) if !spec.source.to_string().contains("script:") => {
             let mut own = Command::new(format!("/proc/{supervisor}/exe"));
             Err(own.arg0("supervisor").args(env::args_os().skip(1)).exec().to_string())
         }

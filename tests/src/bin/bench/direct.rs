@@ -23,7 +23,7 @@ use std::{
     process::{self, Child, Command, Stdio},
     time::Duration,
 };
-use worker::sys::Board;
+use system::Board;
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -3,9 +3,11 @@
 //! In this process and without the supervisor: `tests/peers/embed.py` measures other programs on the same texts.
 use crate::{Result, format::heading, sample::Sample};
 use ipc::{ModelSpec, Precision, TextRole};
+use model::embed::bert::Bert;
 use serde_json::Value;
 use std::{ops::ControlFlow, path::Path, time::Instant};
-use worker::{chain, engine::bert::Bert};
+use system::text::chain;
+use worker::loaded_model::load_embedder;
 
 /// Texts of a few to 256 tokens; with all-MiniLM-L6-v2 each has a vector to compare with.
 const SINGLES: &str = include_str!("../../../../worker/tests/minilm.jsonl");
@@ -69,7 +71,7 @@ pub(crate) fn measure(folder: &Path) -> Result<()> {
 
 fn load(folder: &Path, precision: Precision) -> Result<Bert> {
     let spec = ModelSpec { precision, ..ModelSpec::new("bench", folder.to_string_lossy()) };
-    let mut bert = Bert::load(&spec).map_err(|error| chain(&error))?;
+    let mut bert = load_embedder(&spec).map_err(|error| chain(&error))?;
     bert.warm()?;
     Ok(bert)
 }

@@ -7,17 +7,19 @@ use crate::{
     sample::Sample,
 };
 use ipc::ModelSpec;
+use model::text::CHUNK;
+use model::text::Generator;
+use model::text::Pace;
 use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
 };
-use worker::{
-    cache::Cache,
-    chain,
-    engine::{self, CHUNK, Pace},
-};
+use system::text::chain;
+use worker::cache::Cache;
+use worker::loaded_model::load_generator;
+use worker::loaded_model::warm;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
@@ -175,16 +177,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { file, threads, depth, prompt, generate, turns } = arguments;
     let mut spec = ModelSpec::new("bench", file.to_string_lossy());
     spec.threads = u32::try_from(*threads)?;
-    let mut model = engine::load(&spec).map_err(|error| chain(&error))?;
-    model.warm()?;
+    let mut model = load_generator(&spec).map_err(|error| chain(&error))?;
+    warm(&mut model)?;
     let pace = Fixed(*threads);
-    let mut cache = Cache::anonymous(model.context, model.engine.cache_length())?;
-    let mut read = |model: &mut engine::Model, tokens: usize, from: usize| -> Result<f64> {
-        let ids: Vec<u32> = (0..tokens as u32).map(|index| index * 7919 % model.vocabulary.len() as u32).collect();
+    let mut cache = Cache::anonymous(model.context, model.model.cache_length())?;
+    let mut read = |model: &mut Generator, tokens: usize, from: usize| -> Result<f64> {
+        let ids: Vec<u32> = (0..tokens as u32).map(|index| index * 7919 % model.tokenizer.len() as u32).collect();
         let began = Instant::now();
         let mut done = from;
         for chunk in ids.chunks(CHUNK as usize) {
-            model.engine.forward(chunk, done, cache.numbers(), &pace)?;
+            model.model.forward(chunk, done, cache.numbers(), &pace)?;
             done += chunk.len();
         }
         Ok(tokens as f64 / began.elapsed().as_secs_f64())

@@ -19,11 +19,11 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use worker::{
-    chain,
-    sandbox::{Filters, Role, deny_paths},
-    sys::{self, Fork},
-};
+use system::Fork;
+use system::sandbox::Filters;
+use system::sandbox::Role;
+use system::sandbox::deny_paths;
+use system::text::chain;
 
 /// How many processes confine themselves.
 const WORKERS: usize = 500;
@@ -62,9 +62,9 @@ pub(crate) fn run() -> Result<()> {
     let filters = Filters::new().map_err(|error| chain(&error))?;
     confine(&filters, Role::Template)?;
     for _ in 0..WORKERS {
-        match sys::fork(&mut tasks)? {
+        match system::fork(&mut tasks)? {
             Fork::Parent(child) => drop(waitpid(child, None)?),
-            Fork::Child => sys::exit_now(i32::from(live(&filters, unconfined).is_err())),
+            Fork::Child => system::exit_now(i32::from(live(&filters, unconfined).is_err())),
         }
     }
     Ok(())

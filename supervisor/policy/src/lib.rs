@@ -1,0 +1,260 @@
+//! What the supervisor decides, with no I/O, no clock, no threads and no logging in it.
+//!
+//! The shell tells the policy what has happened ([`Policy::handle`]) and what time it is ([`Policy::handle_timeout`], when
+//! [`Policy::next_deadline`] has come), and then does what [`Policy::poll_effect`] says. The same calls with the same seed
+//! give the same effects, so that `simulation.rs` can try ten thousand lives of a supervisor in seconds.
+//!
+//! ```text
+//!                   Event                                             Effect
+//! sockets, pids -----------> Policy --> Pool --> Queue                -----------> sockets, signals
+//! clock         ----now---->           |-----> Template: Load, Examine, KillTemplate
+//!                                      '-----> Slot --> Worker: Fork, Dispatch, StopRequest, Terminate, Kill
+//!                            Context: limits, requests, poison, random: Finish
+//!                                    '---> Threads: SetBudget, ReadThreads
+//! ```
+//!
+//! The states of a worker and what each event does to them are the table in `worker.rs`; those of a template the one in
+//! `template.rs`.
+//!
+//! # What the shell must keep to
+//!
+//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked` before what the
+//!   worker itself says. Events of different processes may come in any order.
+//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the policy has asked for and
+//!   that was not reported by then is never spoken of again; if it was half made, it is the shell's to end.
+//! * Whatever the policy killed or terminated, whether forked or still to be, ends with `Exited`, `ForkFailed` or its
+//!   template's `TemplateExited`.
+//! * Boards are looked at more often than a worker may be without progress, and before each `handle_timeout`: a slow
+//!   worker of which nothing is told is taken for a stuck one.
+//! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
+//!
+//! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds
+//! two requests, and no part of one is with two workers; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
+//! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
+//! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none is kept
+//! for longer than it may be idle; no model comes into force that has not shown that it can be served, or be opened if it is to be
+//! loaded later, and none is loaded for that; nothing is forked from a template that is not warm;
+//! nothing is asked of a process that has ended; budgets are at least 1, and together no more than the cores or, if those
+//! are more, the workers that compute; no thread is granted before it was given back; no core is left over that a worker
+//! could use; nobody has two threads more than another who could use them too, once all has been given back; handling a deadline leaves only later ones; when the world behaves
+//! again, every request ends, every slot of a model that is wanted becomes idle, and no deadline is left; after shutdown there is exactly one
+//! [`Effect::Halt`], with nothing left.
+#![forbid(unsafe_code)]
+
+mod context;
+mod deadline;
+mod event;
+mod health;
+mod poison;
+mod pool;
+mod queue;
+mod reload;
+mod request;
+mod requests;
+mod residence;
+mod restart;
+#[cfg(test)]
+mod simulation;
+mod slot;
+mod standing;
+mod template;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod view;
+mod worker;
+
+pub use event::{
+    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
+    Work, WorkerId,
+};
+pub use reload::{Change, Reload};
+pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
+
+use context::Context;
+use pool::Pool;
+use std::collections::BTreeMap;
+
+/// The supervisor's policy: pools, queues, deadlines, back-off, replay and shutdown.
+#[derive(Debug)]
+pub struct Policy {
+    pools: BTreeMap<PoolId, Pool>,
+    context: Context,
+    phase: Phase,
+    /// What is to come into force.
+    reload: Option<Reload>,
+}
+
+/// How far the supervisor's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// What runs and waits may end by then; nothing else begins.
+    Draining {
+        deadline: Time,
+    },
+    /// Everything has been killed. By then nobody waits for it any more.
+    Stopping {
+        deadline: Time,
+    },
+    Halted,
+}
+
+impl Policy {
+    /// A policy at the beginning of time, where the templates of eager pools begin to load. The same seed gives the same
+    /// back-offs.
+    pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Policy {
+        let mut context = Context::new(limits, seed);
+        let pools = pools.into_iter().enumerate().map(|(index, limits)| (PoolId(index), limits));
+        let pools = pools.map(|(id, limits)| (id, Pool::new(id, limits, &mut context))).collect();
+        Policy { pools, context, phase: Phase::Serving, reload: None }
+    }
+
+    /// Takes in what has happened. What is said of a process or a request that is no more changes nothing.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.context.now = now;
+        let pool = match event {
+            Event::Submitted { pool, .. } | Event::Restart { pool, .. } => Some(pool),
+            Event::Withdrawn(request) | Event::Blocked { request, .. } => {
+                self.context.requests.get(&request).map(|record| record.pool)
+            }
+            Event::Examined(id) | Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => {
+                Some(id.pool)
+            }
+            Event::Forked(id)
+            | Event::ForkFailed(id)
+            | Event::NoRoom(id)
+            | Event::Ready(id)
+            | Event::Streamed(id)
+            | Event::Observed { worker: id, .. }
+            | Event::Answered(id)
+            | Event::Rejected(id)
+            | Event::Misbehaved(id)
+            | Event::Exited { worker: id, .. } => Some(id.pool),
+            Event::ThreadsUsed { worker, threads } => {
+                self.context.threads.used(worker, threads);
+                None
+            }
+            Event::Drain(is_draining) => {
+                self.context.draining = is_draining;
+                self.settle_pools();
+                None
+            }
+            Event::ShutdownRequested => {
+                self.shutdown();
+                None
+            }
+        };
+        if let Some(pool) = pool.and_then(|id| self.pools.get_mut(&id)) {
+            pool.handle(event, &mut self.context);
+            pool.settle(&mut self.context);
+        } else if let Event::Submitted { request, .. } = event {
+            // A model that is not there gets its client an answer, too.
+            let outcome = if self.is_closing() { Outcome::ShuttingDown } else { Outcome::Unavailable { until: now } };
+            self.context.finish(request, outcome);
+        }
+        self.settle();
+    }
+
+    /// Does what has come due. Calling it too early or too often changes nothing.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.context.now = now;
+        match self.phase {
+            Phase::Draining { deadline } if deadline <= now => self.stop_at_once(),
+            Phase::Stopping { deadline } if deadline <= now => self.halt(),
+            Phase::Serving | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Halted => {}
+        }
+        for pool in self.pools.values_mut() {
+            pool.expire(&mut self.context);
+            pool.settle(&mut self.context);
+        }
+        self.context.expire_threads();
+        self.settle();
+    }
+
+    /// When [`Policy::handle_timeout`] must be called, unless an event changes it before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let stop = match self.phase {
+            Phase::Draining { deadline } | Phase::Stopping { deadline } => Some(deadline),
+            Phase::Serving | Phase::Halted => None,
+        };
+        self.pools
+            .values()
+            .filter_map(|pool| pool.next_deadline(&self.context))
+            .chain(stop)
+            .chain(self.context.threads.next_deadline())
+            .min()
+    }
+
+    /// The next thing to do. To be called until there is none, after each of the calls above and after `new`.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.context.effects.pop_front()
+    }
+
+    /// What the status shows of a pool.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such pool.
+    pub fn pool(&self, pool: PoolId) -> PoolView {
+        self.pools[&pool].view(&self.context)
+    }
+
+    /// Whether the supervisor is stopping.
+    pub fn is_closing(&self) -> bool {
+        self.context.closing
+    }
+
+    /// Whether requests that have not begun are refused.
+    pub fn is_draining(&self) -> bool {
+        self.context.draining
+    }
+
+    /// The requests that have no outcome: how many were begun, and how many wait for that.
+    pub fn open_requests(&self) -> (usize, usize) {
+        let begun = self.context.begun.len();
+        (begun, self.context.requests.len() - begun)
+    }
+
+    fn shutdown(&mut self) {
+        match self.phase {
+            Phase::Serving => {
+                self.context.closing = true;
+                self.phase = Phase::Draining { deadline: self.context.now.after(self.context.limits.drain) };
+                self.settle_pools();
+            }
+            Phase::Draining { .. } => self.stop_at_once(),
+            Phase::Stopping { .. } | Phase::Halted => {}
+        }
+    }
+
+    fn stop_at_once(&mut self) {
+        self.phase = Phase::Stopping { deadline: self.context.now.after(self.context.limits.last) };
+        for pool in self.pools.values_mut() {
+            pool.stop_at_once(&mut self.context);
+        }
+    }
+
+    fn settle_pools(&mut self) {
+        for pool in self.pools.values_mut() {
+            pool.settle(&mut self.context);
+        }
+    }
+
+    /// Does what follows for all pools together.
+    fn settle(&mut self) {
+        self.settle_reload();
+        self.settle_moves();
+        self.bury();
+        self.context.settle_threads();
+        match self.phase {
+            Phase::Draining { .. } | Phase::Stopping { .. } if self.pools.values().all(Pool::is_over) => self.halt(),
+            Phase::Serving | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Halted => {}
+        }
+    }
+
+    fn halt(&mut self) {
+        self.phase = Phase::Halted;
+        self.context.emit(Effect::Halt);
+    }
+}

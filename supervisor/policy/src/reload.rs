@@ -1,0 +1,182 @@
+//! A new configuration: all of it comes into force, or nothing of it.
+//!
+//! The shell says which models are added, replaced, removed, or only live by other limits ([`Change`]). What must be loaded is loaded
+//! beside what serves, and what is loaded when it is asked for is opened; when all of that can be served, everything changes in one step. If any of it cannot, what was
+//! loaded goes and nothing else has changed. What a pool does meanwhile and afterwards is in `standing.rs`.
+use super::event::{Effect, Load, PoolId, PoolLimits, Time};
+use super::pool::Pool;
+use super::standing::{Proof, Successor};
+use super::{Phase, Policy};
+use std::{collections::BTreeSet, time::Duration};
+
+/// What is to be different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// How long shutting down waits for what runs and what is queued.
+    pub drain: Duration,
+    /// What happens to which model; nothing happens to others.
+    pub changes: Vec<Change>,
+}
+
+/// What happens to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is served from now on.
+    Add {
+        /// Its pool, with a number never used before.
+        pool: PoolId,
+        /// Its limits.
+        limits: PoolLimits,
+    },
+    /// It is another one from now on.
+    Replace {
+        /// The pool that serves it, which must be there.
+        old: PoolId,
+        /// The one that is to serve it, with a number never used before.
+        new: PoolId,
+        /// Its limits.
+        limits: PoolLimits,
+    },
+    /// It is the same, with other limits; isolation and threads are not among them.
+    Adjust {
+        /// Its pool, which must be there.
+        pool: PoolId,
+        /// The new limits.
+        limits: PoolLimits,
+        /// Whether only new workers know of them.
+        fresh: bool,
+    },
+    /// It is served no more. What has been admitted is finished.
+    Remove(PoolId),
+}
+
+impl Change {
+    /// The pool that comes into being for it.
+    fn staged(&self) -> Option<PoolId> {
+        match self {
+            Change::Add { pool, .. } | Change::Replace { new: pool, .. } => Some(*pool),
+            Change::Adjust { .. } | Change::Remove(_) => None,
+        }
+    }
+}
+
+impl Policy {
+    /// Begins to bring a new configuration into force. [`Effect::Reloaded`] or [`Effect::ReloadRefused`] says how that ends, at once
+    /// or later; another one must wait for it.
+    pub fn reload(&mut self, now: Time, reload: Reload) {
+        self.context.now = now;
+        for change in &reload.changes {
+            let staged = match *change {
+                Change::Add { pool, limits } => {
+                    Some(Pool::staged(pool, limits, 0, limits.load == Load::Eager, &mut self.context))
+                }
+                Change::Replace { old, new, limits } => self.pools.get(&old).map(|old| {
+                    let is_there = old.is_resident && old.template.unavailable_until(now).is_none();
+                    let loads = limits.load == Load::Eager || is_there;
+                    Pool::staged(new, limits, old.template.id.generation, loads, &mut self.context)
+                }),
+                Change::Adjust { .. } | Change::Remove(_) => None,
+            };
+            self.pools.extend(staged.map(|pool| (pool.id, pool)));
+        }
+        self.reload = Some(reload);
+        self.settle();
+    }
+
+    /// Ends the reload if it is known how.
+    pub(super) fn settle_reload(&mut self) {
+        let Some(reload) = self.reload.take() else { return };
+        let proofs = || {
+            let staged = reload.changes.iter().filter_map(Change::staged);
+            staged.filter_map(|id| self.pools.get(&id)).map(|pool| (pool.id, pool.proof()))
+        };
+        let failed = proofs().find(|(_, proof)| *proof == Proof::Failed).map(|(id, _)| id);
+        if failed.is_some() {
+            // When the supervisor stops, nothing that is tried has a use.
+            self.context.emit(Effect::ReloadRefused(failed.filter(|_| !self.context.closing)));
+            for id in reload.changes.iter().filter_map(Change::staged) {
+                self.retire(id, None);
+            }
+        } else if proofs().any(|(_, proof)| proof == Proof::Awaited) {
+            self.reload = Some(reload);
+            return;
+        } else {
+            self.bring_into_force(&reload);
+        }
+        self.settle_pools();
+    }
+
+    fn bring_into_force(&mut self, reload: &Reload) {
+        self.context.emit(Effect::Reloaded);
+        self.context.limits.drain = reload.drain;
+        for change in &reload.changes {
+            if let Some(pool) = change.staged().and_then(|id| self.pools.get_mut(&id)) {
+                pool.take_over();
+            }
+            match *change {
+                Change::Add { .. } => {}
+                Change::Replace { old, new, .. } => {
+                    let identity = self.pools.get(&new).and_then(|pool| pool.template.identity);
+                    self.retire(old, Some(Successor { pool: new, identity }));
+                }
+                Change::Adjust { pool, limits, fresh } => {
+                    if let Some(pool) = self.pools.get_mut(&pool) {
+                        pool.adjust(limits, fresh);
+                    }
+                }
+                Change::Remove(pool) => self.retire(pool, None),
+            }
+        }
+    }
+
+    fn retire(&mut self, id: PoolId, successor: Option<Successor>) {
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.retire(successor);
+        }
+    }
+
+    /// Lets those wait elsewhere who wait for a model that was replaced.
+    pub(super) fn settle_moves(&mut self) {
+        while !self.context.moves.is_empty() || self.settle_heirs() {
+            let moves = std::mem::take(&mut self.context.moves);
+            let targets: BTreeSet<_> = moves.iter().map(|moved| moved.to).collect();
+            // All come before any is served.
+            for moved in moves {
+                if let Some(pool) = self.pools.get_mut(&moved.to) {
+                    pool.receive(moved, &mut self.context);
+                }
+            }
+            for target in targets {
+                if let Some(pool) = self.pools.get_mut(&target) {
+                    pool.settle(&mut self.context);
+                }
+            }
+        }
+    }
+
+    /// Has pools be there for as long as requests may come to them. Says whether anything has followed from that.
+    fn settle_heirs(&mut self) -> bool {
+        let old = self.pools.values().filter(|pool| pool.successor().is_some() && pool.has_requests());
+        let heirs: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();
+        let mut has_settled = false;
+        for pool in self.pools.values_mut() {
+            let is_heir = heirs.contains(&pool.id);
+            if std::mem::replace(&mut pool.is_heir, is_heir) && !is_heir {
+                pool.settle(&mut self.context);
+                has_settled = true;
+            }
+        }
+        has_settled
+    }
+
+    /// Forgets pools of which nothing is left.
+    pub(super) fn bury(&mut self) {
+        if self.phase == Phase::Halted {
+            return;
+        }
+        while let Some(id) = self.pools.values().find(|pool| pool.is_retired() && pool.is_over()).map(|pool| pool.id) {
+            self.pools.remove(&id);
+            self.context.emit(Effect::Gone(id));
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The daemon: one loop (`daemon.rs`) that turns what happens into the policy's events, and the policy's effects into actions.
+//!
+//! It owns every process, socket and record, and it decides nothing that the policy decides: who runs, waits, dies or is refused. What
+//! children and clients send is checked here; nothing of it can make this loop wait, panic or grow without bound.
+//!
+//! ```text
+//!  client tasks ──┐                         ┌── Load, Fork, KillTemplate ──> template
+//!  template tasks ┼─ Input ─> Event ─> policy ┼── Dispatch, Kill, Terminate ─> worker
+//!  worker tasks ──┘                         └── Finish ────────────────────> client
+//! ```
+
+mod act;
+mod activation;
+mod admission;
+mod children;
+mod clients;
+mod connection;
+mod control;
+mod event_loop;
+mod housekeeping;
+mod identity;
+mod listener;
+mod notify;
+mod outcome;
+mod pool;
+mod pools;
+mod reload;
+mod report;
+mod request;
+mod signals;
+mod stop;
+mod tail;
+mod template;
+mod untrusted;
+mod watch;
+mod worker;
+
+pub(crate) use activation::{ActivationError, Adopted};
+pub(crate) use event_loop::{Place, Setup, run};
+pub(crate) use listener::ListenError;
+pub(crate) use untrusted::{hear, look};
+
+use crate::{
+    config::{Auto, Config, Source, SupervisorConfig},
+    log::Prompts,
+};
+use connection::{FromClient, Outbox};
+use interprocess::local_socket::tokio::Stream;
+use ipc::RequestId;
+use listener::ClientSocket;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use notify::Notify;
+use outcome::Peer;
+use policy::{Event, Limits, Policy, TemplateState, Time};
+use pool::Pool;
+use pools::Pools;
+use reload::Reloading;
+use request::Request;
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::RandomState,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use system::proc::Sample;
+use template::{Starter, TemplateSaid};
+use tokio::sync::mpsc;
+pub(crate) use worker::WorkerFds;
+use worker::WorkerSaid;
+
+/// One connection of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(u64);
+
+/// What the daemon's tasks tell it.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A client has said something.
+    Client(ConnectionId, FromClient),
+    /// A template has said something.
+    Template(policy::TemplateId, TemplateSaid),
+    /// A worker has said something.
+    Worker(policy::WorkerId, WorkerSaid),
+    /// The memory of a worker, or of its pool's template, has been looked at.
+    Memory(Sampled, Sample),
+}
+
+/// Whose memory has been looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sampled {
+    /// A worker's.
+    Worker(policy::WorkerId),
+    /// A template's.
+    Template(policy::TemplateId),
+}
+
+/// Most connections at once.
+const CONNECTIONS: usize = 256;
+
+/// The daemon's state.
+#[derive(Debug)]
+struct Daemon {
+    policy: Policy,
+    started: Instant,
+    cores: u32,
+    /// The part of the configuration that is no model's.
+    supervisor: SupervisorConfig,
+    source: Source,
+    /// Whether the configuration names models.
+    names_models: bool,
+    pools: Pools,
+    requests: HashMap<RequestId, Request>,
+    clients: HashMap<ConnectionId, Client>,
+    socket: ClientSocket,
+    notify: Notify,
+    starter: Starter,
+    inputs: mpsc::Sender<Input>,
+    /// What has happened and has not been told to the policy yet.
+    events: VecDeque<Event>,
+    /// Bytes that wait for clients, of all connections.
+    queued: Arc<AtomicUsize>,
+    fingerprints: RandomState,
+    prompts: Prompts,
+    connections: u64,
+    submitted: u64,
+    /// No client is accepted before.
+    accept_from: tokio::time::Instant,
+    children_ended: bool,
+    /// Whether a model has ever been loaded.
+    has_served: bool,
+    /// The configuration that is to come into force.
+    reloading: Option<Reloading>,
+    /// Whether it is to be read once more then, and who waits for that.
+    reload_again: Option<Vec<ConnectionId>>,
+    /// Why the last reload changed nothing.
+    reload_error: Option<String>,
+    /// Whether the models' limits are others than before.
+    has_new_limits: bool,
+    /// Who waits until nothing is left to be finished.
+    drains: Vec<ConnectionId>,
+    /// Who waits for the end.
+    stops: Vec<ConnectionId>,
+    is_accepting: bool,
+    /// The end of the time in which those who had connected before the daemon was told to stop may still ask.
+    gathering: Option<tokio::time::Instant>,
+    halted: bool,
+}
+
+/// A client that is connected.
+#[derive(Debug)]
+struct Client {
+    outbox: Outbox,
+    peer: Peer,
+    /// The request that it waits for.
+    active: Option<RequestId>,
+    /// Whether it has shut its sending side down.
+    finished: bool,
+    /// Whether it may change what the daemon does.
+    is_operator: bool,
+    /// Whether it waits for what it has asked the daemon to do.
+    awaits: bool,
+    /// Whether it has ever sent a whole message.
+    has_asked: bool,
+    /// Since when nothing is done for it.
+    idle_since: Instant,
+}
+
+impl Client {
+    /// Whether it waits for nothing.
+    fn is_idle(&self) -> bool {
+        self.active.is_none() && !self.awaits
+    }
+}
+
+impl Daemon {
+    fn new(
+        config: Config,
+        source: Source,
+        socket: ClientSocket,
+        starter: Starter,
+        prompts: Prompts,
+        inputs: mpsc::Sender<Input>,
+    ) -> Daemon {
+        let cores = match config.supervisor.cores {
+            Auto::Fixed(cores) => cores,
+            Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
+        };
+        let limits = Limits { cores, drain: config.supervisor.shutdown_timeout, ..Limits::default() };
+        let pools: Vec<Pool> = config.models.into_iter().map(|model| Pool::new(model, cores)).collect();
+        let pool_limits = pools.iter().map(|pool| pool.limits(&config.supervisor)).collect();
+        Daemon {
+            policy: Policy::new(limits, pool_limits, request::draw_seed()),
+            started: Instant::now(),
+            cores,
+            supervisor: config.supervisor,
+            source,
+            names_models: config.names_models,
+            pools: Pools::new(pools),
+            requests: HashMap::new(),
+            clients: HashMap::new(),
+            socket,
+            notify: Notify::from_environment(),
+            starter,
+            inputs,
+            events: VecDeque::new(),
+            queued: Arc::new(AtomicUsize::new(0)),
+            fingerprints: RandomState::new(),
+            prompts,
+            connections: 0,
+            submitted: 0,
+            accept_from: tokio::time::Instant::now(),
+            children_ended: false,
+            has_served: false,
+            reloading: None,
+            reload_again: None,
+            reload_error: None,
+            has_new_limits: false,
+            drains: Vec::new(),
+            stops: Vec::new(),
+            is_accepting: true,
+            gathering: None,
+            halted: false,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.started.elapsed())
+    }
+
+    /// Tells the policy what has happened, and does what it wants.
+    fn feed(&mut self, event: Event) {
+        self.events.push_back(event);
+        self.settle();
+    }
+
+    /// Takes in what has happened by now. If this process was not running for a while, others may have been in time all the same.
+    async fn catch_up(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+        /// From the end of a process to its being told of here, its tasks run this often at most.
+        const ROUNDS: usize = 8;
+        for _ in 0..ROUNDS {
+            tokio::task::yield_now().await;
+            while let Ok(input) = inputs.try_recv() {
+                self.take(input);
+            }
+        }
+    }
+
+    /// Has the policy do what has come due, once all that was said before is heard.
+    async fn time_out(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+        self.catch_up(inputs).await;
+        // Who has moved since the last look is not stuck.
+        self.observe();
+        self.policy.handle_timeout(self.now());
+        self.settle();
+    }
+
+    /// Does what the policy wants and tells it what comes of that, until there is nothing left to do.
+    fn settle(&mut self) {
+        loop {
+            while let Some(effect) = self.policy.poll_effect() {
+                tracing::trace!(?effect);
+                self.act(effect);
+            }
+            let Some(event) = self.events.pop_front() else { return };
+            tracing::trace!(?event);
+            self.policy.handle(self.now(), event);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Client(id, said) => self.hear_client(id, said),
+            Input::Template(id, said) => self.hear_template(id, said),
+            Input::Worker(id, said) => self.hear_worker(id, said),
+            Input::Memory(whose, sample) => self.note_memory(whose, sample),
+        }
+    }
+
+    /// How often boards are looked at: often enough for the shortest progress timeout.
+    fn observation_interval(&self) -> tokio::time::Interval {
+        const LONGEST: Duration = Duration::from_millis(500);
+        const SHORTEST: Duration = Duration::from_millis(20);
+        let shortest_timeout = self.pools.values().map(|pool| pool.config.progress_timeout).min().unwrap_or(LONGEST);
+        let mut interval = tokio::time::interval((shortest_timeout / 8).clamp(SHORTEST, LONGEST));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        interval
+    }
+
+    /// Why nothing can be served, if no model has ever been loaded and each has failed or crashed in a loop.
+    fn nothing_served(&self) -> Option<String> {
+        if self.has_served || self.reloading.is_some() {
+            return None;
+        }
+        let reasons = self.pools.served().map(|(id, pool)| {
+            let parked = matches!(self.policy.pool(id).state, TemplateState::Parked { .. });
+            pool.why_hopeless(parked)
+        });
+        let reasons: Option<Vec<String>> = reasons.collect();
+        reasons.map(|reasons| reasons.join("; "))
+    }
+
+    async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
+        if !self.is_accepting {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep_until(self.accept_from).await;
+        self.socket.accept().await
+    }
+
+    /// Gives the last messages to clients a moment to be taken.
+    async fn say_goodbye(mut self) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        self.clients.values_mut().for_each(|client| client.outbox.close());
+        let taken = async {
+            while self.queued.load(Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _not_taken = tokio::time::timeout(MOMENT, taken).await;
+    }
+}
+
+fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(descriptor.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(descriptor.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! The policy's effects, done.
+use super::{
+    Daemon, identity,
+    outcome::{self, Class},
+    request::{Named, Server},
+    template::Template,
+    worker::{Origin, Worker},
+};
+use crate::process::{Process, is_shortage};
+use ipc::{RequestId, Response, board::Word};
+use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
+use std::{
+    io,
+    sync::atomic::Ordering::{Acquire, Relaxed},
+    time::Instant,
+};
+use system::proc::HostMemory;
+
+impl Daemon {
+    /// Does one effect. What happens because of it is queued as an event.
+    pub(super) fn act(&mut self, effect: Effect) {
+        match effect {
+            Effect::Load(id) => self.start_template(id, false),
+            Effect::Examine(id) => self.start_template(id, true),
+            Effect::KillTemplate(id) => {
+                if let Some(template) = self.template(id) {
+                    template.process.kill();
+                }
+            }
+            Effect::Fork { template, worker } => self.fork(template, worker),
+            Effect::Dispatch { to, part, attempt } => self.dispatch(to, part, attempt),
+            Effect::SetBudget { worker, threads } => {
+                if let Some(worker) = self.worker(worker) {
+                    worker.board.word(Word::Budget).store(threads.into(), Relaxed);
+                }
+            }
+            Effect::ReadThreads(id) => {
+                if let Some(worker) = self.worker(id) {
+                    let threads = worker.board.word(Word::Threads).load(Acquire).try_into().unwrap_or(u32::MAX);
+                    self.events.push_back(Event::ThreadsUsed { worker: id, threads });
+                }
+            }
+            Effect::StopRequest { worker, request } => {
+                if let Some(worker) = self.worker(worker) {
+                    worker.board.word(Word::Stop).store(request.0.saturating_add(1), Relaxed);
+                }
+            }
+            Effect::Terminate(id) => {
+                if let Some(worker) = self.worker(id) {
+                    worker.terminate();
+                }
+            }
+            Effect::Kill { worker, reason } => self.kill(worker, reason),
+            Effect::Finish { request, outcome } => self.finish(request, outcome),
+            Effect::Moved { request, to } => {
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.pool = to;
+                }
+            }
+            Effect::Reloaded => self.reloaded(),
+            Effect::ReloadRefused(pool) => self.reload_refused(pool),
+            Effect::Gone(pool) => self.forget_pool(pool),
+            Effect::Halt => self.halt(),
+        }
+    }
+
+    pub(super) fn template(&mut self, id: TemplateId) -> Option<&mut Template> {
+        self.pools.get_mut(id.pool)?.template.as_mut().filter(|template| template.id == id)
+    }
+
+    pub(super) fn worker(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.pools.get_mut(id.pool)?.workers.get_mut(&id.life)
+    }
+
+    fn start_template(&mut self, id: TemplateId, only_opens: bool) {
+        let pool = &mut self.pools[id.pool];
+        let what = if only_opens { "looking whether it can be loaded" } else { "loading" };
+        tracing::info!(model = pool.config.name, path = %pool.spec.source, "{what}");
+        pool.identity = Some(identity::now(&pool.spec));
+        match Template::start(&self.starter, id, &pool.spec, only_opens, self.inputs.clone()) {
+            Ok(template) => {
+                let path = format!("/proc/{}/smaps_rollup", template.process.pid());
+                pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
+                pool.template_memory = None;
+                pool.error = None;
+                pool.template = Some(template);
+            }
+            Err(error) => {
+                tracing::error!(model = pool.config.name, "cannot start a template: {error}");
+                pool.error = Some(format!("cannot start a template: {error}"));
+                self.events.push_back(Event::TemplateExited(id));
+            }
+        }
+    }
+
+    fn fork(&mut self, template: TemplateId, id: WorkerId) {
+        let pool = &mut self.pools[id.pool];
+        let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
+        if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, HostMemory::now())) {
+            return self.no_room(id, &reason);
+        }
+        let (Some(info), Some(identity)) = (pool.info.clone(), pool.identity) else {
+            return self.not_forked(id, "its template has loaded nothing");
+        };
+        let origin = Origin { template, info, identity };
+        let fds = match Worker::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
+            Ok((worker, fds)) => {
+                pool.workers.insert(id.life, worker);
+                fds
+            }
+            Err(error) => return self.no_room(id, &error.to_string()),
+        };
+        let asked = match self.template(template) {
+            Some(template) => template.fork(id.life, fds).map_err(|(_, error)| error),
+            None => Err(io::Error::other("its template has ended")),
+        };
+        match asked {
+            Ok(()) => self.pools[id.pool].shortage = None,
+            Err(error) => self.not_made(id, &error),
+        }
+    }
+
+    /// Notes that a worker will not come, for this reason.
+    pub(super) fn not_made(&mut self, id: WorkerId, error: &io::Error) {
+        if is_shortage(error) { self.no_room(id, &error.to_string()) } else { self.not_forked(id, &error.to_string()) }
+    }
+
+    /// Notes that there is nothing to make a worker of now.
+    fn no_room(&mut self, id: WorkerId, reason: &str) {
+        let pool = &mut self.pools[id.pool];
+        if pool.shortage.is_none() {
+            tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
+        }
+        pool.shortage = Some(format!("no room for another worker now: {reason}"));
+        pool.workers.remove(&id.life);
+        self.events.push_back(Event::NoRoom(id));
+    }
+
+    /// Notes that a worker will not come.
+    pub(super) fn not_forked(&mut self, id: WorkerId, reason: &str) {
+        let pool = &mut self.pools[id.pool];
+        tracing::error!(model = pool.config.name, worker = %id.life, "cannot fork a worker: {reason}");
+        pool.workers.remove(&id.life);
+        self.events.push_back(Event::ForkFailed(id));
+    }
+
+    fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
+        let Some(request) = self.requests.get_mut(&part.request) else { return };
+        let pool = &mut self.pools[to.pool];
+        let Some(worker) = pool.workers.get_mut(&to.life) else { return };
+        if request.has_begun(part.number) {
+            pool.totals.resumed += 1;
+        } else if attempt > 1 {
+            pool.totals.replayed += 1;
+        }
+        let server = Server { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
+        let (job, cache) = request.job(part.number, server, &worker.origin, Instant::now());
+        worker.forget_speed();
+        worker.part = Some(part);
+        worker.has_seen_requests = true;
+        worker.send_with(&job, cache);
+    }
+
+    fn kill(&mut self, id: WorkerId, reason: KillReason) {
+        let pool = &mut self.pools[id.pool];
+        let Some(worker) = pool.workers.get_mut(&id.life) else { return };
+        if is_fault(reason) {
+            let why = worker.misdeed.as_deref().unwrap_or(describe(reason));
+            // That it has ended, and why, is told when it has.
+            tracing::debug!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
+        }
+        worker.kill(reason);
+    }
+
+    fn finish(&mut self, id: RequestId, outcome: Outcome) {
+        let Some(mut request) = self.requests.remove(&id) else { return };
+        let pool = &mut self.pools[request.pool];
+        *Class::of(outcome, request.was_begun()).count(&mut pool.totals) += 1;
+        if outcome == Outcome::ShuttingDown && request.was_begun() {
+            self.drained_in_vain();
+        }
+        let now = Instant::now();
+        let policy_now = self.now();
+        let pool = &self.pools[request.pool];
+        let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
+        let response = request.last_message(outcome, &model, policy_now, now);
+        let client = self.clients.get(&request.client);
+        outcome::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
+        // A client whose request was withdrawn is told nothing more of it.
+        let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
+        if let Some(client) = client {
+            client.active = None;
+            client.outbox.send(&response);
+            self.rests(request.client);
+        }
+    }
+
+    /// Sends pieces to the request's client. No more of a batch is begun for one that takes them slowly; one that does not take them is
+    /// forgotten.
+    pub(super) fn deliver_all(&mut self, id: RequestId, pieces: &[Response]) {
+        for piece in pieces {
+            if !self.deliver(id, piece) {
+                if let Some(client) = self.requests.get(&id).map(|request| request.client) {
+                    self.forget(client);
+                }
+                return;
+            }
+        }
+        let Some(request) = self.requests.get(&id) else { return };
+        let outbox = self.clients.get(&request.client).map(|client| &client.outbox);
+        if let Some(outbox) = outbox.filter(|outbox| request.is_blocked_by(outbox.queued())) {
+            outbox.watch();
+            self.feed(Event::Blocked { request: id, is_blocked: true });
+        }
+    }
+
+    /// Sends one piece to the request's client, unless it has too much that it has not taken. Says whether it could.
+    fn deliver(&self, id: RequestId, piece: &Response) -> bool {
+        /// Most bytes that wait for all clients together.
+        const ALL_CLIENTS: usize = 256 << 20;
+        /// Bytes that may wait for any client.
+        const LITTLE: usize = 64 << 10;
+        let Some(request) = self.requests.get(&id) else { return false };
+        let pool = &self.pools[request.pool];
+        let limit = request.outbox_limit(pool.info.as_deref(), pool.slots);
+        let Some(client) = self.clients.get(&request.client) else { return false };
+        let queued = client.outbox.queued();
+        // Who listens does not suffer for those who do not.
+        let fits = queued <= limit && (queued <= LITTLE || self.queued.load(Relaxed) <= ALL_CLIENTS);
+        if fits {
+            client.outbox.send(piece);
+        }
+        fits
+    }
+}
+
+/// Whether a worker that is killed for this reason was at fault.
+pub(super) fn is_fault(reason: KillReason) -> bool {
+    match reason {
+        KillReason::StartTimeout | KillReason::ProgressTimeout | KillReason::Misbehaved | KillReason::Lingered => true,
+        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown | KillReason::Restarted => false,
+    }
+}
+
+/// The reason in words.
+pub(super) fn describe(reason: KillReason) -> &'static str {
+    match reason {
+        KillReason::StartTimeout => "it did not become ready in time",
+        KillReason::ProgressTimeout => "it made no progress",
+        KillReason::RequestTimeout => "its request took too long",
+        KillReason::Cancelled => "its request has ended",
+        KillReason::Misbehaved => "it misbehaved",
+        KillReason::Lingered => "it did not exit",
+        KillReason::Shutdown => "the supervisor is stopping",
+        KillReason::Restarted => "another is to take its place",
+    }
+}

@@ -1,0 +1,328 @@
+//! What templates and workers say, checked and turned into events. Nothing that they say is believed.
+use super::{
+    Daemon,
+    act::{describe, is_fault},
+    identity,
+    request::Heard,
+    template::{Template, TemplateSaid},
+    worker::WorkerSaid,
+};
+use crate::{
+    config::Confinement,
+    process::{Exit, Process},
+};
+use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToTemplate, ToWorker, status::Crash};
+use policy::{Event, Isolation, TemplateId, TemplateState, WorkerId};
+use std::{process, sync::Arc, time::Instant};
+use system::text::chain;
+
+/// Most tokens of a request, whatever a template says that its model can.
+const MOST_CONTEXT: u32 = 1 << 20;
+
+/// The longest vector that a model may make.
+const MOST_DIMENSIONS: u32 = 16_384;
+
+/// What is told of a worker that sends what cannot be.
+const BROKEN: &str = "it broke the protocol";
+
+/// Where Landlock is required, what is told of a process without it.
+const UNCONFINED: &str = "Landlock does not confine it, and the configuration says sandbox = \"require-landlock\"";
+
+impl Daemon {
+    pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
+        let Some(pool) = self.pools.get_mut(id.pool) else { return };
+        let Some(template) = pool.template.as_ref().filter(|template| template.id == id) else { return };
+        if template.only_opens && !matches!(said, TemplateSaid::Exited(..)) {
+            return self.hear_opened(id, said);
+        }
+        match said {
+            TemplateSaid::Message(FromTemplate::Ready(mut info)) => {
+                info.context = info.context.min(MOST_CONTEXT);
+                if info.kind == ModelKind::Embed && !(1..=MOST_DIMENSIONS).contains(&info.dimensions) {
+                    let message = format!("its vectors would have {} numbers, which is not possible", info.dimensions);
+                    return self.refuse_model(id, message);
+                }
+                let sandbox = &info.sandbox;
+                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    return self.refuse_model(id, UNCONFINED.to_owned());
+                }
+                tracing::info!(model = pool.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
+                let identity = identity::now(&pool.spec);
+                if pool.identity != Some(identity) {
+                    return self.refuse_model(id, "its files have changed while they were being loaded".to_owned());
+                }
+                if let Err(message) = self.admit_loaded(id.pool, &info) {
+                    return self.refuse_model(id, message);
+                }
+                let pool = &mut self.pools[id.pool];
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+                let load_s = info.load_ms as f64 / 1e3;
+                tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");
+                pool.error = None;
+                pool.info = Some(Arc::new(info));
+                self.has_served = true;
+                self.sample_template(id);
+                self.feed(Event::TemplateReady(id, identity));
+            }
+            TemplateSaid::Message(FromTemplate::Needs(needs)) => {
+                if let Err(message) = self.admit(id.pool, needs) {
+                    return self.refuse_model(id, message);
+                }
+                // One that has ended is about to be seen as such.
+                let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
+            }
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
+            TemplateSaid::Message(
+                FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
+            ) if pool.template.as_ref().and_then(Template::asked_for) != Some(life) => {
+                tracing::error!(model = pool.config.name, "the template speaks of a worker that it was not asked for");
+                pool.template.as_ref().inspect(|template| template.process.kill());
+            }
+            TemplateSaid::Message(FromTemplate::Forked(forked)) => {
+                self.forked(id, WorkerId { pool: id.pool, life: forked.life }, forked.pid);
+            }
+            TemplateSaid::Message(FromTemplate::ForkFailed { life, message }) => {
+                self.not_forked(WorkerId { pool: id.pool, life }, &message);
+                self.next_fork(id);
+            }
+            TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
+        }
+    }
+
+    /// Hears a template that is to open its model and no more.
+    fn hear_opened(&mut self, id: TemplateId, said: TemplateSaid) {
+        // After its first word nothing that it says matters.
+        if self.policy.pool(id.pool).state != TemplateState::Loading {
+            return;
+        }
+        match said {
+            TemplateSaid::Message(FromTemplate::Needs(needs)) => match self.admit_later(id.pool, needs) {
+                Ok(()) => self.feed(Event::Examined(id)),
+                Err(message) => self.refuse_model(id, message),
+            },
+            // One that has nothing to ask for is loaded at once.
+            TemplateSaid::Message(FromTemplate::Ready(_)) => self.feed(Event::Examined(id)),
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
+            TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
+                self.refuse_model(id, "its template speaks of a worker that it was not asked for".to_owned());
+            }
+            TemplateSaid::Exited(..) => {}
+        }
+    }
+
+    fn load_failed(&mut self, id: TemplateId, message: String) {
+        let pool = &mut self.pools[id.pool];
+        tracing::error!(model = pool.config.name, "{message}");
+        pool.error = Some(message);
+        self.feed(Event::LoadFailed(id));
+    }
+
+    /// Does without a model that its template has loaded.
+    fn refuse_model(&mut self, id: TemplateId, message: String) {
+        if let Some(template) = self.template(id) {
+            template.process.kill();
+        }
+        self.load_failed(id, message);
+    }
+
+    fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
+        let inputs = self.inputs.clone();
+        let kind = self.pools[id.pool].kind();
+        let Some(worker) = self.worker(id) else { return self.next_fork(template) };
+        if worker.terminated {
+            // It finds its socket closed.
+            self.pools[id.pool].workers.remove(&id.life);
+            self.events.push_back(Event::ForkFailed(id));
+            return self.next_fork(template);
+        }
+        match worker.adopt(pid, kind, &inputs) {
+            Ok(()) => {
+                let pool = &self.pools[id.pool];
+                let single = pool.isolation == Isolation::Request;
+                let threads = pool.spec.threads;
+                if let Some(worker) = self.worker(id) {
+                    let memory = worker.memory_limit;
+                    let go = Go { life: id.life, supervisor: process::id(), memory, single, threads };
+                    worker.send(&ToWorker::Go(go));
+                }
+                self.events.push_back(Event::Forked(id));
+            }
+            // There is no descriptor to hold it by, it has ended already, or a stranger's pid was reported; what it was born with is closed, so
+            // it ends.
+            Err(error) => self.not_made(id, &error),
+        }
+        self.next_fork(template);
+    }
+
+    /// Has the template make the next worker that waits, and tells the policy what has happened.
+    fn next_fork(&mut self, id: TemplateId) {
+        while let Some(Err((life, error))) = self.template(id).map(|template| template.answered()) {
+            self.not_made(WorkerId { pool: id.pool, life }, &error);
+        }
+        self.settle();
+    }
+
+    fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
+        // That one which was let go ends is no crash, nor that of workers which do not even start it was given up.
+        let state = self.policy.pool(id.pool).state;
+        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. } | TemplateState::Stopped);
+        let is_unwanted = self.policy.is_closing() || is_given_up;
+        let pool = &mut self.pools[id.pool];
+        let expected = pool.error.is_some() || is_unwanted;
+        if let Some(template) = pool.template.take().filter(|_| !expected) {
+            let pid = template.process.pid();
+            let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
+            tracing::error!(
+                model = pool.config.name,
+                template_pid = pid,
+                stderr = said,
+                "the template has ended by {exit}"
+            );
+            pool.last_crash =
+                Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
+        }
+        pool.template_memory = None;
+        pool.template_memory_file = None;
+        pool.need = None;
+        pool.shortage = None;
+        // Workers that have not been heard of end with it: their sockets are closed.
+        pool.workers.retain(|_, worker| worker.process.is_some());
+        self.feed(Event::TemplateExited(id));
+    }
+
+    pub(super) fn hear_worker(&mut self, id: WorkerId, said: WorkerSaid) {
+        let Some(worker) = self.worker(id) else { return };
+        match said {
+            WorkerSaid::Exited(exit, stderr) => self.worker_exited(id, exit, stderr),
+            // What it says after it was condemned does not count.
+            WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
+            WorkerSaid::Message(message) => {
+                if let Err(reason) = self.hear_message(id, message) {
+                    self.misbehaved(id, format!("{BROKEN}: {reason}"));
+                }
+            }
+            WorkerSaid::Broken(error) => self.misbehaved(id, format!("{BROKEN}: {}", chain(&error))),
+        }
+    }
+
+    /// Has a worker that did something wrong ended.
+    pub(super) fn misbehaved(&mut self, id: WorkerId, misdeed: String) {
+        if let Some(worker) = self.worker(id) {
+            worker.misdeed.get_or_insert(misdeed);
+        }
+        self.feed(Event::Misbehaved(id));
+    }
+
+    /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
+    fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
+        const LIE: &str = "what it says of its request cannot be true";
+        let pool = &mut self.pools[id.pool];
+        let Some(worker) = pool.workers.get_mut(&id.life) else { return Ok(()) };
+        let about = match &message {
+            FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
+                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                    self.misbehaved(id, UNCONFINED.to_owned());
+                    return Ok(());
+                }
+                worker.sandbox = Some(sandbox.to_string());
+                self.feed(Event::Ready(id));
+                return Ok(());
+            }
+            FromWorker::Hello { .. } => return Err("it says hello again"),
+            FromWorker::Prompt { request, .. }
+            | FromWorker::Token { request, .. }
+            | FromWorker::Done { request, .. }
+            | FromWorker::Failed { request, .. }
+            | FromWorker::Vectors { request, .. }
+            | FromWorker::Embedded { request, .. }
+            | FromWorker::Tokenized { request, .. } => *request,
+        };
+        let Some(part) = worker.part.filter(|part| part.request == about) else {
+            return Err("it speaks of a request that it does not serve");
+        };
+        let Some(request) = self.requests.get_mut(&about) else {
+            // It has ended, by its client's leaving; its worker may not know that yet.
+            match message {
+                FromWorker::Hello { .. }
+                | FromWorker::Prompt { .. }
+                | FromWorker::Token { .. }
+                | FromWorker::Vectors { .. } => {}
+                FromWorker::Done { .. } | FromWorker::Embedded { .. } | FromWorker::Tokenized { .. } => {
+                    self.ended(id, Event::Answered(id));
+                }
+                FromWorker::Failed { .. } => self.ended(id, Event::Rejected(id)),
+            }
+            return Ok(());
+        };
+        match request.hear(part.number, message, &worker.origin.info, Instant::now()).map_err(|_| LIE)? {
+            Heard::Nothing => {}
+            Heard::More(pieces) => {
+                self.feed(Event::Streamed(id));
+                self.deliver_all(about, &pieces);
+            }
+            Heard::Done(pieces) => {
+                self.deliver_all(about, &pieces);
+                self.ended(id, Event::Answered(id));
+            }
+            Heard::Refused => self.ended(id, Event::Rejected(id)),
+        }
+        Ok(())
+    }
+
+    /// Notes that a worker is done with its part of a request.
+    fn ended(&mut self, id: WorkerId, event: Event) {
+        if let Some(worker) = self.worker(id) {
+            worker.part = None;
+        }
+        self.feed(event);
+    }
+
+    fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
+        let pool = &mut self.pools[id.pool];
+        let Some(worker) = pool.workers.remove(&id.life) else { return };
+        pool.totals.worker_exits += 1;
+        if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
+            request.worker_died(worker.reached());
+        }
+        let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;
+        let crashed = !chosen && (!exit.is_clean() || worker.part.is_some() || worker.killed.is_some());
+        if crashed {
+            pool.totals.worker_crashes += 1;
+            let cause = match worker.killed {
+                Some(reason) => format!("{exit}: {}", worker.misdeed.as_deref().unwrap_or(describe(reason))),
+                None => exit.to_string(),
+            };
+            let pid = worker.process.as_ref().map_or(0, Process::pid);
+            let request = worker.part.map(|part| tracing::field::display(part.request));
+            // What has seen prompts may repeat them.
+            let tells = !worker.has_seen_requests || self.prompts.are_full();
+            let stderr_lines = Some(stderr.len()).filter(|lines| !tells && *lines > 0);
+            let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
+            tracing::warn!(
+                model = pool.config.name,
+                worker = %id.life,
+                worker_pid = pid,
+                request,
+                stderr_lines,
+                stderr = said,
+                "a worker has ended by {cause}"
+            );
+            pool.last_crash = Some(Crash {
+                pid,
+                slot: Some(id.life.slot),
+                cause,
+                at: timestamp(),
+                request: worker.part.map(|part| part.request.to_string()),
+                stderr,
+            });
+        }
+        self.feed(Event::Exited { worker: id, clean: exit.is_clean() });
+    }
+}
+
+/// This instant, in RFC 3339, to the millisecond.
+#[expect(clippy::disallowed_methods, reason = "it is for people")]
+fn timestamp() -> String {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
+}

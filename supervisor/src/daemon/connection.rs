@@ -1,0 +1,234 @@
+//! One client connection: two tasks that move frames and watch for the client's going away. They decide nothing.
+//!
+//! What is sent to a client is queued here without bound of its own: a request can send only so much as its context allows, and the
+//! daemon looks at [`Outbox::queued`] before it adds more.
+use super::{ConnectionId, Input};
+use ipc::{AsyncEnd, EndError, Failure, FailureKind, MAX_FRAME, MAX_REQUEST, Request, Response};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// A client that has not taken fewer bytes than this has caught up.
+const LITTLE: usize = 1 << 20;
+
+/// What a client has said.
+#[derive(Debug)]
+pub(crate) enum FromClient {
+    /// A request.
+    Request(Request),
+    /// A frame that holds no request. The connection goes on.
+    Undecodable(EndError),
+    /// Something that is no frame. The connection cannot go on.
+    Broken(EndError),
+    /// The client has shut its sending side down; it may still wait for an answer.
+    Finished,
+    /// The client has taken most of what it had not.
+    CaughtUp,
+    /// The client has gone, or takes nothing.
+    Gone,
+}
+
+/// Where answers to a client are put. Dropped, it closes the connection at once.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// None when nothing more will be sent.
+    frames: Option<mpsc::UnboundedSender<Outgoing>>,
+    queued: Arc<AtomicUsize>,
+    total: Arc<AtomicUsize>,
+    /// Whether it is to be told when the client has caught up.
+    watched: Arc<AtomicBool>,
+    reader: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    /// How long the client may take nothing of what is sent from now on.
+    pub(crate) patience: Duration,
+}
+
+/// A frame on its way, counted for as long as it is.
+#[derive(Debug)]
+struct Outgoing {
+    frame: Vec<u8>,
+    patience: Duration,
+    queued: Arc<AtomicUsize>,
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.frame.len(), Relaxed);
+        self.total.fetch_sub(self.frame.len(), Relaxed);
+    }
+}
+
+impl Outbox {
+    /// Serves `stream` from now on. `total` counts the queued bytes of all connections.
+    pub(crate) fn open(
+        stream: UnixStream,
+        id: ConnectionId,
+        inputs: mpsc::Sender<Input>,
+        total: Arc<AtomicUsize>,
+        patience: Duration,
+    ) -> Outbox {
+        let (read, write) = stream.into_split();
+        let (frames, outgoing) = mpsc::unbounded_channel();
+        let (queued, watched) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let watch = (Arc::clone(&queued), Arc::clone(&watched));
+        let writer = tokio::spawn(send_all(write, outgoing, watch, id, inputs.clone()));
+        let reader = tokio::spawn(receive_all(read, id, inputs));
+        Outbox { frames: Some(frames), queued, total, watched, reader, writer, patience }
+    }
+
+    /// Whether nothing more will be sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.frames.is_none()
+    }
+
+    /// Queues one message.
+    pub(crate) fn send(&self, response: &Response) {
+        let (Some(frames), Some(frame)) = (&self.frames, to_frame(response)) else { return };
+        self.queued.fetch_add(frame.len(), Relaxed);
+        self.total.fetch_add(frame.len(), Relaxed);
+        let (queued, total) = (Arc::clone(&self.queued), Arc::clone(&self.total));
+        // The sending task may have ended because the client has gone; then `Gone` is on its way.
+        let _gone = frames.send(Outgoing { frame, patience: self.patience, queued, total });
+    }
+
+    /// Bytes that the client has not taken yet.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Relaxed)
+    }
+
+    /// Has [`FromClient::CaughtUp`] said when little is left that the client has not taken.
+    pub(crate) fn watch(&self) {
+        self.watched.store(true, Relaxed);
+    }
+
+    /// Reads no more, sends what is queued, and then says [`FromClient::Gone`].
+    pub(crate) fn close(&mut self) {
+        self.reader.abort();
+        self.frames = None;
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.writer.abort();
+    }
+}
+
+/// The frame of a response, or of a failure if it is too long for one: a client waits for something, whatever it is.
+pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
+    let framed = |response: &Response| ipc::frame(&ipc::encode(response).ok()?, MAX_FRAME).ok();
+    let too_long = Failure::new(FailureKind::Engine, "the response is too long to be sent");
+    framed(response).or_else(|| framed(&Response::Failed(too_long)))
+}
+
+async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender<Input>) {
+    let mut end = AsyncEnd::new(read, MAX_REQUEST, MAX_FRAME);
+    loop {
+        let said = match end.receive().await {
+            Ok(Some(request)) => FromClient::Request(request),
+            Err(error @ EndError::Codec(_)) => FromClient::Undecodable(error),
+            Err(error @ EndError::Frame(ipc::FrameError::CutOff)) => {
+                tracing::debug!("a client left in the middle of a frame: {error}");
+                FromClient::Gone
+            }
+            Err(error @ EndError::Frame(_)) => FromClient::Broken(error),
+            Ok(None) => {
+                if inputs.send(Input::Client(id, FromClient::Finished)).await.is_err() {
+                    return;
+                }
+                hung_up(end.stream().as_ref()).await;
+                FromClient::Gone
+            }
+            Err(EndError::Read(_) | EndError::Write(_)) => FromClient::Gone,
+        };
+        let last = matches!(said, FromClient::Gone | FromClient::Broken(_));
+        if inputs.send(Input::Client(id, said)).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+async fn send_all(
+    mut write: OwnedWriteHalf,
+    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    (queued, watched): (Arc<AtomicUsize>, Arc<AtomicBool>),
+    id: ConnectionId,
+    inputs: mpsc::Sender<Input>,
+) {
+    while let Some(outgoing) = outgoing.recv().await {
+        if !send_one(&mut write, &outgoing.frame, outgoing.patience).await {
+            break;
+        }
+        drop(outgoing);
+        if queued.load(Relaxed) < LITTLE
+            && watched.swap(false, Relaxed)
+            && inputs.send(Input::Client(id, FromClient::CaughtUp)).await.is_err()
+        {
+            return;
+        }
+    }
+    let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;
+}
+
+/// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing for `patience`.
+async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], patience: Duration) -> bool {
+    let mut rest = frame;
+    while !rest.is_empty() {
+        match timeout(patience, write.write(rest)).await {
+            Ok(Ok(count)) if count > 0 => rest = &rest[count..],
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Waits until the other side has closed the connection altogether.
+async fn hung_up(stream: &UnixStream) {
+    /// How long until the connection is looked at again if it cannot be watched.
+    const PAUSE: Duration = Duration::from_millis(50);
+    while let Err(error) = watch(stream).await {
+        // Most likely there is no descriptor left, which is no reason to take the client for gone.
+        tracing::debug!("cannot watch a connection: {error}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn watch(stream: &UnixStream) -> io::Result<()> {
+    if is_hung_up(stream.as_fd())? {
+        return Ok(());
+    }
+    // A registration of its own: forgetting that the socket is writable here must not make the sending task wait.
+    let watch = crate::sys::watch(stream.as_fd().try_clone_to_owned()?, Interest::WRITABLE)?;
+    loop {
+        watch.writable().await?.clear_ready();
+        if is_hung_up(stream.as_fd())? {
+            return Ok(());
+        }
+    }
+}
+
+fn is_hung_up(stream: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut watched = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut watched, PollTimeout::ZERO)?;
+    let seen = watched[0].revents().unwrap_or(PollFlags::empty());
+    Ok(seen.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+}

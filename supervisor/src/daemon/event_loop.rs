@@ -1,0 +1,142 @@
+//! The daemon's life: what it begins with, the loop in which everything happens, and its end.
+//!
+//! What follows from each input is elsewhere; here is only when each is looked at.
+use super::{
+    Adopted, Daemon, ListenError, housekeeping, listener::ClientSocket, signals::Signals, template::Starter, watch,
+};
+use crate::{
+    config::{Config, Source},
+    log::Prompts,
+};
+use std::{io, path::PathBuf};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// Why a daemon cannot run.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    /// The runtime cannot be made.
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+    /// The client socket cannot be had.
+    #[error(transparent)]
+    Listen(ListenError),
+    /// No model could be loaded.
+    #[error("nothing can be served: {0}")]
+    NothingServed(String),
+}
+
+/// Where clients connect.
+pub(crate) enum Place {
+    /// At a socket that the daemon makes here.
+    Path(PathBuf),
+    /// At a socket that was handed over.
+    Adopted(Adopted),
+}
+
+/// What a daemon runs with.
+pub(crate) struct Setup {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// Where to read it again.
+    pub(crate) source: Source,
+    /// The client socket.
+    pub(crate) socket: Place,
+    /// The executable of templates; this process's own if `None`.
+    pub(crate) template: Option<PathBuf>,
+}
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(setup: Setup) -> Result<(), RunError> {
+    // Everything runs on this thread, which lives as long as the process: templates die with the thread that starts them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    runtime.block_on(serve(setup))
+}
+
+/// Most inputs that wait; a task that has more to say waits itself.
+const INPUTS: usize = 256;
+/// Inputs that are handled before time is looked at again.
+const BATCH: usize = 64;
+async fn serve(setup: Setup) -> Result<(), RunError> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| RunError::Start(error.into()))?;
+    crate::sys::keep_descriptors().map_err(RunError::Start)?;
+    raise_descriptor_limit();
+    let starter = Starter::new(setup.template).map_err(RunError::Start)?;
+    let mut signals = Signals::catch().map_err(RunError::Start)?;
+    let allowed = setup.config.supervisor.allow_users.clone();
+    let socket = match setup.socket {
+        Place::Path(path) => ClientSocket::take(&path, allowed),
+        Place::Adopted(adopted) => ClientSocket::adopt(adopted, allowed),
+    };
+    let socket = socket.map_err(RunError::Listen)?;
+    tracing::info!(socket = %socket.path().display(), "listening");
+    let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(RunError::Start)?;
+    let (sender, mut inputs) = mpsc::channel(INPUTS);
+    let mut daemon = Daemon::new(setup.config, setup.source, socket, starter, prompts, sender);
+    let mut observe = daemon.observation_interval();
+    let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
+    let mut watch = tokio::time::interval(watch::INTERVAL);
+    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watchdog = daemon.notify.watchdog_interval().map(tokio::time::interval);
+    let mut batch = Vec::with_capacity(BATCH);
+    daemon.settle();
+    while !daemon.halted {
+        let deadline = daemon.policy.next_deadline();
+        let deadline = deadline.map(|time| tokio::time::Instant::from_std(daemon.started + time.0));
+        tokio::select! {
+            count = inputs.recv_many(&mut batch, BATCH) => {
+                debug_assert!(count > 0, "the daemon holds a sender");
+                for input in batch.drain(..) {
+                    daemon.take(input);
+                }
+            }
+            accepted = daemon.accept() => daemon.connect(accepted),
+            signal = signals.next() => daemon.signalled(signal),
+            () = until(deadline) => daemon.time_out(&mut inputs).await,
+            () = until(daemon.gathering) => daemon.gathered(),
+            _ = observe.tick() => daemon.observe(),
+            _ = watch.tick(), if daemon.computes() => daemon.watch(),
+            _ = housekeeping.tick() => daemon.keep_house().await,
+            // Here and nowhere else: a loop that does not come round is not to be fed.
+            () = tick(watchdog.as_mut()) => {
+                // After a long sleep, what has come due is due only now.
+                daemon.time_out(&mut inputs).await;
+                daemon.feed_watchdog();
+            }
+        }
+        daemon.after_turn();
+        daemon.announce();
+        if std::mem::take(&mut daemon.has_new_limits) {
+            observe = daemon.observation_interval();
+        }
+        if let Some(reason) = daemon.nothing_served() {
+            daemon.say_goodbye().await;
+            return Err(RunError::NothingServed(reason));
+        }
+    }
+    daemon.say_goodbye().await;
+    Ok(())
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(interval: Option<&mut tokio::time::Interval>) {
+    match interval {
+        Some(interval) => _ = interval.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A worker takes five descriptors and a client one: as many as the system lets this process have.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // With fewer, fewer clients are served at once.
+        let _kept = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}

@@ -1,0 +1,147 @@
+//! One model, as the daemon holds it: its template, its workers, its counts.
+use super::{admission::Need, template::Template, worker::Worker};
+use crate::config::{Auto, ModelConfig, SupervisorConfig};
+use ipc::{
+    Life, ModelInfo, ModelKind, ModelSource, ModelSpec,
+    status::{Crash, Totals},
+};
+use policy::{Identity, Isolation, Load, PoolLimits};
+use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
+use system::proc::Sample;
+
+/// One model.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) config: ModelConfig,
+    pub(crate) spec: ModelSpec,
+    pub(crate) slots: u32,
+    /// What it does, by its path.
+    guess: ModelKind,
+    pub(crate) isolation: Isolation,
+    pub(crate) template: Option<Template>,
+    pub(crate) template_memory: Option<(Sample, Instant)>,
+    pub(crate) template_memory_file: Option<Arc<File>>,
+    /// What the template found out, once there has been one that could load the model.
+    pub(crate) info: Option<Arc<ModelInfo>>,
+    /// What the last template was to load.
+    pub(crate) identity: Option<Identity>,
+    /// What it may take of the machine's memory, while it is loaded.
+    pub(crate) need: Option<Need>,
+    /// Why a worker is missing that there is no memory for.
+    pub(crate) shortage: Option<String>,
+    /// Why the last template could not load the model.
+    pub(crate) error: Option<String>,
+    pub(crate) workers: HashMap<Life, Worker>,
+    pub(crate) totals: Totals,
+    pub(crate) last_crash: Option<Crash>,
+    /// Whether a look at some worker's memory is under way.
+    pub(crate) sampling: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(config: ModelConfig, cores: u32) -> Pool {
+        let slots = Pool::slots_of(&config, cores);
+        // A model of one file generates; one that makes vectors has a folder.
+        let guess = match config.source {
+            ModelSource::Folder(_) => ModelKind::Embed,
+            ModelSource::File(_) | ModelSource::BuiltIn { .. } => ModelKind::Generate,
+        };
+        let isolation = match (config.isolation, guess) {
+            (Auto::Fixed(isolation), _) => isolation,
+            // What makes vectors keeps nothing of one request for the next.
+            (Auto::Auto, ModelKind::Embed) => Isolation::Worker,
+            (Auto::Auto, ModelKind::Generate) => Isolation::Request,
+        };
+        let threads = match config.threads {
+            Auto::Fixed(threads) => threads.min(cores),
+            Auto::Auto => cores,
+        };
+        let spec = ModelSpec {
+            name: config.name.clone(),
+            source: config.source.clone(),
+            context: config.context,
+            sha256: config.sha256.clone(),
+            threads,
+            precision: config.precision,
+        };
+        Pool {
+            config,
+            spec,
+            slots,
+            guess,
+            isolation,
+            template: None,
+            template_memory: None,
+            template_memory_file: None,
+            info: None,
+            identity: None,
+            need: None,
+            shortage: None,
+            error: None,
+            workers: HashMap::new(),
+            totals: Totals::default(),
+            last_crash: None,
+            sampling: false,
+        }
+    }
+
+    /// How many requests of a model run at once.
+    pub(crate) fn slots_of(config: &ModelConfig, cores: u32) -> u32 {
+        match config.workers {
+            Auto::Fixed(workers) => workers,
+            Auto::Auto => cores,
+        }
+    }
+
+    /// Takes settings over that need no other template.
+    pub(crate) fn adjust(&mut self, config: ModelConfig, cores: u32) {
+        self.slots = Pool::slots_of(&config, cores);
+        self.config = config;
+        self.need = self.need.map(|need| need.resized(&self.config, self.slots));
+    }
+
+    /// Why a reload that tried it was refused.
+    pub(crate) fn why_refused(&self) -> String {
+        let crash = self.last_crash.as_ref().map(|crash| match crash.stderr.last() {
+            Some(line) => format!("a process of it ended by {}: {line}", crash.cause),
+            None => format!("a process of it ended by {}", crash.cause),
+        });
+        let reason = self.error.clone().or_else(|| self.shortage.clone()).or(crash);
+        reason.unwrap_or_else(|| "it could not be loaded and made ready in time".to_owned())
+    }
+
+    /// What the policy must know of it.
+    pub(crate) fn limits(&self, supervisor: &SupervisorConfig) -> PoolLimits {
+        PoolLimits {
+            workers: self.slots,
+            queue: supervisor.queue,
+            isolation: self.isolation,
+            threads: self.spec.threads,
+            load: self.config.load,
+            idle_unload: self.config.idle_unload,
+            max_attempts: self.config.max_attempts,
+            queue_timeout: supervisor.queue_timeout,
+            progress_timeout: self.config.progress_timeout,
+            request_timeout: self.config.request_timeout,
+        }
+    }
+
+    /// What it does, as its template says, or as its path suggests before that.
+    pub(crate) fn kind(&self) -> ModelKind {
+        self.info.as_ref().map_or(self.guess, |info| info.kind)
+    }
+
+    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop. One that is loaded when it
+    /// is asked for always may be.
+    pub(crate) fn why_hopeless(&self, parked: bool) -> Option<String> {
+        if self.config.load == Load::Lazy {
+            return None;
+        }
+        let crash = self.last_crash.as_ref().filter(|_| parked);
+        let crash = crash.map(|crash| match crash.stderr.last() {
+            Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),
+            None => format!("its processes crash again and again, by {}", crash.cause),
+        });
+        self.error.clone().or(crash).map(|reason| format!("{}: {reason}", self.config.name))
+    }
+}

@@ -1,0 +1,288 @@
+//! A new configuration: what is different in it, and what people are told of that.
+//!
+//! The file is read and compared here; a mistake in it changes nothing. The policy then brings all of it into force or nothing
+//! (`policy/reload.rs`), and here the records follow. A reload that is asked for while one is under way begins when that has ended, so
+//! that it reads what the file says by then.
+mod difference;
+
+use super::{ConnectionId, Daemon, identity, pool::Pool};
+use crate::{
+    config::{Config, ModelConfig, SupervisorConfig},
+    log::OPERATION,
+};
+use difference::{Difference, named};
+use ipc::{Failure, FailureKind, Response};
+use policy::{Change, PoolId, Reload, TemplateState};
+use std::time::Duration;
+use system::proc::HostMemory;
+use system::text::chain;
+
+/// What is told of a configuration that has lost its models.
+const NO_MODELS: &str = "the configuration names no model any more; to serve the built-in one alone, name it: [[model]] with path = \"builtin:pocket\"";
+
+/// A configuration that is to come into force.
+#[derive(Debug)]
+pub(crate) struct Reloading {
+    supervisor: SupervisorConfig,
+    names_models: bool,
+    models: Vec<Planned>,
+    removed: Vec<PoolId>,
+    /// What is told besides.
+    remarks: Vec<String>,
+    /// Who waits for it.
+    askers: Vec<ConnectionId>,
+}
+
+/// A model of the new configuration, and how it is different from the one of its name that is served, if there is one.
+#[derive(Debug)]
+struct Compared {
+    new: Pool,
+    old: Option<(PoolId, Difference)>,
+}
+
+/// What becomes of a model of the new configuration.
+#[derive(Debug)]
+struct Planned {
+    pool: PoolId,
+    /// How it is different from the one of its name that was served; none if there was none.
+    difference: Option<Difference>,
+    /// The pool whose place it takes.
+    old: Option<PoolId>,
+    /// What it is to be, if its pool stays.
+    adjusted: Option<ModelConfig>,
+}
+
+impl Daemon {
+    /// Reads the configuration again, now or when the reload that is under way has ended.
+    pub(super) fn reload(&mut self, asker: Option<ConnectionId>) {
+        match self.reloading {
+            Some(_) => self.reload_again.get_or_insert_default().extend(asker),
+            None => self.reload_for(asker.into_iter().collect()),
+        }
+    }
+
+    pub(super) fn reload_for(&mut self, askers: Vec<ConnectionId>) {
+        tracing::info!(target: OPERATION, "reading the configuration again");
+        if self.is_stopping() {
+            let failure = Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down");
+            return self.refuse_reload(askers, failure);
+        }
+        let planned = match self.source.read() {
+            // A file that was emptied, or is only half written, is no wish for another model.
+            Ok(config) if self.names_models && !config.names_models => {
+                Err(Failure::new(FailureKind::BadRequest, NO_MODELS))
+            }
+            Ok(config) => self.plan(config).map_err(|reason| Failure::new(FailureKind::Unavailable, reason)),
+            Err(error) => Err(Failure::new(FailureKind::BadRequest, chain(&error))),
+        };
+        match planned {
+            Ok((reloading, changes)) => {
+                // The service manager hears that it is ready when that has ended.
+                self.notify.reloading();
+                self.reloading = Some(Reloading { askers, ..reloading });
+                let drain =
+                    self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
+                self.policy.reload(self.now(), Reload { drain, changes });
+                self.settle();
+            }
+            Err(failure) => self.refuse_reload(askers, failure),
+        }
+    }
+
+    /// Says why nothing has changed.
+    fn refuse_reload(&mut self, askers: Vec<ConnectionId>, mut failure: Failure) {
+        tracing::error!(target: OPERATION, "nothing has changed: {}", failure.message);
+        self.reload_error = Some(failure.message.clone());
+        failure.message = format!("nothing has changed: {}", failure.message);
+        for asker in askers {
+            self.reply(asker, &Response::Failed(failure.clone()));
+        }
+    }
+
+    /// What is different in this configuration, and what the policy must do about it. `Err` says what cannot be.
+    fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
+        let (supervisor, names_models) = (config.supervisor, config.names_models);
+        let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
+        // Slots that are more must fit before anything is begun.
+        self.admit_more(&compared)?;
+        let mut changes = Vec::new();
+        let mut models = Vec::new();
+        for model in compared {
+            models.push(self.plan_model(model, &supervisor, &mut changes));
+        }
+        let stays = |id: PoolId| models.iter().any(|model| model.pool == id || model.old == Some(id));
+        let removed: Vec<_> = self.pools.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
+        changes.extend(removed.iter().copied().map(Change::Remove));
+        let remarks = self.remarks(&supervisor);
+        Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
+    }
+
+    /// What is different of what holds for the daemon as a whole.
+    fn remarks(&self, new: &SupervisorConfig) -> Vec<String> {
+        let old = &self.supervisor;
+        let changed = [
+            ("allow_users", new.allow_users != old.allow_users),
+            ("shutdown_timeout", new.shutdown_timeout != old.shutdown_timeout),
+        ];
+        let kept = [
+            ("socket", new.socket != old.socket),
+            ("cores", new.cores != old.cores),
+            ("sandbox", new.sandbox != old.sandbox),
+            ("log_format", new.log_format != old.log_format),
+            ("log_prompts", new.log_prompts != old.log_prompts),
+        ];
+        let names = |settings: &[(&'static str, bool)]| {
+            named(&settings.iter().filter(|(_, is_different)| *is_different).map(|(name, _)| *name).collect::<Vec<_>>())
+        };
+        let changed = names(&changed).map(|names| format!("[supervisor]: changed in place ({names})"));
+        let kept = names(&kept).map(|names| format!("{names}: as before until the supervisor is started again"));
+        changed.into_iter().chain(kept).collect()
+    }
+
+    /// A model of the new configuration beside the one of its name that is served.
+    fn compare(&self, config: ModelConfig, supervisor: &SupervisorConfig) -> Compared {
+        let new = Pool::new(config, self.cores);
+        let old = self.pools.named(&new.config.name).map(|old| {
+            let before = &self.pools[old];
+            let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
+            let is_cold = self.policy.pool(old).state == TemplateState::Cold;
+            (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files, is_cold))
+        });
+        Compared { new, old }
+    }
+
+    fn plan_model(&mut self, compared: Compared, supervisor: &SupervisorConfig, changes: &mut Vec<Change>) -> Planned {
+        let Compared { new, old } = compared;
+        let limits = new.limits(supervisor);
+        let Some((old, difference)) = old else {
+            let pool = self.pools.insert(new);
+            changes.push(Change::Add { pool, limits });
+            return Planned { pool, difference: None, old: None, adjusted: None };
+        };
+        let before = &self.pools[old];
+        if difference.needs_template {
+            let pool = self.pools.insert(new);
+            changes.push(Change::Replace { old, new: pool, limits });
+            return Planned { pool, difference: Some(difference), old: Some(old), adjusted: None };
+        }
+        if !difference.keys.is_empty() {
+            let fresh = before.config.memory_per_worker != new.config.memory_per_worker;
+            changes.push(Change::Adjust { pool: old, limits, fresh });
+        }
+        Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
+    }
+
+    /// Refuses what would need more memory in place than there is beside what the others are to need. What is loaded anew is looked at
+    /// when it says what it needs, and what it replaces is there until then.
+    fn admit_more(&self, compared: &[Compared]) -> Result<(), String> {
+        let planned = compared.iter().filter_map(|Compared { new, old }| {
+            let (old, difference) = old.as_ref()?;
+            let now = self.pools[*old].need?;
+            let then = if difference.needs_template { now } else { now.resized(&new.config, new.slots) };
+            Some((&new.config.name, now, then))
+        });
+        let planned: Vec<_> = planned.collect();
+        for (name, _, then) in planned.iter().filter(|(_, now, then)| then.total() > now.total()) {
+            let others = planned.iter().filter(|(other, ..)| other != name).map(|(.., then)| then.total());
+            let admitted = then.admit_model(others.fold(0, u64::saturating_add), 0, HostMemory::now());
+            admitted.map_err(|reason| format!("{name}: {reason}"))?;
+        }
+        Ok(())
+    }
+
+    /// The new configuration is in force.
+    pub(super) fn reloaded(&mut self) {
+        let Some(reloading) = self.reloading.take() else { return };
+        let mut lines = Vec::new();
+        for model in &reloading.models {
+            if let Some(old) = model.old {
+                // What is counted goes on with the model's name.
+                let old = &mut self.pools[old];
+                let (totals, crash) = (std::mem::take(&mut old.totals), old.last_crash.take());
+                let new = &mut self.pools[model.pool];
+                new.totals.add(totals);
+                new.last_crash = new.last_crash.take().or(crash);
+            }
+            let pool = &mut self.pools[model.pool];
+            if let Some(config) = &model.adjusted {
+                pool.adjust(config.clone(), self.cores);
+            }
+            lines.push(format!("{}: {}", pool.config.name, describe(model, pool)));
+        }
+        for id in &reloading.removed {
+            lines.push(format!("{}: removed; what was admitted is finished", self.pools[*id].config.name));
+        }
+        lines.extend(reloading.remarks);
+        self.pools.serve(reloading.models.iter().map(|model| model.pool).collect());
+        let old = std::mem::replace(&mut self.supervisor, reloading.supervisor);
+        self.supervisor.socket = old.socket;
+        (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
+        (self.supervisor.log_format, self.supervisor.log_prompts) = (old.log_format, old.log_prompts);
+        self.socket.allow(self.supervisor.allow_users.clone());
+        self.names_models = reloading.names_models;
+        (self.has_new_limits, self.reload_error) = (true, None);
+        for line in &lines {
+            tracing::info!(target: OPERATION, "reloaded: {line}");
+        }
+        for asker in reloading.askers {
+            self.done(asker, &lines);
+        }
+    }
+
+    /// The new configuration is not in force: because of this model, or because the daemon stops.
+    pub(super) fn reload_refused(&mut self, because_of: Option<PoolId>) {
+        let Some(reloading) = self.reloading.take() else { return };
+        let failure = match because_of {
+            Some(id) => {
+                let pool = &self.pools[id];
+                Failure::new(FailureKind::Unavailable, format!("{}: {}", pool.config.name, pool.why_refused()))
+            }
+            None => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
+        };
+        self.refuse_reload(reloading.askers, failure);
+    }
+
+    /// What a model is to be by the reload that is under way, if its pool stays.
+    pub(super) fn planned(&self, id: PoolId) -> Option<&ModelConfig> {
+        self.reloading.as_ref()?.models.iter().find(|model| model.pool == id)?.adjusted.as_ref()
+    }
+
+    /// Whether a reload tries this model.
+    pub(super) fn is_tried(&self, id: PoolId) -> bool {
+        self.reloading.as_ref().is_some_and(|reloading| reloading.models.iter().any(|model| model.pool == id))
+    }
+
+    /// Nothing is left of a model: what was counted goes on with its name.
+    pub(super) fn forget_pool(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.remove(id) else { return };
+        let successor = self.pools.named(&pool.config.name);
+        let what = match successor {
+            // Later ones have higher numbers.
+            Some(served) if served < id => "what was tried",
+            Some(_) => "the one before",
+            None => "it",
+        };
+        tracing::info!(target: OPERATION, model = pool.config.name, "nothing is left of {what}");
+        if let Some(successor) = successor {
+            let new = &mut self.pools[successor];
+            new.totals.add(pool.totals);
+            new.last_crash = new.last_crash.take().or(pool.last_crash);
+        }
+    }
+}
+
+/// What has become of a model.
+fn describe(model: &Planned, pool: &Pool) -> String {
+    let loaded = pool.info.as_ref().filter(|_| pool.template.is_some());
+    let loaded = loaded.map(|info| humantime::format_duration(Duration::from_millis(info.load_ms)));
+    let loaded = loaded.map(|time| format!("loaded in {time}"));
+    let loaded = loaded.unwrap_or_else(|| "to be loaded when it is asked for".to_owned());
+    match &model.difference {
+        None => format!("added, {loaded}"),
+        Some(difference) => match named(&difference.keys) {
+            None => "unchanged".to_owned(),
+            Some(keys) if model.old.is_some() => format!("replaced, {loaded} ({keys})"),
+            Some(keys) => format!("changed in place ({keys})"),
+        },
+    }
+}

@@ -1,0 +1,162 @@
+//! The status document. Making it reads what is known already; it loads nothing and waits for nothing.
+use super::{Daemon, pool::Pool, worker::Worker as Process};
+use ipc::{
+    Life, ModelKind,
+    board::{Phase, Word},
+    status::{Model, Queue, Status, Template, Worker},
+};
+use policy::{Isolation, PoolId, PoolView, TemplateState, Time, WorkerState, WorkerView};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+impl Daemon {
+    /// The status, as JSON.
+    pub(super) fn report(&self) -> String {
+        let (now, policy_now) = (Instant::now(), self.now());
+        let models = self.pools.iter();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: seconds(self.started.elapsed()),
+            cores: self.cores as usize,
+            models: models.map(|(id, pool)| self.model(id, pool, now, policy_now)).collect(),
+            state: self.state().to_owned(),
+            reload_error: self.reload_error.clone(),
+        };
+        // Plain data always serialises.
+        serde_json::to_string(&status).unwrap_or_default()
+    }
+
+    fn model(&self, id: PoolId, pool: &Pool, now: Instant, policy_now: Time) -> Model {
+        let mut model = model(pool, &self.policy.pool(id), self.supervisor.queue, now, policy_now);
+        if !self.pools.is_served(id) && !self.is_tried(id) {
+            "draining".clone_into(&mut model.state);
+        }
+        model
+    }
+
+    /// What the daemon does.
+    fn state(&self) -> &'static str {
+        if self.is_stopping() {
+            "stopping"
+        } else if self.policy.is_draining() {
+            "draining"
+        } else if self.reloading.is_some() {
+            "reloading"
+        } else {
+            "serving"
+        }
+    }
+
+    /// The status in one short line, however many models there are.
+    pub(super) fn summary(&self) -> String {
+        let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
+        let (mut busy, mut waiting, mut slots) = (0, 0, 0);
+        for (id, pool) in self.pools.served() {
+            let view = self.policy.pool(id);
+            *match view.state {
+                TemplateState::Warm => &mut warm,
+                TemplateState::Loading | TemplateState::Waiting { .. } => &mut loading,
+                TemplateState::Failed { .. } | TemplateState::Parked { .. } => &mut failed,
+                TemplateState::Cold | TemplateState::Stopped => &mut cold,
+            } += 1;
+            busy += view.workers.iter().filter(|worker| worker.state == WorkerState::Busy).count();
+            waiting += view.queued;
+            slots += pool.slots;
+        }
+        let models = [(warm, "warm"), (loading, "loading"), (failed, "failed"), (cold, "cold")];
+        let models =
+            models.into_iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+        let models = models.collect::<Vec<_>>().join(", ");
+        format!("models: {models}; workers: {busy} of {slots} busy; requests waiting: {waiting}")
+    }
+}
+
+fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, policy_now: Time) -> Model {
+    let (state, retry_at) = match view.state {
+        TemplateState::Loading | TemplateState::Waiting { .. } => ("loading", None),
+        TemplateState::Warm => ("warm", None),
+        TemplateState::Failed { retry_at } => ("failed", Some(retry_at)),
+        TemplateState::Parked { retry_at } => ("parked", Some(retry_at)),
+        TemplateState::Cold | TemplateState::Stopped => ("cold", None),
+    };
+    let is_warm = view.state == TemplateState::Warm;
+    let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
+    let template = pool.template.as_ref().map(|template| Template {
+        pid: template.process.pid(),
+        load_s: load_s.filter(|_| is_warm),
+        pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
+        generation: template.id.generation,
+        sandbox: pool.info.as_ref().filter(|_| is_warm).map(|info| info.sandbox.to_string()),
+    });
+    let kind = match pool.kind() {
+        ModelKind::Generate => "generate",
+        ModelKind::Embed => "embed",
+    };
+    let isolation = match pool.isolation {
+        Isolation::Request => "request",
+        Isolation::Worker => "worker",
+    };
+    Model {
+        name: pool.config.name.clone(),
+        kind: kind.to_owned(),
+        state: state.to_owned(),
+        error: pool.error.clone().or_else(|| pool.shortage.clone()),
+        // One that is tried again when it is asked for may be late.
+        retry_in_s: retry_at.filter(|at| *at > policy_now).map(|at| seconds(at.since(policy_now))),
+        path: pool.spec.source.to_string(),
+        architecture: pool.info.as_ref().map(|info| info.architecture.clone()),
+        context: pool.info.as_ref().map(|info| info.context),
+        isolation: isolation.to_owned(),
+        weights_bytes: pool.info.as_ref().map(|info| info.weights),
+        template,
+        queue: Queue {
+            length: view.queued,
+            limit: queue_limit,
+            oldest_s: view.oldest.map_or(0.0, |at| seconds(policy_now.since(at))),
+        },
+        workers: view.workers.iter().map(|view| worker(view, pool, now)).collect(),
+        totals: pool.totals,
+        last_crash: pool.last_crash.clone(),
+    }
+}
+
+fn worker(view: &WorkerView, pool: &Pool, now: Instant) -> Worker {
+    let Life { slot, generation } = view.id.life;
+    let process: Option<&Process> = pool.workers.get(&view.id.life);
+    let word = |word| process.map_or(0, |process| process.board.word(word).load(Relaxed));
+    let busy = view.request.is_some();
+    let memory = process.and_then(|process| process.memory);
+    let state = match view.state {
+        WorkerState::Starting => "starting",
+        WorkerState::Idle => "idle",
+        WorkerState::Busy => "busy",
+        WorkerState::Spare => "spare",
+        WorkerState::Stopping => "stopping",
+        WorkerState::Waiting { .. } => "waiting",
+    };
+    Worker {
+        slot,
+        generation,
+        pid: process.and_then(|process| process.process.as_ref()).map(crate::process::Process::pid),
+        state: state.to_owned(),
+        request: view.request.map(|request| request.to_string()),
+        phase: Phase::from_word(word(Word::Phase)).filter(|_| busy).map(|phase| phase.name().to_owned()),
+        age_s: process.map_or(0.0, |process| seconds(now.duration_since(process.forked_at))),
+        prompt_tokens: if busy { word(Word::PromptDone) } else { 0 },
+        tokens: if busy { word(Word::Generated) } else { 0 },
+        tokens_per_s: process.filter(|_| busy).and_then(Process::tokens_per_second),
+        threads: word(Word::Threads),
+        private_bytes: memory.map(|(sample, _)| sample.private),
+        pss_bytes: memory.map(|(sample, _)| sample.proportional),
+        memory_age_s: memory.map(|(_, taken)| seconds(now.duration_since(taken))),
+        sandbox: process.and_then(|process| process.sandbox.clone()),
+    }
+}
+
+/// To the millisecond, which is as much as people read.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}

@@ -1,0 +1,169 @@
+//! A text that a model continues, as it must be known for another worker to go on with it.
+use super::{Heard, Lie, Times};
+use ipc::{Done, FinishReason, FromWorker, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts};
+use policy::Identity;
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use system::sealed_memory;
+
+/// What is kept of it.
+#[derive(Debug)]
+pub(super) struct Generation {
+    asked: GenerateRequest,
+    seed: u64,
+    /// Fixed by the first worker that read the prompt, for as long as the model is the same.
+    prompt_ids: Option<Vec<u32>>,
+    /// What the last worker had loaded.
+    identity: Option<Identity>,
+    generated: Vec<u32>,
+    delivered: u64,
+    first_piece: Option<Instant>,
+    end: Option<End>,
+    /// What its workers keep of it in memory, for the next one. It is never mapped here.
+    cache: Option<Arc<OwnedFd>>,
+    /// Whether the newest worker found one there.
+    inherited: bool,
+    /// Tokens, of the prompt and of the answer, that the workers have got through with this cache.
+    reached: u64,
+}
+
+/// How its worker ended it.
+#[derive(Debug)]
+struct End {
+    text: String,
+    finish: FinishReason,
+    counts: TokenCounts,
+}
+
+impl Generation {
+    /// `seed` is used if the client has not chosen one.
+    pub(super) fn new(asked: GenerateRequest, seed: u64) -> Generation {
+        Generation {
+            seed: asked.sampling.seed.unwrap_or(seed),
+            asked,
+            prompt_ids: None,
+            identity: None,
+            generated: Vec::new(),
+            delivered: 0,
+            first_piece: None,
+            end: None,
+            cache: None,
+            inherited: false,
+            reached: 0,
+        }
+    }
+
+    /// Forgets what a worker has made of the prompt that had loaded something else. Of what that one had generated nobody goes on
+    /// with anything.
+    pub(super) fn begin_with(&mut self, identity: Identity) {
+        if self.identity.replace(identity) != Some(identity) && !self.has_begun() {
+            self.prompt_ids = None;
+            self.cache = None;
+        }
+    }
+
+    /// The cache that the next worker gets, of `size` bytes, with what the last one left there; none if there is none, or if it
+    /// cannot be had.
+    pub(super) fn cache(&mut self, id: RequestId, size: u64) -> Option<Arc<OwnedFd>> {
+        self.inherited = self.cache.is_some();
+        if self.cache.is_none() && size > 0 {
+            match sealed_memory("cache", size) {
+                Ok(memory) => self.cache = Some(Arc::new(memory)),
+                Err(error) => tracing::warn!(%id, "it has to do without a cache: {error}"),
+            }
+        }
+        self.cache.clone()
+    }
+
+    /// Its worker has died, and says to have got through so many tokens. If it got no further than the one whose cache it went on with, what
+    /// it found there may be why it died: the next one gets an empty one.
+    pub(super) fn worker_died(&mut self, reached: u64) {
+        self.reached = if self.inherited && reached <= self.reached {
+            self.cache = None;
+            0
+        } else {
+            reached
+        };
+    }
+
+    /// What the next worker gets. A fresh job takes the prompt along; it is kept until the first token has come.
+    pub(super) fn job(&self, request: RequestId, chunk: u32, cache: bool) -> Job {
+        let prompt = match &self.prompt_ids {
+            Some(ids) => JobPrompt::Ids(ids.clone()),
+            None => JobPrompt::Fresh(self.asked.prompt.clone()),
+        };
+        Job {
+            request,
+            prompt,
+            generated: self.generated.clone(),
+            delivered: self.delivered,
+            chunk,
+            max_tokens: self.asked.max_tokens,
+            sampling: self.asked.sampling,
+            seed: self.seed,
+            stop: self.asked.stop.clone(),
+            ignore_end: self.asked.ignore_end,
+            cache,
+        }
+    }
+
+    /// How many tokens there are of the answer, and when the first one came.
+    pub(super) fn generated(&self) -> (u64, Option<Instant>) {
+        (self.generated.len() as u64, self.first_piece)
+    }
+
+    /// How many tokens the prompt has, once a worker has read it.
+    pub(super) fn prompt_tokens(&self) -> Option<u64> {
+        self.prompt_ids.as_ref().map(|ids| ids.len() as u64)
+    }
+
+    /// Whether anything has been generated.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.generated.is_empty()
+    }
+
+    /// Takes in what a worker says whose model reads and writes at most `context` tokens.
+    pub(super) fn hear(&mut self, message: FromWorker, context: u32, now: Instant) -> Result<Heard, Lie> {
+        let context = context as usize;
+        match message {
+            FromWorker::Prompt { ids, .. } if self.prompt_ids.is_none() && ids.len() <= context => {
+                self.prompt_ids = Some(ids);
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Token { index, id, text, .. } => {
+                let read = self.prompt_ids.as_ref().map_or(0, Vec::len);
+                let is_next = index as usize == self.generated.len() && self.end.is_none();
+                if !is_next || self.generated.len() + read >= context {
+                    return Err(Lie);
+                }
+                if self.first_piece.is_none() {
+                    self.first_piece = Some(now);
+                    // The text has served: its ids are not forgotten any more.
+                    self.asked.prompt = Prompt::Raw(String::new());
+                }
+                self.generated.push(id);
+                self.delivered += text.len() as u64;
+                Ok(Heard::More(vec![Response::Piece { text, token: id }]))
+            }
+            FromWorker::Done { text, finish, counts, .. } => {
+                self.end.get_or_insert(End { text, finish, counts });
+                Ok(Heard::Done(Vec::new()))
+            }
+            _ => Err(Lie),
+        }
+    }
+
+    pub(super) fn answer(&mut self, times: Times, attempts: u32, now: Instant) -> Option<Response> {
+        let End { text, finish, counts } = self.end.take()?;
+        Some(Response::Done(Done {
+            text,
+            finish,
+            prompt_tokens: counts.prompt,
+            completion_tokens: counts.completion,
+            attempts,
+            seed: self.seed,
+            wait_us: times.after(times.dispatched, now),
+            first_piece_us: times.after(self.first_piece, now),
+            total_us: times.after(None, now),
+        }))
+    }
+}

@@ -1,0 +1,81 @@
+//! What workers say and write, without workers: see [`crate::untrusted`].
+use super::{
+    ConnectionId,
+    request::{Asked, Heard, Request, Server},
+    worker::{Origin, Worker},
+};
+use crate::log::Noted;
+use ipc::{
+    FromWorker, Life, ModelInfo, ModelKind, RequestId, Sandbox,
+    board::{Phase, WORDS, Word},
+};
+use policy::{Identity, Outcome, PoolId, TemplateId, Time, WorkerId};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// A request and what its workers say of it.
+pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
+    let asked = match asked {
+        ipc::Request::Generate(asked) => Asked::Generate(asked),
+        ipc::Request::Embed(asked) => Asked::Embed(asked),
+        ipc::Request::Tokenize(asked) => Asked::Tokenize(asked),
+        ipc::Request::Status | ipc::Request::Control(_) => return,
+    };
+    if asked.validate().is_err() {
+        return;
+    }
+    let now = Instant::now();
+    let template = TemplateId { pool: PoolId(0), generation: 1 };
+    let origin = Origin { template, info: Arc::new(info.clone()), identity: Identity(0) };
+    let server = Server { life: Life { slot: 0, generation: 1 }, pid: None };
+    let mut request = Request::new(RequestId(1), PoolId(0), ConnectionId(1), asked, Noted::default(), 2, now);
+    let parts = request.work().parts;
+    let mut outcome = Outcome::Cancelled;
+    for (part, is_begun, message) in said {
+        let part = part % parts;
+        if is_begun {
+            let _job = request.job(part, server, &origin, now);
+        }
+        match request.hear(part, message, info, now) {
+            // The worker is condemned, and the next one begins.
+            Err(_) | Ok(Heard::Nothing | Heard::More(_)) => {}
+            Ok(Heard::Done(_)) => outcome = Outcome::Answered,
+            Ok(Heard::Refused) => outcome = Outcome::Rejected,
+        }
+        assert!(request.outbox_limit(Some(info), 2) < 1 << 30, "what waits for a client has a bound");
+    }
+    let model = super::request::Named { name: "model", error: None };
+    let _last = request.last_message(outcome, &model, Time::default(), now);
+}
+
+/// A worker's board, looked at once a second.
+pub(crate) fn look(looks: &[[u64; WORDS]]) {
+    let life = Life { slot: 0, generation: 1 };
+    let (worker, template) = (WorkerId { pool: PoolId(0), life }, TemplateId { pool: PoolId(0), generation: 1 });
+    let mut now = Instant::now();
+    let info = ModelInfo {
+        architecture: String::new(),
+        context: 1,
+        chat: false,
+        load_ms: 0,
+        chunk: 1,
+        kind: ModelKind::Generate,
+        cache: 0,
+        weights: 0,
+        dimensions: 0,
+        sandbox: Sandbox::default(),
+    };
+    let origin = Origin { template, info: Arc::new(info), identity: Identity(0) };
+    let Ok((mut worker, _fds)) = Worker::prepare(worker, origin, 0, now) else { return };
+    for words in looks {
+        for word in [Word::Ticks, Word::Phase, Word::PromptDone, Word::PromptTotal, Word::Generated, Word::Threads] {
+            worker.board.word(word).store(words[word as usize], Relaxed);
+        }
+        now += Duration::from_secs(1);
+        worker.note_speed(now);
+        assert!(worker.tokens_per_second().is_none_or(|speed| speed.is_finite() && speed >= 0.0));
+        let _name = Phase::from_word(worker.board.word(Word::Phase).load(Relaxed)).map(Phase::name);
+    }
+}

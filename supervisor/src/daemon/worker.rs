@@ -1,0 +1,314 @@
+//! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
+use super::{Input, tail::Tail};
+use crate::process::{Exit, Process, is_shortage};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
+use nix::{
+    fcntl::OFlag,
+    sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
+    unistd::pipe2,
+};
+use policy::{Identity, KillReason, Part, TemplateId, WorkerId};
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, IoSlice},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use system::Board;
+use system::proc::{self, Sample};
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
+    },
+    sync::mpsc,
+};
+
+/// How likely the kernel is to choose a worker when memory runs out, before the template and the supervisor.
+const OOM_SCORE_ADJUSTMENT: &str = "500";
+/// How much nicer workers are that make vectors: a batch may keep as many of them busy as there are cores, and a text that is generated
+/// beside them keeps its policy.
+const EMBEDDING_NICE: i32 = 5;
+/// How long what a dead worker had sent may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How far back the live speed looks.
+const SPEED_WINDOW: Duration = Duration::from_secs(5);
+
+/// What a worker has said, or that it has ended.
+#[derive(Debug)]
+pub(crate) enum WorkerSaid {
+    /// A message.
+    Message(FromWorker),
+    /// Something that is no message.
+    Broken(EndError),
+    /// It has ended, and all that it sent has been heard; the last lines on stderr.
+    Exited(Exit, Vec<String>),
+}
+
+/// The worker's ends of what it is born with.
+#[derive(Debug)]
+pub(crate) struct WorkerFds {
+    pub(crate) socket: OwnedFd,
+    pub(crate) board: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+/// The supervisor's ends, until the worker is known to live.
+#[derive(Debug)]
+struct Ends {
+    socket: StdStream,
+    stderr: OwnedFd,
+}
+
+/// A frame on its way, and the descriptor that goes with its first byte.
+#[derive(Debug)]
+struct Outgoing {
+    frame: Vec<u8>,
+    descriptor: Option<Arc<OwnedFd>>,
+}
+
+/// What a worker was forked from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Whose pages it shares.
+    pub(crate) template: TemplateId,
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) identity: Identity,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) origin: Origin,
+    /// Most bytes of memory that it may have for itself.
+    pub(crate) memory_limit: u64,
+    pub(crate) board: Board,
+    ends: Option<Ends>,
+    /// Once the template has said that it lives.
+    pub(crate) process: Option<Process>,
+    /// To its socket; closing it asks the worker to exit.
+    outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
+    pub(crate) forked_at: Instant,
+    pub(crate) part: Option<Part>,
+    /// Whether what it writes may tell of requests.
+    pub(crate) has_seen_requests: bool,
+    /// Why the supervisor ended it, if it did.
+    pub(crate) killed: Option<KillReason>,
+    /// What it did wrong, if it was found to do something wrong.
+    pub(crate) misdeed: Option<String>,
+    /// Whether it was asked to exit.
+    pub(crate) terminated: bool,
+    /// Its memory, opened before it closes itself to inspection.
+    pub(crate) memory_file: Option<Arc<File>>,
+    pub(crate) memory: Option<(Sample, Instant)>,
+    faults_file: Option<File>,
+    /// Its page faults when its memory was last looked at.
+    pub(crate) faults_seen: u64,
+    pub(crate) sandbox: Option<String>,
+    /// Tokens generated for the request at some instants, for the live speed.
+    generated: VecDeque<(Instant, u64)>,
+}
+
+impl Worker {
+    /// Makes what a worker is born with.
+    pub(crate) fn prepare(
+        id: WorkerId,
+        origin: Origin,
+        memory_limit: u64,
+        now: Instant,
+    ) -> io::Result<(Worker, WorkerFds)> {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+        super::set_nonblocking(&ours)?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        super::set_nonblocking(&read)?;
+        let shared = Board::create()?;
+        let worker = Worker {
+            id,
+            origin,
+            memory_limit,
+            board: Board::map(&shared)?,
+            ends: Some(Ends { socket: ours.into(), stderr: read }),
+            process: None,
+            outgoing: None,
+            forked_at: now,
+            part: None,
+            has_seen_requests: false,
+            killed: None,
+            misdeed: None,
+            terminated: false,
+            memory_file: None,
+            memory: None,
+            faults_file: None,
+            faults_seen: 0,
+            sandbox: None,
+            generated: VecDeque::new(),
+        };
+        Ok((worker, WorkerFds { socket: theirs, board: shared, stderr: write }))
+    }
+
+    /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
+    pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+        let ends = self.ends.take().ok_or_else(|| io::Error::other("it lives already"))?;
+        let process = Process::open(pid)?;
+        unless_gone(fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT))?;
+        if kind == ModelKind::Embed {
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+            let nice = rustix::process::getpriority_process(pid).map(|nice| (nice + EMBEDDING_NICE).min(19));
+            let _gone = nice.and_then(|nice| rustix::process::setpriority_process(pid, nice));
+        }
+        self.memory_file = unless_gone(File::open(format!("/proc/{pid}/smaps_rollup")))?.map(Arc::new);
+        self.faults_file = unless_gone(File::open(format!("/proc/{pid}/stat")))?;
+        self.faults_seen = self.faults();
+        let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
+        let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
+        let (outgoing, mut frames) = mpsc::unbounded_channel::<Outgoing>();
+        tokio::spawn(async move {
+            while let Some(outgoing) = frames.recv().await {
+                // A worker that cannot be written to has ended or will be found stuck.
+                if write_one(&mut write, outgoing).await.is_err() {
+                    break;
+                }
+            }
+        });
+        tokio::spawn(attend(self.id, read, process.clone(), tail, inputs.clone()));
+        self.outgoing = Some(outgoing);
+        self.process = Some(process);
+        if self.killed.is_some() {
+            self.kill_now();
+        }
+        Ok(())
+    }
+
+    /// Sends one message; it never waits.
+    pub(crate) fn send(&self, message: &ToWorker) {
+        self.send_with(message, None);
+    }
+
+    /// Sends one message and a descriptor with its first byte; it never waits.
+    pub(crate) fn send_with(&self, message: &ToWorker, descriptor: Option<Arc<OwnedFd>>) {
+        let framed = ipc::encode(message).ok().and_then(|payload| ipc::frame(&payload, MAX_FRAME).ok());
+        match (framed, &self.outgoing) {
+            (Some(frame), Some(outgoing)) => {
+                // If the writing task has ended, so has the worker, which is seen elsewhere.
+                let _ended = outgoing.send(Outgoing { frame, descriptor });
+            }
+            (None, _) => tracing::error!("a message to a worker does not fit into a frame"),
+            (_, None) => {}
+        }
+    }
+
+    /// Asks it to exit.
+    pub(crate) fn terminate(&mut self) {
+        self.terminated = true;
+        self.outgoing = None;
+        match &self.process {
+            Some(process) => process.terminate(),
+            // It finds its socket closed when it is born.
+            None => self.ends = None,
+        }
+    }
+
+    /// Ends it, now or as soon as it is known to live.
+    pub(crate) fn kill(&mut self, reason: KillReason) {
+        self.killed.get_or_insert(reason);
+        self.kill_now();
+    }
+
+    fn kill_now(&self) {
+        if let Some(process) = &self.process {
+            process.kill();
+        }
+    }
+
+    /// How many page faults it has had; none if it has ended.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults_file.as_ref().and_then(|file| proc::faults(file).ok()).unwrap_or(0)
+    }
+
+    /// Notes how many tokens its board says it has generated.
+    pub(crate) fn note_speed(&mut self, now: Instant) {
+        let count = self.board.word(Word::Generated).load(Relaxed);
+        if self.generated.back().is_some_and(|(_, before)| *before > count) {
+            self.generated.clear();
+        }
+        self.generated.push_back((now, count));
+        while self.generated.front().is_some_and(|(at, _)| now.duration_since(*at) > SPEED_WINDOW) {
+            self.generated.pop_front();
+        }
+    }
+
+    /// How many tokens, of prompt and answer, its board says it has got through.
+    pub(crate) fn reached(&self) -> u64 {
+        let word = |word| self.board.word(word).load(Relaxed);
+        word(Word::PromptDone).saturating_add(word(Word::Generated))
+    }
+
+    /// Forgets the speed of an earlier request.
+    pub(crate) fn forget_speed(&mut self) {
+        self.generated.clear();
+    }
+
+    /// Tokens a second over the last seconds.
+    pub(crate) fn tokens_per_second(&self) -> Option<f64> {
+        let (first, last) = (self.generated.iter().find(|(_, count)| *count > 0)?, self.generated.back()?);
+        let seconds = last.0.duration_since(first.0).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let tokens = last.1.saturating_sub(first.1) as f64;
+        (seconds > 0.0).then(|| tokens / seconds)
+    }
+}
+
+/// What was done with a file of a worker's. It may end at any time; then its files are gone, and its end is seen soon. That there is no
+/// descriptor for them is another matter: it would never be looked at again.
+fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Writes one frame. Its descriptor goes with the first byte that the kernel takes, and so it goes once.
+async fn write_one(write: &mut OwnedWriteHalf, Outgoing { frame, descriptor }: Outgoing) -> io::Result<()> {
+    let Some(descriptor) = descriptor else { return write.write_all(&frame).await };
+    let rights = [descriptor.as_raw_fd()];
+    let socket: &UnixStream = write.as_ref();
+    let first = || {
+        let control = [ControlMessage::ScmRights(&rights)];
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&frame)], &control, flags, None)?)
+    };
+    let sent = socket.async_io(Interest::WRITABLE, first).await?;
+    drop(descriptor);
+    write.write_all(frame.get(sent..).unwrap_or_default()).await
+}
+
+/// Hears a worker until it has ended and nothing that it said is left.
+async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: Tail, inputs: mpsc::Sender<Input>) {
+    let mut end = AsyncEnd::new(read, MAX_FRAME, MAX_FRAME);
+    let hear = async {
+        loop {
+            let said = match end.receive().await {
+                Ok(Some(message)) => WorkerSaid::Message(message),
+                // A process that dies in the middle of a frame leaves it cut off; its end says the rest.
+                Ok(None) | Err(EndError::Read(_) | EndError::Write(_) | EndError::Frame(ipc::FrameError::CutOff)) => {
+                    return;
+                }
+                Err(error) => WorkerSaid::Broken(error),
+            };
+            let broken = matches!(said, WorkerSaid::Broken(_));
+            if inputs.send(Input::Worker(id, said)).await.is_err() || broken {
+                return;
+            }
+        }
+    };
+    let exit = process.exit_once_heard(hear, LAST_WORDS).await;
+    let _stopped = inputs.send(Input::Worker(id, WorkerSaid::Exited(exit, tail.finish().await))).await;
+}

@@ -1,0 +1,2 @@
+//! Models that turn texts into vectors.
+pub mod bert;

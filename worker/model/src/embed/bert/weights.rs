@@ -1,0 +1,146 @@
+//! The weights in a `model.safetensors`, one tensor at a time.
+//!
+//! The header's offsets are checked against the file and a tensor's shape against what the configuration says before memory is taken for it.
+use crate::ReadSeek;
+use half::{bf16, f16};
+use safetensors::{Dtype, tensor::Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use thiserror::Error;
+
+/// Most bytes of a header.
+const MOST_HEADER: u64 = 16 << 20;
+/// Bytes before the header: its size.
+const SIZE: u64 = 8;
+/// Bytes that are read at once, a multiple of the size of every type.
+const AT_ONCE: usize = 1 << 20;
+
+/// A file of weights.
+pub(super) struct Weights {
+    file: Box<dyn ReadSeek>,
+    header: Metadata,
+    /// Where the tensors begin.
+    begin: u64,
+    /// Where the file ends.
+    pub(super) size: u64,
+    /// What stands before each name.
+    prefix: &'static str,
+}
+
+/// Why there are no weights.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file cannot be read.
+    #[error("cannot read model.safetensors")]
+    Read(#[source] io::Error),
+    /// The header is cut off, or its size is none.
+    #[error("model.safetensors has {file} bytes and says that its header has {header}")]
+    HeaderSize {
+        /// The file's size.
+        file: u64,
+        /// What it says of its header.
+        header: u64,
+    },
+    /// The header is no JSON of the expected shape.
+    #[error("the header of model.safetensors is not as expected")]
+    Header(#[source] serde_json::Error),
+    /// A tensor that the configuration asks for is not there.
+    #[error("model.safetensors has no tensor {0}")]
+    Missing(String),
+    /// A tensor is not as large as the configuration says.
+    #[error("the tensor {name} has the shape {found:?}, but config.json asks for {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What it must be.
+        expected: Vec<usize>,
+    },
+    /// A tensor of numbers that are not computed with here.
+    #[error("the tensor {name} is of type {found}, and only F32, F16 and BF16 are supported")]
+    Type {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A tensor is not where the file has room for it.
+    #[error("the tensor {0} is not where the file has room for it")]
+    Offsets(String),
+}
+
+impl Weights {
+    /// Reads the header of a file.
+    pub(super) fn read(mut file: Box<dyn ReadSeek>) -> Result<Weights, WeightsError> {
+        let size = file.seek(SeekFrom::End(0)).map_err(WeightsError::Read)?;
+        file.rewind().map_err(WeightsError::Read)?;
+        let mut bytes = [0; SIZE as usize];
+        let wrong = |header| WeightsError::HeaderSize { file: size, header };
+        if size < SIZE {
+            return Err(wrong(0));
+        }
+        file.read_exact(&mut bytes).map_err(WeightsError::Read)?;
+        let header_size = u64::from_le_bytes(bytes);
+        if header_size > MOST_HEADER.min(size - SIZE) {
+            return Err(wrong(header_size));
+        }
+        let mut header = Vec::new();
+        (&mut file).take(header_size).read_to_end(&mut header).map_err(WeightsError::Read)?;
+        let header: Metadata = serde_json::from_slice(&header).map_err(WeightsError::Header)?;
+        let is_prefixed = header.info("bert.embeddings.word_embeddings.weight").is_some();
+        let prefix = if is_prefixed { "bert." } else { "" };
+        Ok(Weights { file, header, begin: SIZE + header_size, size, prefix })
+    }
+
+    /// The values of a tensor of this shape.
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let mut values = Vec::new();
+        self.append(name, shape, &mut values)?;
+        Ok(values)
+    }
+
+    /// Appends the values of a tensor of this shape.
+    pub(super) fn append(&mut self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), WeightsError> {
+        let full = format!("{}{name}", self.prefix);
+        // Old files call the two halves of a layer normalisation otherwise.
+        let old = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        let info = self.header.info(&full).or_else(|| self.header.info(&old));
+        let info = info.ok_or_else(|| WeightsError::Missing(full.clone()))?;
+        if info.shape != shape {
+            let (found, expected) = (info.shape.clone(), shape.to_vec());
+            return Err(WeightsError::Shape { name: full, found, expected });
+        }
+        let width = match info.dtype {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::BF16 => 2,
+            other => return Err(WeightsError::Type { name: full, found: format!("{other:?}") }),
+        };
+        let wrong = || WeightsError::Offsets(full.clone());
+        let count = shape.iter().try_fold(1_usize, |count, side| count.checked_mul(*side)).ok_or_else(wrong)?;
+        let (begin, end) = info.data_offsets;
+        let is_whole = end.checked_sub(begin) == count.checked_mul(width);
+        if !is_whole || end as u64 > self.size - self.begin {
+            return Err(wrong());
+        }
+        let dtype = info.dtype;
+        self.file.seek(SeekFrom::Start(self.begin + begin as u64)).map_err(WeightsError::Read)?;
+        values.reserve_exact(count);
+        let mut buffer = vec![0; AT_ONCE.min(end - begin)];
+        let mut left = end - begin;
+        while left > 0 {
+            let bytes = &mut buffer[..AT_ONCE.min(left)];
+            self.file.read_exact(bytes).map_err(WeightsError::Read)?;
+            left -= bytes.len();
+            match dtype {
+                Dtype::F16 => {
+                    values.extend(bytes.as_chunks().0.iter().map(|value| f16::from_le_bytes(*value).to_f32()))
+                }
+                Dtype::BF16 => {
+                    values.extend(bytes.as_chunks().0.iter().map(|value| bf16::from_le_bytes(*value).to_f32()))
+                }
+                _ => values.extend(bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value))),
+            }
+        }
+        Ok(())
+    }
+}

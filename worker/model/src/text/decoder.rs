@@ -1,0 +1,332 @@
+//! The decoder: one forward pass for all the families of `hparams`, on the tensor library's quantised kernels and our own threads.
+//!
+//! It keeps nothing of a text but what it writes into the cache it is given, so a cache that one worker left can be gone on with by
+//! another, with the same bits. Those depend on how a prompt is cut into calls, and on nothing else: not on the number of threads, not on
+//! what was computed before. What this does not do: sample, or decide when a position counts as done.
+mod footprint;
+mod hparams;
+mod matrix;
+mod rope;
+mod rows;
+mod threads;
+mod weights;
+
+pub use hparams::{ARCHITECTURES, HparamsError};
+
+use super::{ComputeError, Pace, TextModel};
+use crate::{
+    ThreadPool,
+    gguf::Header,
+    kernels::{
+        Kernels,
+        attention::{Head, ROWS, key_at, narrow},
+    },
+};
+use candle_core::CpuStorage;
+use footprint::footprint;
+use hparams::{Activation, Hparams};
+use rope::Rope;
+use std::{
+    io::{Read, Seek},
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
+use threads::Threads;
+use weights::{Block, Weights};
+
+/// A model in memory.
+pub(super) struct Decoder {
+    hparams: Hparams,
+    weights: Weights,
+    /// Most tokens of a text.
+    context: usize,
+    /// Numbers of all keys, or of all values, of one head.
+    head_room: usize,
+    cache_length: usize,
+    rope: Rope,
+    /// For the blocks that see only the last tokens.
+    local_rope: Option<Rope>,
+    kernels: Kernels,
+    pool: Box<dyn ThreadPool>,
+    /// Most threads that it may compute with.
+    most_threads: usize,
+    logits: Vec<f32>,
+}
+
+impl Decoder {
+    /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary, `size` the file's. Returns the tokens
+    /// that the model was made for and the decoder's hparams.
+    pub(super) fn check(
+        header: &Header,
+        architecture: &str,
+        tokens: usize,
+        size: u64,
+    ) -> Result<Checked, HparamsError> {
+        Hparams::read(header, architecture, tokens, size).map(Checked)
+    }
+
+    /// Reads the weights, for texts of at most `context` tokens and at most `threads` threads of `pool`.
+    pub(super) fn load(
+        Checked(hparams): Checked,
+        header: &Header,
+        reader: &mut (impl Read + Seek),
+        context: usize,
+        threads: usize,
+        pool: Box<dyn ThreadPool>,
+    ) -> candle_core::Result<Decoder> {
+        let lengths = hparams.head_room(context).zip(hparams.cache_length(context));
+        let too_long = || candle_core::Error::Msg(format!("no cache can be as long as {context} tokens need"));
+        let (head_room, cache_length) = lengths.ok_or_else(too_long)?;
+        let weights = Weights::read(&hparams, header, reader, threads, context)?;
+        let of = &hparams.rope;
+        let factors = weights.rope_factors.as_deref();
+        let rope = Rope::new(of.pairs, of.dimensions, of.base, of.scale, factors, of.magnitude);
+        let local_rope =
+            hparams.local.map(|local| Rope::new(of.pairs, of.dimensions, local.base, 1.0, None, of.magnitude));
+        let kernels = Kernels::new();
+        let logits = Vec::new();
+        let most_threads = threads.max(1);
+        Ok(Decoder {
+            hparams,
+            weights,
+            context,
+            head_room,
+            cache_length,
+            rope,
+            local_rope,
+            kernels,
+            pool,
+            most_threads,
+            logits,
+        })
+    }
+}
+
+/// A hparams that fits the file it was read from.
+pub(super) struct Checked(Hparams);
+
+impl Checked {
+    /// Tokens that the model was made for.
+    pub(super) fn context(&self) -> usize {
+        self.0.context
+    }
+
+    /// Numbers of the cache of a text of at most `context` tokens, if they can be counted.
+    pub(super) fn cache_length(&self, context: usize) -> Option<usize> {
+        self.0.cache_length(context)
+    }
+
+    /// Bytes that the weights of the file with this header take in memory.
+    pub(super) fn memory(&self, header: &Header) -> u64 {
+        footprint(header)
+    }
+}
+
+impl TextModel for Decoder {
+    fn cache_length(&self) -> usize {
+        self.cache_length
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        cache: &mut [u16],
+        pace: &dyn Pace,
+    ) -> Result<&[f32], ComputeError> {
+        if tokens.is_empty() {
+            return Err(ComputeError::NoTokens);
+        }
+        let room = self.context.checked_sub(position);
+        if room.is_none_or(|room| tokens.len() > room) || cache.len() < self.cache_length {
+            return Err(ComputeError::NoRoom);
+        }
+        self.logits = self.pass(tokens, position, cache, pace).map_err(ComputeError::Compute)?;
+        Ok(&self.logits)
+    }
+}
+
+impl Decoder {
+    fn pass(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        cache: &mut [u16],
+        pace: &dyn Pace,
+    ) -> candle_core::Result<Vec<f32>> {
+        let (count, width, head_room) = (tokens.len(), self.hparams.width, self.head_room);
+        let Decoder { hparams, weights, rope, local_rope, kernels, pool, most_threads, .. } = self;
+        let kernels = *kernels;
+        let mut stream = vec![0.0; count * width];
+        for (token, row) in tokens.iter().zip(stream.chunks_exact_mut(width)) {
+            weights.embedding.row(*token as usize, row)?;
+        }
+        if hparams.embedding_scale != 1.0 {
+            stream.iter_mut().for_each(|value| *value *= hparams.embedding_scale);
+        }
+        let angles = rope.angles(position, count);
+        let local_angles = local_rope.as_ref().map(|rope| rope.angles(position, count));
+        let activate = match hparams.activation {
+            Activation::Silu => Kernels::silu_gate,
+            Activation::Gelu => Kernels::gelu_gate,
+        };
+        let mut threads = Threads { pool: &mut **pool, count: 1, kernels };
+        let mut normed = CpuStorage::F32(vec![0.0; count * width]);
+        let caches = cache.chunks_exact_mut(hparams.heads_kv * 2 * head_room);
+        for (index, (block, cache)) in weights.blocks.iter().zip(caches).enumerate() {
+            threads.use_threads(pace.layer().min(*most_threads));
+            let norm = |weight: &[f32], stream: &[f32], normed: &mut CpuStorage| {
+                if let CpuStorage::F32(normed) = normed {
+                    kernels.rms_norm(stream, weight, hparams.epsilon, normed);
+                }
+            };
+            norm(&block.attention_norm, &stream, &mut normed);
+            let mut projected = block.queries_keys_values.product(&mut threads, &normed, count)?;
+            if let Some(bias) = &block.queries_keys_values_bias {
+                kernels.add(&mut projected, bias);
+            }
+            let local = hparams.local.filter(|local| index % local.every != local.every - 1);
+            let (rope, angles, window) = match (local, &*local_rope, &local_angles) {
+                (Some(local), Some(rope), Some(angles)) => (rope, angles, local.window),
+                _ => (&*rope, &angles, usize::MAX),
+            };
+            let attention = Attention { hparams, block, kernels, rope, angles, position, count, window, head_room };
+            let attended = CpuStorage::F32(attention.run(&mut threads, &projected, cache));
+            let mut output = block.attention_output.product(&mut threads, &attended, count)?;
+            if let Some(bias) = &block.attention_output_bias {
+                kernels.add(&mut output, bias);
+            }
+            if let Some((norm, _)) = &block.post_norms {
+                kernels.rms_norm_in_place(&mut output, norm, hparams.epsilon);
+            }
+            kernels.add(&mut stream, &output);
+
+            norm(&block.feed_forward_norm, &stream, &mut normed);
+            let gated = CpuStorage::F32(block.gate_up.gated(&mut threads, &normed, count, activate)?);
+            let mut output = block.down.product(&mut threads, &gated, count)?;
+            if let Some((_, norm)) = &block.post_norms {
+                kernels.rms_norm_in_place(&mut output, norm, hparams.epsilon);
+            }
+            kernels.add(&mut stream, &output);
+        }
+        let mut last = vec![0.0; width];
+        kernels.rms_norm(&stream[(count - 1) * width..], &weights.output_norm, hparams.epsilon, &mut last);
+        let output = weights.output.as_ref().unwrap_or(&weights.embedding);
+        let mut logits = output.product(&mut threads, &CpuStorage::F32(last), 1)?;
+        if let Some(cap) = hparams.logit_cap {
+            logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+        }
+        Ok(logits)
+    }
+}
+
+/// The attention of one block for the tokens of one call.
+struct Attention<'a> {
+    hparams: &'a Hparams,
+    block: &'a Block,
+    kernels: Kernels,
+    rope: &'a Rope,
+    angles: &'a [(f32, f32)],
+    position: usize,
+    count: usize,
+    /// How many tokens back each token sees, itself included.
+    window: usize,
+    head_room: usize,
+}
+
+impl Attention<'_> {
+    /// Adds the keys and values of `projected` to the block's cache, and returns what its queries see: for each token, all heads.
+    fn run(&self, threads: &mut Threads<'_>, projected: &[f32], cache: &mut [u16]) -> Vec<f32> {
+        let Hparams { heads, heads_kv, head, .. } = *self.hparams;
+        let group = heads / heads_kv;
+        let rows = self.count * group;
+        let parts = rows.div_ceil(ROWS);
+        let queries = {
+            let caches: Vec<_> = cache.chunks_exact_mut(2 * self.head_room).map(Mutex::new).collect();
+            let prepare = |shared: usize| {
+                let mut cache = caches[shared].lock().unwrap_or_else(PoisonError::into_inner);
+                self.store(shared, projected, &mut cache);
+                self.queries(shared, projected)
+            };
+            // For one token this is less work than to call a helper.
+            if self.count == 1 { (0..heads_kv).map(prepare).collect() } else { threads.map(heads_kv, prepare) }
+        };
+        let seen = threads.map(heads_kv * parts, |part| {
+            let (shared, block) = (part / parts, part % parts);
+            let range = block * ROWS..rows.min((block + 1) * ROWS);
+            let (keys, values) = cache[shared * 2 * self.head_room..][..2 * self.head_room].split_at(self.head_room);
+            let head_of = Head { length: head, keys, values };
+            let visible: Vec<Range<usize>> = range.clone().map(|row| self.visible(row / group)).collect();
+            let mut output = vec![0.0; range.len() * head];
+            self.kernels.attend(head_of, &queries[shared][range.start * head..range.end * head], &visible, &mut output);
+            output
+        });
+        let mut output = vec![0.0; rows * heads_kv * head];
+        for (part, seen) in seen.into_iter().enumerate() {
+            let (shared, block) = (part / parts, part % parts);
+            for (row, seen) in (block * ROWS..).zip(seen.chunks_exact(head)) {
+                let place = row / group * heads + shared * group + row % group;
+                output[place * head..][..head].copy_from_slice(seen);
+            }
+        }
+        output
+    }
+
+    /// The positions that the token with this number sees.
+    fn visible(&self, token: usize) -> Range<usize> {
+        let end = self.position + token + 1;
+        end.saturating_sub(self.window)..end
+    }
+
+    /// The part of one token's projections that begins at head `first`, of `count` heads; keys come after queries, values after keys.
+    fn heads<'a>(&self, projected: &'a [f32], token: usize, first: usize, count: usize) -> &'a [f32] {
+        let Hparams { heads, heads_kv, head, .. } = *self.hparams;
+        let row = (heads + 2 * heads_kv) * head;
+        &projected[token * row + first * head..][..count * head]
+    }
+
+    fn angles(&self, token: usize) -> &[(f32, f32)] {
+        &self.angles[token * self.rope.pair_count()..][..self.rope.pair_count()]
+    }
+
+    /// Writes one head's keys and values to its cache.
+    fn store(&self, shared: usize, projected: &[f32], cache: &mut [u16]) {
+        let Hparams { heads, heads_kv, head, epsilon, .. } = *self.hparams;
+        let (keys, values) = cache.split_at_mut(self.head_room);
+        for token in 0..self.count {
+            let position = self.position + token;
+            let mut key = self.heads(projected, token, heads + shared, 1).to_vec();
+            if let Some((_, norm)) = &self.block.head_norms {
+                self.kernels.rms_norm_in_place(&mut key, norm, epsilon);
+            }
+            self.rope.turn(&mut key, self.angles(token));
+            for (index, number) in key.iter().enumerate() {
+                keys[key_at(head, position, index)] = narrow(*number);
+            }
+            let value = self.heads(projected, token, heads + heads_kv + shared, 1);
+            for (place, number) in values[position * head..].iter_mut().zip(value) {
+                *place = narrow(*number);
+            }
+        }
+    }
+
+    /// The queries of the heads that share one key, token by token, turned and scaled.
+    fn queries(&self, shared: usize, projected: &[f32]) -> Vec<f32> {
+        let Hparams { heads, heads_kv, head, epsilon, attention_scale, .. } = *self.hparams;
+        let group = heads / heads_kv;
+        let mut all = Vec::with_capacity(self.count * group * head);
+        for token in 0..self.count {
+            let first = all.len();
+            all.extend_from_slice(self.heads(projected, token, shared * group, group));
+            let queries = &mut all[first..];
+            if let Some((norm, _)) = &self.block.head_norms {
+                self.kernels.rms_norm_in_place(queries, norm, epsilon);
+            }
+            for query in queries.chunks_exact_mut(head) {
+                self.rope.turn(query, self.angles(token));
+                query.iter_mut().for_each(|number| *number *= attention_scale);
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,43 @@
+use super::*;
+use std::io::Cursor;
+
+/// The vocabulary of `small` as a `tokenizer.json` has it, with only one of its merges.
+const JSON: &str = r#"{"version": "1.0", "added_tokens": [
+    {"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+    "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+    "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 3, "b": 4, "c": 5, "ab": 6, "abc": 7}, "merges": [["a", "b"]]}}"#;
+
+fn beside(json: &str, file: Gguf) -> Result<Tokenizer, TokenizerError> {
+    Tokenizer::new(&file.header().unwrap(), Some(Box::new(Cursor::new(json.as_bytes().to_vec()))))
+}
+
+#[test]
+fn it_takes_the_place_of_the_files_rules_and_of_nothing_else() {
+    // Its pre-tokenizer need not be known.
+    let file =
+        small().text("tokenizer.ggml.pre", "morse").integers("tokenizer.ggml.token_type", &[3, 3, 4, 1, 1, 1, 1, 1, 3]);
+    let vocabulary = beside(JSON, file.clone()).unwrap();
+    assert_eq!(vocabulary.encode("abcab", false).unwrap(), [6, 5, 6], "it lacks a merge");
+    assert_eq!(vocabulary.encode("<s>ab", true).unwrap(), [0, 0, 6]);
+    assert_eq!(vocabulary.encode("<s>ab", false).unwrap(), [6]);
+    assert_eq!((vocabulary.bytes(7), vocabulary.is_end(8)), (Some(&b"abc"[..]), true));
+    let error = Tokenizer::new(&file.header().unwrap(), None).err().unwrap();
+    assert!(matches!(error, TokenizerError::Pre(_)));
+}
+
+#[test]
+fn one_that_cannot_be_used_is_refused_in_words() {
+    let refused = |json: &str| system::text::chain(&beside(json, small()).err().unwrap());
+    let begin = "cannot use the tokenizer.json beside it: ";
+    assert!(refused("{").starts_with(&format!("{begin}it cannot be parsed: ")), "{}", refused("{"));
+    assert_eq!(refused(&JSON.replace("7}", "9}")), format!("{begin}it has a token 9, but the model has only 9 tokens"));
+    let other = refused(&JSON.replace("\"c\": 5", "\"d\": 5"));
+    assert_eq!(other, format!("{begin}it is another model's: token 5 is \"d\" there and \"c\" in the model's file"));
+    let long = JSON.replace("\"a\", \"b\"", "\"abc\", \"abc\"");
+    assert_eq!(refused(&long), format!("{begin}it cannot be parsed: the library fails on it"));
+    let json = tempfile::tempfile().unwrap();
+    json.set_len(1 << 40).unwrap();
+    let error = Tokenizer::new(&small().header().unwrap(), Some(Box::new(json))).err().unwrap();
+    let said = format!("{begin}it has 1099511627776 bytes, and 104857600 are the most that can be read");
+    assert_eq!(system::text::chain(&error), said);
+}

@@ -1,0 +1,98 @@
+//! A text into ids by a `tokenizer.json` beside the model's file, as Hugging Face's libraries write them.
+//!
+//! It comes from the same untrusted place as the model: its size is bounded, it must be made of the model's own tokens, and what the
+//! library makes of a broken one, a panic included, is an error. What is added to a text the model's file says, as it does without it.
+use super::{EncodeError, library};
+use crate::ReadSeek;
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    sync::{Mutex, PoisonError},
+};
+use system::text::shown;
+use thiserror::Error;
+
+/// The encoder of a `tokenizer.json`.
+pub(super) struct TokenizerJson {
+    /// Whether special tokens are read is one of its settings.
+    tokenizer: Mutex<tokenizers::Tokenizer>,
+}
+
+/// Why a `tokenizer.json` cannot be used.
+#[derive(Debug, Error)]
+pub enum TokenizerJsonError {
+    /// It is there, but cannot be read.
+    #[error("it cannot be read")]
+    Read(#[source] io::Error),
+    /// It is larger than any that is in use.
+    #[error("it has {0} bytes, and {MOST} are the most that can be read")]
+    TooLarge(u64),
+    /// The library refuses it.
+    #[error("it cannot be parsed")]
+    Parse(#[source] tokenizers::Error),
+    /// It has ids that the model does not know.
+    #[error("it has a token {id}, but the model has only {most} tokens")]
+    Id {
+        /// The id.
+        id: u32,
+        /// How many tokens the model has.
+        most: usize,
+    },
+    /// It is another model's.
+    #[error("it is another model's: token {id} is {found:?} there and {expected:?} in the model's file")]
+    Other {
+        /// The id.
+        id: u32,
+        /// What it is in the `tokenizer.json`.
+        found: String,
+        /// What it is in the model's file.
+        expected: String,
+    },
+}
+
+/// Most bytes of one: three times the largest that is in use.
+const MOST: u64 = 100 << 20;
+
+impl TokenizerJson {
+    /// The tokenizer in a file. `texts` are the model's tokens, of which the `normal` ones must be the same there.
+    pub(super) fn read(
+        mut reader: Box<dyn ReadSeek>,
+        texts: &[String],
+        normal: &[u32],
+    ) -> Result<TokenizerJson, TokenizerJsonError> {
+        let mut bytes = Vec::new();
+        let size = reader.seek(SeekFrom::End(0)).map_err(TokenizerJsonError::Read)?;
+        if size > MOST {
+            return Err(TokenizerJsonError::TooLarge(size));
+        }
+        let read = reader.rewind().and_then(|()| reader.take(MOST).read_to_end(&mut bytes));
+        read.map_err(TokenizerJsonError::Read)?;
+        let mut tokenizer = library::read(&bytes).map_err(TokenizerJsonError::Parse)?;
+        let vocabulary = tokenizer.get_vocab(true);
+        if let Some(id) = vocabulary.values().find(|id| **id as usize >= texts.len()) {
+            return Err(TokenizerJsonError::Id { id: *id, most: texts.len() });
+        }
+        for id in normal {
+            let found = tokenizer.id_to_token(*id).unwrap_or_default();
+            let expected = &texts[*id as usize];
+            if found != *expected {
+                return Err(TokenizerJsonError::Other { id: *id, found: shown(&found), expected: shown(expected) });
+            }
+        }
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(TokenizerJsonError::Parse)?;
+        // Without its cache, nothing of a request's text outlives the request.
+        let mut model = tokenizer.get_model().clone();
+        model.resize_cache(0);
+        tokenizer.with_model(model);
+        Ok(TokenizerJson { tokenizer: Mutex::new(tokenizer) })
+    }
+
+    /// Appends the ids of a text.
+    pub(super) fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
+        tokenizer.set_encode_special_tokens(!special);
+        let encoding = tokenizer.encode_fast(text, false).map_err(EncodeError)?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Where a template process begins: its control socket is its standard input.
+use crate::{
+    loaded_model::LoadedModel,
+    opening::{self, Opened},
+    serve::serve,
+    template::{self, Loaded, TemplateHooks, WorkerFds, confine},
+};
+use ipc::{ModelSpec, Sandbox};
+use model::Admit;
+use nix::unistd::dup2_stdin;
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    time::Instant,
+};
+use system::{
+    sandbox::{Filters, SandboxError},
+    text::chain,
+};
+
+/// Lives a template's life as a child of the process `supervisor`, and says why if it ends other than by the end of its socket.
+pub fn main(supervisor: u32) -> ExitCode {
+    let ended = Filters::new().map_err(|error| chain(&error)).and_then(|filters| run(supervisor, &Real { filters }));
+    match ended {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("template: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lives a template's life with these hooks on the socket that is this process's standard input. Returns the exit status, or one sentence.
+pub fn run(supervisor: u32, hooks: &impl TemplateHooks) -> Result<i32, String> {
+    let control = take_control().map_err(|error| format!("cannot take the control socket: {error}"))?;
+    template::run(control, supervisor, hooks).map_err(|error| chain(&error))
+}
+
+/// The control socket, which was the standard input; workers inherit nothing there.
+fn take_control() -> io::Result<OwnedFd> {
+    let control = io::stdin().as_fd().try_clone_to_owned()?;
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(control)
+}
+
+/// What a template does when it is no test.
+struct Real {
+    filters: Filters,
+}
+
+impl TemplateHooks for Real {
+    type Opened = Opened;
+    type Model = LoadedModel;
+
+    fn open(&self, spec: &ModelSpec) -> Result<Opened, String> {
+        opening::open(spec).map_err(|error| chain(&error))
+    }
+
+    fn confine(&self) -> Result<Sandbox, SandboxError> {
+        confine(&self.filters)
+    }
+
+    fn load(&self, opened: Opened, spec: &ModelSpec, admit: Admit<'_>) -> Loaded<LoadedModel> {
+        let started = Instant::now();
+        let mut model = LoadedModel::load(opened, spec, admit).map_err(|error| chain(&error))?;
+        model.warm().map_err(|error| chain(&error))?;
+        let info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        Ok((model, info))
+    }
+
+    fn serve(&self, model: &mut LoadedModel, fds: WorkerFds) -> i32 {
+        serve(model, fds, &self.filters)
+    }
+}

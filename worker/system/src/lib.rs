@@ -1,0 +1,21 @@
+//! What a process asks of Linux, for every package that asks: descriptors, shared memory, the board, the sandbox, opening
+//! files, `/proc`; and [`text`], foreign text made fit to print.
+//!
+//! It decides nothing and knows no model and no request. Without the feature `process` only [`text`] is there.
+#![deny(unsafe_code)]
+
+#[cfg(feature = "process")]
+pub mod files;
+#[cfg(feature = "process")]
+mod os;
+#[cfg(feature = "process")]
+pub mod proc;
+#[cfg(feature = "process")]
+pub mod sandbox;
+pub mod text;
+
+#[cfg(feature = "process")]
+pub use os::{
+    Board, CANNOT_CONFINE, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED, ThreadPool, exit_now, fork,
+    live_alone, receive_packet, sealed_memory, trim_heap,
+};

@@ -1,0 +1,17 @@
+//! System calls that Rust cannot check: the only unsafe code of this package.
+//!
+//! Each function is safe to call or says what its caller must know. What nix and rustix offer as
+//! safe is called where it is needed.
+#![expect(unsafe_code, reason = "this module exists to hold it")]
+
+mod board;
+mod descriptors;
+mod memory;
+mod process;
+mod thread_pool;
+
+pub use board::Board;
+pub use descriptors::receive_packet;
+pub use memory::{MEMORY_HEAD, Memory, sealed_memory};
+pub use process::{CANNOT_CONFINE, FAILED, Fork, ForkError, PANICKED, exit_now, fork, live_alone, trim_heap};
+pub use thread_pool::ThreadPool;

@@ -1,0 +1,90 @@
+//! A process that forks, and one that was just forked.
+use nix::{
+    dir::Dir,
+    unistd::{ForkResult, Pid},
+};
+use std::{
+    os::fd::RawFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+use thiserror::Error;
+
+/// The exit status of a worker that could not serve.
+pub const FAILED: i32 = 1;
+
+/// The exit status of a process that panicked.
+pub const PANICKED: i32 = 101;
+
+/// The exit status of a process that could not be confined.
+pub const CANNOT_CONFINE: i32 = 102;
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The process that forked, with the child's pid.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Why a process was not forked.
+#[derive(Debug, Error)]
+pub enum ForkError {
+    /// Locks that another thread holds would stay locked in the child for ever.
+    #[error("the template has {0} threads, so forking it is not safe")]
+    Threads(usize),
+    /// The system refused.
+    #[error("cannot fork")]
+    Fork(#[source] nix::Error),
+}
+
+/// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was itself just forked.
+pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
+    let is_dot = |name: &[u8]| name.starts_with(b".");
+    let threads =
+        tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
+    if threads != 1 {
+        return Err(ForkError::Threads(threads));
+    }
+    // SAFETY: there is one thread, so the child has all of this process that there is. (A child of such a process has one, too.)
+    match unsafe { nix::unistd::fork() }.map_err(ForkError::Fork)? {
+        ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Ends the process at once: no destructors, no exit handlers, no flushing of what a parent had buffered.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor from 3 on but those of `keep`, lives `life`, and ends the process with its result.
+///
+/// For a process just forked: what it inherited is its parent's. `life` must not use descriptors other than those of `keep`.
+pub fn live_alone(keep: &[RawFd], life: impl FnOnce() -> i32) -> ! {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for last in kept.into_iter().map(|fd| fd - 1).chain([u32::MAX]) {
+        if first <= last {
+            // SAFETY: this function does not return, so no owner of what is closed here is ever used or dropped again.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if closed != 0 {
+                exit_now(CANNOT_CONFINE);
+            }
+        }
+        first = last.saturating_add(2);
+    }
+    // A panic must not unwind into the parent's code.
+    exit_now(catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED))
+}
+
+/// Gives the memory that loading has freed back to the system, so that workers do not inherit it.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `malloc_trim` has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
