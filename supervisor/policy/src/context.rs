@@ -3,16 +3,16 @@
 //! It keeps each request's record and makes sure that a request ends once. It knows nothing of workers and templates.
 use super::event::{Effect, Identity, Limits, Outcome, Part, PoolId, Time, WorkerId};
 use super::poison::Poison;
-use super::request::Request;
+use super::queue::Transfer;
+use super::request::RequestRecord;
 use super::restart::Random;
-use super::standing::Move;
 use super::threads::Threads;
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What is still to be done for a worker once its process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Aftermath {
+pub(super) enum OnExit {
     /// Nothing.
     Nothing,
     /// Count a life that ended before it was ready.
@@ -30,13 +30,13 @@ pub(super) struct Context {
     /// Whether nothing is begun any more.
     pub(super) draining: bool,
     /// Ordered, so that whatever goes through all of them does so in the same order in every run.
-    pub(super) requests: BTreeMap<RequestId, Request>,
+    pub(super) requests: BTreeMap<RequestId, RequestRecord>,
     /// Those of them that were dispatched.
     pub(super) begun: BTreeSet<(PoolId, RequestId)>,
     /// Requests whose workers have died too often, to be ended by their pool.
     pub(super) doomed: Vec<(RequestId, Outcome)>,
     /// Requests on their way to another pool.
-    pub(super) moves: VecDeque<Move>,
+    pub(super) moves: VecDeque<Transfer>,
     pub(super) poison: Poison,
     pub(super) random: Random,
     pub(super) threads: Threads,
@@ -76,7 +76,7 @@ impl Context {
         self.threads.expire(self.now, &mut self.effects);
     }
 
-    pub(super) fn settle_threads(&mut self) {
+    pub(super) fn balance_threads(&mut self) {
         self.threads.settle(self.now, &mut self.effects);
     }
 
@@ -101,15 +101,15 @@ impl Context {
     }
 
     /// Counts a worker's death to the part that it held, and dooms the request if it was the last one that the part may cost.
-    pub(super) fn count_death(&mut self, part: Part, max_attempts: u32) -> Aftermath {
-        let Some(record) = self.requests.get_mut(&part.request) else { return Aftermath::Nothing };
+    pub(super) fn count_death(&mut self, part: Part, max_attempts: u32) -> OnExit {
+        let Some(record) = self.requests.get_mut(&part.request) else { return OnExit::Nothing };
         let attempts = record.died(part.number);
         if attempts < max_attempts {
-            return Aftermath::Replay(part);
+            return OnExit::Replay(part);
         }
         self.poison.remember(record.fingerprint, self.now, self.limits.poison);
         self.doomed.push((part.request, Outcome::WorkersDied { attempts }));
-        Aftermath::Nothing
+        OnExit::Nothing
     }
 
     /// Whether the request has had all the time that it may have.

@@ -138,12 +138,7 @@ pub enum Event {
     /// The worker has sent what is no message, or takes more memory than it may.
     Misbehaved(WorkerId),
     /// The worker process has ended and all that it sent has been read.
-    Exited {
-        /// The worker.
-        worker: WorkerId,
-        /// Whether it exited by itself with status 0.
-        clean: bool,
-    },
+    Exited(WorkerId),
     /// Finish what was begun and refuse all else; or, with `false`, take requests again.
     Drain(bool),
     /// Replace the workers of a model.
@@ -227,7 +222,7 @@ pub enum Effect {
     /// The reload changes nothing: because this model cannot be loaded or because the supervisor stops.
     ReloadRefused(Option<PoolId>),
     /// Nothing is left of a model that was replaced or removed, or that could not be loaded.
-    Gone(PoolId),
+    Removed(PoolId),
     /// Everything has ended, or cannot be ended: exit.
     Halt,
 }

@@ -10,9 +10,9 @@
 //! supervisor anew.
 use super::context::Context;
 use super::event::{Load, PoolId, Time};
+use super::lifecycle::Lifecycle;
 use super::pool::Pool;
 use super::slot::Slot;
-use super::standing::Standing;
 use super::worker::{State, Worker};
 use super::{Phase, Policy};
 
@@ -28,7 +28,7 @@ enum Readiness {
 impl Policy {
     /// Whether it serves: no model that is loaded from the start is still on its way, and some model can be asked.
     pub fn is_ready(&self) -> bool {
-        let readiness = || self.pools.values().filter(|pool| pool.standing == Standing::Serving).map(Pool::readiness);
+        let readiness = || self.pools.values().filter(|pool| pool.lifecycle == Lifecycle::Serving).map(Pool::readiness);
         self.phase == Phase::Serving
             && readiness().all(|readiness| readiness != Readiness::Preparing)
             && readiness().any(|readiness| readiness == Readiness::Served)
@@ -49,7 +49,7 @@ impl Policy {
 
     /// A pool that does not move any more, if there is one. How long stopping takes is not judged here.
     pub fn stalled(&self, now: Time) -> Option<PoolId> {
-        let is_stalled = |pool: &&Pool| pool.standing == Standing::Serving && pool.is_stalled(now, &self.context);
+        let is_stalled = |pool: &&Pool| pool.lifecycle == Lifecycle::Serving && pool.is_stalled(now, &self.context);
         self.pools.values().find(is_stalled).filter(|_| !self.is_closing()).map(|pool| pool.id)
     }
 }

@@ -42,21 +42,18 @@
 #![forbid(unsafe_code)]
 
 mod context;
-mod deadline;
 mod event;
 mod health;
+mod lifecycle;
 mod poison;
 mod pool;
 mod queue;
 mod reload;
 mod request;
-mod requests;
-mod residence;
 mod restart;
 #[cfg(test)]
 mod simulation;
 mod slot;
-mod standing;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -130,7 +127,7 @@ impl Policy {
             | Event::Answered(id)
             | Event::Rejected(id)
             | Event::Misbehaved(id)
-            | Event::Exited { worker: id, .. } => Some(id.pool),
+            | Event::Exited(id) => Some(id.pool),
             Event::ThreadsUsed { worker, threads } => {
                 self.context.threads.used(worker, threads);
                 None
@@ -243,10 +240,10 @@ impl Policy {
 
     /// Does what follows for all pools together.
     fn settle(&mut self) {
-        self.settle_reload();
-        self.settle_moves();
-        self.bury();
-        self.context.settle_threads();
+        self.conclude_reload();
+        self.deliver_transfers();
+        self.remove_retired();
+        self.context.balance_threads();
         match self.phase {
             Phase::Draining { .. } | Phase::Stopping { .. } if self.pools.values().all(Pool::is_over) => self.halt(),
             Phase::Serving | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Halted => {}

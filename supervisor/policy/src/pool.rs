@@ -2,14 +2,19 @@
 //!
 //! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from the state that the
 //! pool is in: dispatch, fork, load, end. So nothing that follows can be forgotten on one of many paths. What time
-//! brings is in `deadline.rs`, what is done with requests in `requests.rs`, when the model is there in `residence.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
+//! brings is in `pool/deadline.rs`, what is done with requests in `pool/requests.rs`, when the model is there in `pool/loading.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
 //! `template.rs`.
-use super::context::{Aftermath, Context};
+mod deadline;
+mod loading;
+mod requests;
+mod succession;
+
+use super::context::{Context, OnExit};
 use super::event::{Event, Load, Outcome, Part, PoolId, PoolLimits, Time, WorkerId};
+use super::lifecycle::{Lifecycle, Proof};
 use super::queue::Queue;
 use super::restart::{Restart, Verdict};
 use super::slot::Slot;
-use super::standing::{Proof, Standing};
 use super::template::Template;
 use super::view::{PoolView, WorkerState, WorkerView};
 use super::worker::{State, Worker};
@@ -18,7 +23,7 @@ use super::worker::{State, Worker};
 pub(super) struct Pool {
     pub(super) id: PoolId,
     pub(super) limits: PoolLimits,
-    pub(super) standing: Standing,
+    pub(super) lifecycle: Lifecycle,
     pub(super) template: Template,
     pub(super) slots: Vec<Slot>,
     pub(super) queue: Queue,
@@ -31,7 +36,7 @@ pub(super) struct Pool {
     /// Whether some that wait may wait for longer than others.
     pub(super) has_mixed_waits: bool,
     /// Whether it may still get requests of one whose place it has taken.
-    pub(super) is_heir: bool,
+    pub(super) awaits_predecessor: bool,
     /// Since when the model is warm and there is no request.
     pub(super) idle_from: Option<Time>,
 }
@@ -51,7 +56,7 @@ impl Pool {
         Pool {
             id,
             limits,
-            standing: Standing::Serving,
+            lifecycle: Lifecycle::Serving,
             template,
             slots: (0..limits.workers).map(|number| Slot::new(id, number)).collect(),
             queue: Queue::default(),
@@ -59,7 +64,7 @@ impl Pool {
             is_resident: false,
             is_clock_stopped: false,
             has_mixed_waits: false,
-            is_heir: false,
+            awaits_predecessor: false,
             idle_from: None,
         }
     }
@@ -112,7 +117,7 @@ impl Pool {
                 }
             }
             Event::Misbehaved(id) => _ = self.with_worker(id, |worker| worker.misbehaved(&limits, context)),
-            Event::Exited { worker, clean: _ } => self.exited(worker, context),
+            Event::Exited(worker) => self.exited(worker, context),
             Event::Restart { pool: _, slot } => self.restart(slot, context),
             // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
             Event::ShutdownRequested | Event::Drain(_) | Event::ThreadsUsed { .. } => {}
@@ -181,7 +186,7 @@ impl Pool {
     /// Whether workers that wait have something to wait for: always, until the supervisor stops or the model goes; then only
     /// requests that wait, here or with one whose place it has taken.
     pub(super) fn has_use(&self, context: &Context) -> bool {
-        let goes_on = self.is_heir || (!context.closing && !self.is_retired());
+        let goes_on = self.awaits_predecessor || (!context.closing && !self.is_retired());
         goes_on || !self.queue.is_empty() || self.workers().any(|worker| worker.replay().is_some())
     }
 
@@ -256,8 +261,8 @@ impl Pool {
     fn exited(&mut self, id: WorkerId, context: &mut Context) {
         let Some(worker) = self.slot_mut(id).and_then(|slot| slot.remove(id.life.generation)) else { return };
         match worker.ended(&self.limits, context) {
-            Aftermath::Nothing => {}
-            Aftermath::EarlyDeath => {
+            OnExit::Nothing => {}
+            OnExit::EarlyDeath => {
                 self.prove(Proof::Failed);
                 match self.early_deaths.failed(&context.limits, context.now, &mut context.random) {
                     Verdict::RetryAt(time) => {
@@ -268,7 +273,7 @@ impl Pool {
                     Verdict::Park => self.template.park(context),
                 }
             }
-            Aftermath::Replay(part) => self.replay(part, context),
+            OnExit::Replay(part) => self.replay(part, context),
         }
     }
 

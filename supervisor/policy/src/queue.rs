@@ -3,8 +3,8 @@
 //! A turn is one part. A request that has more parts goes to the end of the line, so that a large batch does not keep others
 //! waiting; requests of one part are served first come, first served. The queue has no bound of its own: the pool
 //! asks for the number of waiters that the bound is about before it lets one in.
-use super::event::Part;
-use super::request::Request;
+use super::event::{Part, PoolId};
+use super::request::RequestRecord;
 use ipc::RequestId;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -30,6 +30,16 @@ pub(super) struct Queue {
     last: u64,
 }
 
+/// A request that goes to another pool.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) request: RequestId,
+    pub(super) to: PoolId,
+    pub(super) place: Place,
+    /// Whether its wait in the queue has cost no time, and does from now on.
+    pub(super) restarts_clock: bool,
+}
+
 impl Queue {
     pub(super) fn push(&mut self, request: RequestId) {
         self.last += 1;
@@ -44,9 +54,9 @@ impl Queue {
     /// Takes the part that goes next, of those that may and that are of a request which `fits`.
     pub(super) fn pop(
         &mut self,
-        requests: &BTreeMap<RequestId, Request>,
+        requests: &BTreeMap<RequestId, RequestRecord>,
         window: u32,
-        fits: impl Fn(&Request) -> bool,
+        fits: impl Fn(&RequestRecord) -> bool,
     ) -> Option<Part> {
         let fits = |id: &RequestId| requests.get(id).is_some_and(&fits);
         if let Some(position) = self.replays.iter().position(|part| fits(&part.request)) {
@@ -125,6 +135,6 @@ impl Queue {
     }
 }
 
-fn may_begin(requests: &BTreeMap<RequestId, Request>, id: RequestId, window: u32) -> bool {
+fn may_begin(requests: &BTreeMap<RequestId, RequestRecord>, id: RequestId, window: u32) -> bool {
     requests.get(&id).is_some_and(|request| request.may_begin(window))
 }

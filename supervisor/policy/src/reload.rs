@@ -2,10 +2,10 @@
 //!
 //! The shell says which models are added, replaced, removed, or only live by other limits ([`Change`]). What must be loaded is loaded
 //! beside what serves, and what is loaded when it is asked for is opened; when all of that can be served, everything changes in one step. If any of it cannot, what was
-//! loaded goes and nothing else has changed. What a pool does meanwhile and afterwards is in `standing.rs`.
+//! loaded goes and nothing else has changed. What a pool does meanwhile and afterwards is in `succession.rs`.
 use super::event::{Effect, Load, PoolId, PoolLimits, Time};
+use super::lifecycle::{Proof, Successor};
 use super::pool::Pool;
-use super::standing::{Proof, Successor};
 use super::{Phase, Policy};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -84,7 +84,7 @@ impl Policy {
     }
 
     /// Ends the reload if it is known how.
-    pub(super) fn settle_reload(&mut self) {
+    pub(super) fn conclude_reload(&mut self) {
         let Some(reload) = self.reload.take() else { return };
         let proofs = || {
             let staged = reload.changes.iter().filter_map(Change::staged);
@@ -136,8 +136,8 @@ impl Policy {
     }
 
     /// Lets those wait elsewhere who wait for a model that was replaced.
-    pub(super) fn settle_moves(&mut self) {
-        while !self.context.moves.is_empty() || self.settle_heirs() {
+    pub(super) fn deliver_transfers(&mut self) {
+        while !self.context.moves.is_empty() || self.settle_successors() {
             let moves = std::mem::take(&mut self.context.moves);
             let targets: BTreeSet<_> = moves.iter().map(|moved| moved.to).collect();
             // All come before any is served.
@@ -155,13 +155,13 @@ impl Policy {
     }
 
     /// Has pools be there for as long as requests may come to them. Says whether anything has followed from that.
-    fn settle_heirs(&mut self) -> bool {
+    fn settle_successors(&mut self) -> bool {
         let old = self.pools.values().filter(|pool| pool.successor().is_some() && pool.has_requests());
         let heirs: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();
         let mut has_settled = false;
         for pool in self.pools.values_mut() {
-            let is_heir = heirs.contains(&pool.id);
-            if std::mem::replace(&mut pool.is_heir, is_heir) && !is_heir {
+            let awaits_predecessor = heirs.contains(&pool.id);
+            if std::mem::replace(&mut pool.awaits_predecessor, awaits_predecessor) && !awaits_predecessor {
                 pool.settle(&mut self.context);
                 has_settled = true;
             }
@@ -170,13 +170,13 @@ impl Policy {
     }
 
     /// Forgets pools of which nothing is left.
-    pub(super) fn bury(&mut self) {
+    pub(super) fn remove_retired(&mut self) {
         if self.phase == Phase::Halted {
             return;
         }
         while let Some(id) = self.pools.values().find(|pool| pool.is_retired() && pool.is_over()).map(|pool| pool.id) {
             self.pools.remove(&id);
-            self.context.emit(Effect::Gone(id));
+            self.context.emit(Effect::Removed(id));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A request that has no outcome yet.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct RequestRecord {
     pub(super) id: RequestId,
     pub(super) pool: PoolId,
     pub(super) fingerprint: u64,
@@ -35,10 +35,17 @@ struct Begun {
     holder: Option<(WorkerId, Identity)>,
 }
 
-impl Request {
-    pub(super) fn new(id: RequestId, pool: PoolId, fingerprint: u64, work: Work, now: Time, deadline: Time) -> Request {
+impl RequestRecord {
+    pub(super) fn new(
+        id: RequestId,
+        pool: PoolId,
+        fingerprint: u64,
+        work: Work,
+        now: Time,
+        deadline: Time,
+    ) -> RequestRecord {
         let work = Work { parts: work.parts.max(1), ..work };
-        Request {
+        RequestRecord {
             id,
             pool,
             fingerprint,

@@ -315,7 +315,7 @@ impl Simulation {
             7 => Event::Misbehaved(worker),
             8 if self.below(2) == 0 => Event::Blocked { request: RequestId(1_000_000), is_blocked: true },
             8 => Event::Withdrawn(RequestId(1_000_000)),
-            _ => Event::Exited { worker, clean: false },
+            _ => Event::Exited(worker),
         }
     }
 

@@ -66,7 +66,9 @@ impl Slot {
     pub(super) fn lacks_worker(&self, isolation: Isolation) -> bool {
         match (&self.serving, &self.spare) {
             (None, _) => true,
-            (Some(serving), None) => serving.is_worn || (isolation == Isolation::Request && serving.is_spent()),
+            (Some(serving), None) => {
+                serving.replace_when_idle || (isolation == Isolation::Request && serving.is_spent())
+            }
             (Some(_), Some(_)) => false,
         }
     }
@@ -88,11 +90,11 @@ impl Slot {
         if is_surplus {
             self.workers_mut().for_each(|worker| worker.unneeded(context));
         }
-        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is_worn) {
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.replace_when_idle) {
             spare.unneeded(context);
         }
         let has_successor = self.spare.as_ref().is_some_and(Worker::is_idle);
-        if let Some(serving) = self.serving.as_mut().filter(|serving| serving.is_worn && has_successor) {
+        if let Some(serving) = self.serving.as_mut().filter(|serving| serving.replace_when_idle && has_successor) {
             serving.unneeded(context);
         }
     }

@@ -1,10 +1,10 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
 mod health;
+mod loading;
 mod operations;
 mod reloads;
 mod requests;
-mod residence;
 mod shutdown;
 mod templates;
 mod threads;
@@ -92,7 +92,7 @@ impl Rig {
     }
 
     fn exit(&mut self, id: WorkerId) -> Vec<Effect> {
-        self.feed(Event::Exited { worker: id, clean: false })
+        self.feed(Event::Exited(id))
     }
 
     /// Lets time pass, in which nothing comes due.

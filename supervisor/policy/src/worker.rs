@@ -17,7 +17,7 @@
 //! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to its part of the request,
 //! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
 //! ignored otherwise; so is `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had not forked are dropped: they never were.
-use super::context::{Aftermath, Context};
+use super::context::{Context, OnExit};
 use super::event::{Effect, Identity, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
 use ipc::RequestId;
 
@@ -27,7 +27,7 @@ pub(super) struct Worker {
     /// What its template had loaded.
     pub(super) identity: Identity,
     /// Whether another is to take its place once it has nothing to do.
-    pub(super) is_worn: bool,
+    pub(super) replace_when_idle: bool,
     stage: Stage,
     /// When it must be ready at the latest.
     ready_by: Time,
@@ -72,7 +72,7 @@ pub(super) enum State {
     /// Was killed, at that time.
     Dying {
         since: Time,
-        aftermath: Aftermath,
+        aftermath: OnExit,
     },
 }
 
@@ -81,7 +81,7 @@ impl Worker {
     pub(super) fn new(id: WorkerId, identity: Identity, context: &Context) -> Worker {
         let ready_by = context.now.after(context.limits.start);
         let stage = Stage::Asked;
-        Worker { id, identity, is_worn: false, stage, ready_by, ticks: 0, state: State::Starting }
+        Worker { id, identity, replace_when_idle: false, stage, ready_by, ticks: 0, state: State::Starting }
     }
 
     pub(super) fn state(&self) -> State {
@@ -134,7 +134,7 @@ impl Worker {
 
     /// What awaits its exit to be replayed.
     pub(super) fn replay(&self) -> Option<Part> {
-        let State::Dying { aftermath: Aftermath::Replay(part), .. } = self.state else { return None };
+        let State::Dying { aftermath: OnExit::Replay(part), .. } = self.state else { return None };
         Some(part)
     }
 
@@ -210,24 +210,24 @@ impl Worker {
 
     pub(super) fn misbehaved(&mut self, limits: &PoolLimits, context: &mut Context) {
         match self.state {
-            State::Starting => self.kill(KillReason::Misbehaved, Aftermath::EarlyDeath, context),
+            State::Starting => self.kill(KillReason::Misbehaved, OnExit::EarlyDeath, context),
             State::Busy { part, .. } => self.kill_and_count(KillReason::Misbehaved, part, limits, context),
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
-                self.kill(KillReason::Misbehaved, Aftermath::Nothing, context);
+                self.kill(KillReason::Misbehaved, OnExit::Nothing, context);
             }
             State::Dying { .. } => {}
         }
     }
 
     /// The process has ended: what is left to do.
-    pub(super) fn ended(self, limits: &PoolLimits, context: &mut Context) -> Aftermath {
+    pub(super) fn ended(self, limits: &PoolLimits, context: &mut Context) -> OnExit {
         context.threads.end(self.id);
         match self.state {
-            State::Starting => Aftermath::EarlyDeath,
+            State::Starting => OnExit::EarlyDeath,
             State::Busy { part, .. } => context.count_death(part, limits.max_attempts),
             State::Dying { aftermath, .. } => aftermath,
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
-                Aftermath::Nothing
+                OnExit::Nothing
             }
         }
     }
@@ -236,14 +236,14 @@ impl Worker {
     pub(super) fn withdrawn(&mut self, isolation: Isolation, context: &mut Context) {
         match self.state {
             State::Busy { part, .. } => match isolation {
-                Isolation::Request => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
+                Isolation::Request => self.kill(KillReason::Cancelled, OnExit::Nothing, context),
                 Isolation::Worker => {
                     context.emit(Effect::StopRequest { worker: self.id, request: part.request });
                     context.threads.stopping(self.id);
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
-            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: OnExit::Nothing },
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -255,8 +255,8 @@ impl Worker {
     /// Its request has had all the time that it may have.
     pub(super) fn overdue(&mut self, context: &mut Context) {
         match self.state {
-            State::Busy { .. } => self.kill(KillReason::RequestTimeout, Aftermath::Nothing, context),
-            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
+            State::Busy { .. } => self.kill(KillReason::RequestTimeout, OnExit::Nothing, context),
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: OnExit::Nothing },
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -301,13 +301,13 @@ impl Worker {
             return;
         }
         match self.state {
-            State::Starting => self.kill(KillReason::StartTimeout, Aftermath::EarlyDeath, context),
+            State::Starting => self.kill(KillReason::StartTimeout, OnExit::EarlyDeath, context),
             State::Busy { part, .. } => self.kill_and_count(KillReason::ProgressTimeout, part, limits, context),
-            State::Cancelling { .. } => self.kill(KillReason::Cancelled, Aftermath::Nothing, context),
-            State::Retiring { .. } => self.kill(KillReason::Lingered, Aftermath::Nothing, context),
+            State::Cancelling { .. } => self.kill(KillReason::Cancelled, OnExit::Nothing, context),
+            State::Retiring { .. } => self.kill(KillReason::Lingered, OnExit::Nothing, context),
             State::Terminating { .. } => {
                 let reason = if context.closing { KillReason::Shutdown } else { KillReason::Lingered };
-                self.kill(reason, Aftermath::Nothing, context);
+                self.kill(reason, OnExit::Nothing, context);
             }
             State::Idle | State::Dying { .. } => {}
         }
@@ -329,17 +329,17 @@ impl Worker {
     }
 
     /// Another is to take its place. One that has not been ready yet is as good as another.
-    pub(super) fn wears_out(&mut self) {
-        self.is_worn |= self.stage == Stage::Ready;
+    pub(super) fn be_replaced_when_idle(&mut self) {
+        self.replace_when_idle |= self.stage == Stage::Ready;
     }
 
     /// Another is to take its place at once, and to go on with what it computes. It is nobody's fault.
     pub(super) fn replaced(&mut self, context: &mut Context) {
         match self.state {
             State::Starting | State::Idle | State::Cancelling { .. } => {
-                self.kill(KillReason::Restarted, Aftermath::Nothing, context);
+                self.kill(KillReason::Restarted, OnExit::Nothing, context);
             }
-            State::Busy { part, .. } => self.kill(KillReason::Restarted, Aftermath::Replay(part), context),
+            State::Busy { part, .. } => self.kill(KillReason::Restarted, OnExit::Replay(part), context),
             State::Retiring { .. } | State::Terminating { .. } | State::Dying { .. } => {}
         }
     }
@@ -351,8 +351,8 @@ impl Worker {
             | State::Busy { .. }
             | State::Cancelling { .. }
             | State::Retiring { .. }
-            | State::Terminating { .. } => self.kill(KillReason::Shutdown, Aftermath::Nothing, context),
-            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: Aftermath::Nothing },
+            | State::Terminating { .. } => self.kill(KillReason::Shutdown, OnExit::Nothing, context),
+            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: OnExit::Nothing },
         }
     }
 
@@ -366,7 +366,7 @@ impl Worker {
         self.kill(reason, aftermath, context);
     }
 
-    fn kill(&mut self, reason: KillReason, aftermath: Aftermath, context: &mut Context) {
+    fn kill(&mut self, reason: KillReason, aftermath: OnExit, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
         context.threads.end(self.id);
         self.state = State::Dying { since: context.now, aftermath };

@@ -59,7 +59,7 @@ impl Daemon {
             }
             Effect::Reloaded => self.reloaded(),
             Effect::ReloadRefused(pool) => self.reload_refused(pool),
-            Effect::Gone(pool) => self.forget_pool(pool),
+            Effect::Removed(pool) => self.forget_pool(pool),
             Effect::Halt => self.halt(),
         }
     }

@@ -316,7 +316,7 @@ impl Daemon {
                 stderr,
             });
         }
-        self.feed(Event::Exited { worker: id, clean: exit.is_clean() });
+        self.feed(Event::Exited(id));
     }
 }
 

@@ -6,8 +6,8 @@
 mod effects;
 mod health;
 mod invariants;
+mod loading;
 mod reload;
-mod residence;
 mod threads;
 
 use super::super::Change;
@@ -59,7 +59,7 @@ struct Reload {
 
 /// What part a model plays.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Standing {
+enum Lifecycle {
     Staged,
     Serving,
     Retired,
@@ -68,7 +68,7 @@ enum Standing {
 
 struct Pool {
     limits: PoolLimits,
-    standing: Standing,
+    lifecycle: Lifecycle,
     /// What takes the place of one that is retired.
     successor: Option<PoolId>,
     /// What that had loaded when it took over.
@@ -139,7 +139,7 @@ struct Worker {
     is_ready: bool,
     identity: Identity,
     /// Another is to take its place.
-    is_worn: bool,
+    replace_when_idle: bool,
     /// What it computes of an open request.
     part: Option<Part>,
     /// What it was given last.
@@ -203,10 +203,10 @@ impl Request {
 }
 
 impl Pool {
-    fn new(limits: PoolLimits, standing: Standing) -> Pool {
+    fn new(limits: PoolLimits, lifecycle: Lifecycle) -> Pool {
         Pool {
             limits,
-            standing,
+            lifecycle,
             successor: None,
             successor_identity: None,
             longest: limits.queue,
@@ -235,7 +235,7 @@ impl Rules {
     pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>) -> Rules {
         Rules {
             limits,
-            pools: pools.into_iter().map(|limits| Pool::new(limits, Standing::Serving)).collect(),
+            pools: pools.into_iter().map(|limits| Pool::new(limits, Lifecycle::Serving)).collect(),
             workers: BTreeMap::new(),
             requests: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -375,7 +375,7 @@ impl Rules {
             }
             Event::Restart { pool, slot: None } => {
                 let there = self.workers.iter_mut().filter(|(id, worker)| id.pool == pool && worker.is_ready);
-                there.for_each(|(_, worker)| worker.is_worn = true);
+                there.for_each(|(_, worker)| worker.replace_when_idle = true);
             }
             Event::Restart { pool, slot: Some(slot) } => {
                 if let Some(pool) = self.pools.get_mut(pool.0) {
@@ -390,7 +390,7 @@ impl Rules {
                     self.count_death(id);
                 }
             }
-            Event::ForkFailed(id) | Event::Exited { worker: id, .. } => self.worker_ended(id),
+            Event::ForkFailed(id) | Event::Exited(id) => self.worker_ended(id),
             Event::NoRoom(id) => {
                 self.workers.remove(&id);
                 let until = now.after(self.limits.room);

@@ -160,14 +160,14 @@ impl World {
             Effect::Kill { .. } if self.holds => {}
             Effect::Kill { worker: id, .. } => self.with(id, |worker| match worker.phase {
                 Phase::Unborn => worker.is_doomed = true,
-                Phase::Starting | Phase::Idle | Phase::Working | Phase::Leaving => worker.die(id, false),
+                Phase::Starting | Phase::Idle | Phase::Working | Phase::Leaving => worker.die(id),
                 Phase::Dead => {}
             }),
             Effect::Finish { .. }
             | Effect::Moved { .. }
             | Effect::Reloaded
             | Effect::ReloadRefused(_)
-            | Effect::Gone(_)
+            | Effect::Removed(_)
             | Effect::Halt => {}
         }
     }
@@ -240,7 +240,7 @@ impl World {
         let mut templates: Vec<_> = self.templates.values_mut().collect();
         match random.next() % 16 {
             0 => pick(&mut templates, random).into_iter().for_each(|template| template.die()),
-            1..=4 => pick(&mut workers, random).into_iter().for_each(|(id, worker)| worker.die(*id, false)),
+            1..=4 => pick(&mut workers, random).into_iter().for_each(|(id, worker)| worker.die(*id)),
             5 => pick(&mut workers, random)
                 .into_iter()
                 .for_each(|(id, worker)| worker.messages.push_back(Event::Misbehaved(*id))),
@@ -271,7 +271,7 @@ impl World {
                     worker.said.push(event);
                     worker.phase = Phase::Starting;
                     if worker.is_doomed || dies {
-                        worker.die(id, false);
+                        worker.die(id);
                     }
                 });
             }
@@ -279,7 +279,7 @@ impl World {
                 self.workers.remove(&id);
                 self.stale.push(event);
             }
-            Event::Exited { worker: id, .. } => {
+            Event::Exited(id) => {
                 if let Some(worker) = self.workers.remove(&id) {
                     self.stale.extend(worker.said);
                     self.stale.push(event);
@@ -393,7 +393,7 @@ impl Worker {
     fn act(&mut self, id: WorkerId, isolation: Isolation, luck: Luck, random: &mut Random) {
         match (luck, self.phase) {
             (_, Phase::Unborn | Phase::Dead) => {}
-            (Luck::Dies, _) => self.die(id, false),
+            (Luck::Dies, _) => self.die(id),
             (Luck::Hangs, _) => self.is_hung = true,
             (Luck::Misbehaves, _) => self.messages.push_back(Event::Misbehaved(id)),
             (_, Phase::Starting) => {
@@ -416,14 +416,14 @@ impl Worker {
                     };
                 }
             },
-            (_, Phase::Leaving) => self.die(id, true),
+            (_, Phase::Leaving) => self.die(id),
             (_, Phase::Idle) => {}
         }
     }
 
-    fn die(&mut self, id: WorkerId, clean: bool) {
+    fn die(&mut self, id: WorkerId) {
         self.phase = Phase::Dead;
-        self.messages.push_back(Event::Exited { worker: id, clean });
+        self.messages.push_back(Event::Exited(id));
     }
 }
 

@@ -71,7 +71,7 @@ fn the_new_model_takes_over_when_a_worker_is_ready_and_the_old_one_finishes() {
     let effects = [finish(1, Outcome::Answered), Effect::KillTemplate(template(1))];
     assert_eq!(rig.feed(Event::Answered(worker(0, 3))), effects);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
-    assert_eq!(rig.exit(worker(0, 3)), [Effect::Gone(PoolId(0))]);
+    assert_eq!(rig.exit(worker(0, 3)), [Effect::Removed(PoolId(0))]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_was_computed_goes_on_with_the_same_files_only() {
 #[test]
 fn a_model_that_cannot_be_served_changes_nothing() {
     let ready = Event::TemplateReady(new_template(2), WEIGHTS);
-    let death = Event::Exited { worker: next(0, 1), clean: false };
+    let death = Event::Exited(next(0, 1));
     let ways: [&[Event]; 6] = [
         &[Event::LoadFailed(new_template(2))],
         &[Event::TemplateExited(new_template(2))],
@@ -118,9 +118,9 @@ fn a_model_that_cannot_be_served_changes_nothing() {
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_) | Effect::Reloaded)), "it has one try");
         assert_eq!(rig.states(), [WorkerState::Busy, WorkerState::Spare], "the old one goes on");
         assert_eq!(rig.policy.pools[&PoolId(0)].limits, REQUEST, "nothing else has changed");
-        let rest = [Event::TemplateExited(new_template(2)), death, Event::Exited { worker: next(0, 2), clean: true }];
+        let rest = [Event::TemplateExited(new_template(2)), death, Event::Exited(next(0, 2))];
         let gone: Vec<_> = rest.into_iter().flat_map(|event| rig.feed(event)).collect();
-        assert_eq!(effects.into_iter().chain(gone).filter(|effect| *effect == Effect::Gone(NEW)).count(), 1);
+        assert_eq!(effects.into_iter().chain(gone).filter(|effect| *effect == Effect::Removed(NEW)).count(), 1);
     }
 }
 
@@ -130,7 +130,7 @@ fn a_model_that_loads_for_too_long_changes_nothing() {
     assert_eq!(rig.reload(&[replace(REQUEST)]), [Effect::Load(new_template(2))]);
     let effects = [Effect::KillTemplate(new_template(2)), Effect::ReloadRefused(Some(NEW))];
     assert_eq!(rig.wait_for_deadline(seconds(600)), effects);
-    assert_eq!(rig.feed(Event::TemplateExited(new_template(2))), [Effect::Gone(NEW)]);
+    assert_eq!(rig.feed(Event::TemplateExited(new_template(2))), [Effect::Removed(NEW)]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_model_that_is_not_loaded_is_opened_before_it_is_replaced() {
     let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
     assert_eq!(rig.reload(&[replace(lazy)]), [Effect::Examine(new_template(1))]);
     assert!(rig.policy.needs_time());
-    let opened = [Effect::KillTemplate(new_template(1)), Effect::Reloaded, Effect::Gone(PoolId(0))];
+    let opened = [Effect::KillTemplate(new_template(1)), Effect::Reloaded, Effect::Removed(PoolId(0))];
     assert_eq!(rig.feed(Event::Examined(new_template(1))), opened);
     assert_eq!(rig.policy.pool(NEW).state, TemplateState::Cold);
     let request = Event::Submitted { request: RequestId(1), pool: NEW, fingerprint: 1, work: Work::WHOLE };
@@ -194,7 +194,7 @@ fn a_model_that_is_not_loaded_and_cannot_be_opened_changes_nothing() {
     let effects = [Effect::KillTemplate(new_template(1)), Effect::ReloadRefused(Some(NEW))];
     assert_eq!(rig.wait_for_deadline(seconds(600)), effects, "it hangs");
     assert_eq!(rig.feed(Event::Examined(new_template(1))), [], "too late");
-    assert_eq!(rig.feed(Event::TemplateExited(new_template(1))), [Effect::Gone(NEW)]);
+    assert_eq!(rig.feed(Event::TemplateExited(new_template(1))), [Effect::Removed(NEW)]);
 }
 
 #[test]
@@ -202,8 +202,8 @@ fn a_lazy_model_that_is_loaded_is_tried_before_it_is_replaced() {
     let mut rig = Rig::idle(PoolLimits { load: Load::Eager, ..REQUEST });
     let effects = rig.replaced(PoolLimits { load: Load::Lazy, idle_unload: Some(seconds(1)), ..REQUEST }, 2);
     assert_eq!(effects[0], Effect::Reloaded);
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 1), clean: true }), []);
-    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Gone(PoolId(0))]);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 1))), []);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Removed(PoolId(0))]);
     assert_eq!(rig.wait_for_deadline(seconds(1)).len(), 2, "it is let go like any other");
 }
 

@@ -10,7 +10,7 @@ fn a_request_is_dispatched_answered_and_its_worker_replaced() {
     assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [finish(1, Outcome::Answered)]);
     assert_eq!(rig.start(worker(0, 2)), []);
     assert_eq!(rig.submit(3), [], "the spare is ready, but serves only when its slot is free");
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 1), clean: true })[0], dispatch(worker(0, 2), 3, 1));
+    assert_eq!(rig.feed(Event::Exited(worker(0, 1)))[0], dispatch(worker(0, 2), 3, 1));
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn progress_is_measured_from_the_dispatch() {
 #[test]
 fn deaths_are_counted_whatever_the_exit_status_says_and_the_last_one_ends_the_request() {
     let mut rig = Rig::busy(REQUEST);
-    let exit = rig.feed(Event::Exited { worker: worker(0, 1), clean: true });
+    let exit = rig.feed(Event::Exited(worker(0, 1)));
     assert_eq!(exit, [dispatch(worker(0, 2), 1, 2), fork(1, worker(0, 3))]);
     assert_eq!(rig.start(worker(0, 3)), []);
     let death = rig.feed(Event::Misbehaved(worker(0, 2)));
@@ -201,7 +201,7 @@ fn a_poisonous_request_is_remembered_for_a_while() {
     assert_eq!(rig.submit_like(3, 3)[0], dispatch(worker(0, 2), 3, 1), "others are not");
     assert_eq!(rig.feed(Event::Answered(worker(0, 2))), [finish(3, Outcome::Answered)]);
     assert_eq!(rig.start(worker(0, 3)), []);
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 2), clean: true }), []);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 2))), []);
     rig.quiet(seconds(599));
     assert_eq!(rig.submit_like(4, 1), [finish(4, Outcome::Poisonous { until })]);
     rig.quiet(seconds(1));

@@ -48,7 +48,7 @@ fn what_runs_and_what_waits_goes_on() {
 fn a_spare_without_work_is_ended_and_forked_again_for_a_replay() {
     let mut rig = Rig::busy(REQUEST);
     assert_eq!(rig.feed(Event::ShutdownRequested), [Effect::Terminate(worker(0, 2))]);
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 2), clean: true }), []);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 2))), []);
     assert_eq!(rig.exit(worker(0, 1)), [fork(1, worker(0, 3))]);
     assert_eq!(rig.start(worker(0, 3)), [dispatch(worker(0, 3), 1, 2)]);
     let effects = [finish(1, Outcome::Answered), Effect::KillTemplate(template(1))];
@@ -61,7 +61,7 @@ fn a_replay_does_not_wait_for_a_spare_that_was_asked_to_exit() {
     assert_eq!(rig.feed(Event::ShutdownRequested), [Effect::Terminate(worker(0, 2))]);
     assert_eq!(rig.exit(worker(0, 1)), [fork(1, worker(0, 3))]);
     assert_eq!(rig.start(worker(0, 3)), [], "the one before it has not exited");
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 2), clean: true }), [dispatch(worker(0, 3), 1, 2)]);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 2))), [dispatch(worker(0, 3), 1, 2)]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_model_that_never_loads_does_not_keep_it() {
 fn a_template_is_loaded_again_only_for_what_waits() {
     let mut rig = Rig::busy(REQUEST);
     assert_eq!(rig.feed(Event::ShutdownRequested), [Effect::Terminate(worker(0, 2))]);
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 2), clean: true }), []);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 2))), []);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), []);
     rig.quiet(seconds(20));
     assert_eq!(rig.exit(worker(0, 1)), [Effect::Load(template(2))]);

@@ -51,7 +51,7 @@ fn what_cannot_be_shared_evenly_goes_to_who_came_first() {
     assert_eq!(rig.submit(3)[1], budget(0, 3));
     assert_eq!(used(&mut rig, 0, 3), [budget(1, 3), budget(2, 2)]);
     assert_eq!(rig.feed(Event::Withdrawn(RequestId(9))), []);
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 1), clean: false })[1..], [budget(1, 4), budget(2, 4)]);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 1)))[1..], [budget(1, 4), budget(2, 4)]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn one_that_gives_nothing_back_is_looked_at_less_and_less_often() {
         assert_eq!(used(&mut rig, 0, 1000), [], "it is not believed to use more than it ever had");
     }
     // With three threads held, none is free; with its end, all are.
-    assert_eq!(rig.feed(Event::Exited { worker: worker(0, 1), clean: false })[1..], [budget(1, 2)]);
+    assert_eq!(rig.feed(Event::Exited(worker(0, 1)))[1..], [budget(1, 2)]);
 }
 
 #[test]

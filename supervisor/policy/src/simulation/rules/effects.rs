@@ -3,7 +3,7 @@ use super::super::super::event::{
     Effect, Event, Identity, Isolation, KillReason, Outcome, Part, PoolId, TemplateId, Time, WorkerId,
 };
 use super::super::super::{Policy, TemplateState};
-use super::{Progress, Request, Rules, Standing, Template, Worker};
+use super::{Lifecycle, Progress, Request, Rules, Template, Worker};
 use ipc::RequestId;
 
 impl Rules {
@@ -59,7 +59,7 @@ impl Rules {
                 let pool = &self.pools[id.pool.0];
                 let worker = &self.workers[&id];
                 let is_outdated = worker.is_ready && Some(worker.identity) != pool.identity;
-                let is_unwanted = pool.standing == Standing::Retired || id.life.slot >= pool.limits.workers;
+                let is_unwanted = pool.lifecycle == Lifecycle::Retired || id.life.slot >= pool.limits.workers;
                 let has_successor = self.workers.range(id..).skip(1).take(1).any(|(next, worker)| {
                     (next.pool, next.life.slot) == (id.pool, id.life.slot) && worker.is_ready && worker.killed.is_none()
                 });
@@ -68,7 +68,7 @@ impl Rules {
                     .range(..id)
                     .next_back()
                     .is_some_and(|(other, _)| (other.pool, other.life.slot) == (id.pool, id.life.slot));
-                let is_replaced = worker.is_worn && (has_successor || is_spare);
+                let is_replaced = worker.replace_when_idle && (has_successor || is_spare);
                 assert!(
                     is_parked
                         || pool.must_park
@@ -86,7 +86,7 @@ impl Rules {
             Effect::Moved { request, to } => self.moved(request, to),
             Effect::Reloaded => self.reloaded(),
             Effect::ReloadRefused(pool) => self.reload_refused(pool),
-            Effect::Gone(pool) => self.gone(pool),
+            Effect::Removed(pool) => self.gone(pool),
             Effect::Halt => {
                 self.halts += 1;
                 assert!(self.closing > 0);
@@ -101,7 +101,7 @@ impl Rules {
         let is_stuck = self.workers.iter().any(|(worker, state)| worker.pool == id.pool && is_late(state));
         let parks =
             self.pools[id.pool.0].must_park || matches!(policy.pool(id.pool).state, TemplateState::Parked { .. });
-        let is_unwanted = self.closing > 0 || self.pools[id.pool.0].standing == Standing::Retired;
+        let is_unwanted = self.closing > 0 || self.pools[id.pool.0].lifecycle == Lifecycle::Retired;
         let is_done = is_unwanted && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
         let is_idle = self.is_idle(id.pool);
         self.template(id, |template| {
@@ -140,7 +140,7 @@ impl Rules {
         let mut here =
             self.workers.iter().filter(|(other, _)| other.pool == id.pool && other.life.slot == id.life.slot);
         let most = match pool.limits.isolation {
-            Isolation::Worker if !here.any(|(_, worker)| worker.is_worn) => 1,
+            Isolation::Worker if !here.any(|(_, worker)| worker.replace_when_idle) => 1,
             Isolation::Request | Isolation::Worker => 2,
         };
         assert!(in_slot < most, "too many processes in a slot");
@@ -150,7 +150,7 @@ impl Rules {
             is_forked: false,
             is_ready: false,
             identity,
-            is_worn: false,
+            replace_when_idle: false,
             part: None,
             last: None,
             progress: self.now,
@@ -189,7 +189,7 @@ impl Rules {
         let pool = &self.pools[to.pool.0];
         let (limits, most_attempts) = (pool.limits, pool.most_attempts);
         let record = &self.requests[&part.request];
-        assert_ne!(pool.standing, Standing::Staged, "nobody asks for {to:?} yet");
+        assert_ne!(pool.lifecycle, Lifecycle::Staged, "nobody asks for {to:?} yet");
         assert!(!self.draining || record.dispatched.is_some(), "{part:?} is begun although nothing is to be");
         assert_eq!((record.pool, record.outcome), (to.pool, None));
         let is_begun = (part.number as usize) < record.parts.len();
@@ -263,7 +263,7 @@ impl Rules {
         let record = self.requests.get_mut(&request).expect("it was submitted");
         record.outcome = Some(outcome);
         let id = record.pool;
-        if self.pools.get(id.0).is_none_or(|pool| pool.standing != Standing::Serving)
+        if self.pools.get(id.0).is_none_or(|pool| pool.lifecycle != Lifecycle::Serving)
             && matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request)
         {
             let is_told = matches!(outcome, Outcome::Unavailable { until } if until == now);
@@ -298,7 +298,7 @@ impl Rules {
                         until == retry_at.max(now)
                     }
                     // With its last request, the pool's reason to be has ended too.
-                    TemplateState::Stopped => self.closing > 0 || self.pools[id.0].standing == Standing::Retired,
+                    TemplateState::Stopped => self.closing > 0 || self.pools[id.0].lifecycle == Lifecycle::Retired,
                     TemplateState::Cold
                     | TemplateState::Loading
                     | TemplateState::Warm

@@ -1,7 +1,7 @@
 //! A pool that is said not to move has nothing to come, and one that has nothing to come is said not to move.
 use super::super::super::event::{PoolId, Time};
 use super::super::super::{Policy, TemplateState};
-use super::{Rules, Standing, Worker};
+use super::{Lifecycle, Rules, Worker};
 
 impl Rules {
     pub(super) fn check_health(&mut self, policy: &Policy) {
@@ -20,7 +20,7 @@ impl Rules {
 
     fn is_stalled(&self, id: PoolId, policy: &Policy) -> bool {
         let has_open = self.open.iter().any(|request| self.requests[request].pool == id);
-        let is_serving = self.pools[id.0].standing == Standing::Serving;
+        let is_serving = self.pools[id.0].lifecycle == Lifecycle::Serving;
         if self.closing > 0 || !is_serving || !(self.pools[id.0].is_resident || has_open) {
             return false;
         }

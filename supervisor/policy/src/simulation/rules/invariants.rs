@@ -1,7 +1,7 @@
 //! What must hold between two steps, and in the end.
 use super::super::super::event::{Event, Identity, Isolation, Load, Outcome, PoolId, Time, WorkerId};
 use super::super::super::{Policy, TemplateState, WorkerState};
-use super::{Rules, Standing, Worker};
+use super::{Lifecycle, Rules, Worker};
 use ipc::RequestId;
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ impl Rules {
 
     /// The models that are not gone.
     pub(super) fn there(&self) -> Vec<PoolId> {
-        let there = self.pools.iter().enumerate().filter(|(_, pool)| pool.standing != Standing::Gone);
+        let there = self.pools.iter().enumerate().filter(|(_, pool)| pool.lifecycle != Lifecycle::Gone);
         there.map(|(at, _)| PoolId(at)).collect()
     }
 
@@ -174,7 +174,7 @@ impl Rules {
     fn check_forked(&self, id: PoolId, policy: &Policy) {
         let pool = &self.pools[id.0];
         let template = pool.template.as_ref();
-        let is_retired = pool.standing == Standing::Retired;
+        let is_retired = pool.lifecycle == Lifecycle::Retired;
         let has_template = template.is_some_and(|template| template.is_ready && template.killed.is_none());
         if self.closing > 0 || is_retired || !has_template {
             return;
@@ -184,8 +184,9 @@ impl Rules {
             let (there, has_served) =
                 there.fold((0, false), |(count, any), (_, worker)| (count + 1, any || worker.last.is_some()));
             let mut here = self.workers.iter().filter(|(worker, _)| worker.pool == id && worker.life.slot == slot);
-            let is_worn = here.any(|(_, worker)| worker.is_worn);
-            let wanted = if is_worn || has_served && pool.limits.isolation == Isolation::Request { 2 } else { 1 };
+            let replace_when_idle = here.any(|(_, worker)| worker.replace_when_idle);
+            let wanted =
+                if replace_when_idle || has_served && pool.limits.isolation == Isolation::Request { 2 } else { 1 };
             let is_waiting = policy.pools[&id].slots[slot as usize].fork_at > self.now;
             assert!(there >= wanted || is_waiting, "slot {slot} of {id:?} lacks a worker");
         }

@@ -2,7 +2,7 @@
 //! model.
 use super::super::super::event::{Effect, Event, Load, PoolId, Time};
 use super::super::super::{Change, Policy, TemplateState};
-use super::{Pool, Reload, Rules, Standing};
+use super::{Lifecycle, Pool, Reload, Rules};
 use ipc::RequestId;
 use std::{collections::BTreeSet, time::Duration};
 
@@ -22,7 +22,7 @@ impl Rules {
                 }
                 Change::Adjust { .. } | Change::Remove(_) => continue,
             };
-            let pool = Pool::new(limits, Standing::Staged);
+            let pool = Pool::new(limits, Lifecycle::Staged);
             self.pools.push(Pool { loaded, is_only_opened: !loads, is_resident: loads, ..pool });
         }
         self.reload = Some(Reload { drain, changes: changes.to_vec() });
@@ -56,7 +56,7 @@ impl Rules {
         for pool in Rules::staged(&changes) {
             let pool = &mut self.pools[pool.0];
             assert!(pool.is_proven && !pool.has_failed, "what cannot be served comes into force");
-            pool.standing = Standing::Serving;
+            pool.lifecycle = Lifecycle::Serving;
             pool.used = self.now;
         }
         for change in changes {
@@ -65,7 +65,7 @@ impl Rules {
                 Change::Replace { old, new, .. } => {
                     let identity = self.pools[new.0].identity;
                     let old = &mut self.pools[old.0];
-                    (old.standing, old.successor, old.successor_identity) = (Standing::Retired, Some(new), identity);
+                    (old.lifecycle, old.successor, old.successor_identity) = (Lifecycle::Retired, Some(new), identity);
                 }
                 Change::Adjust { pool, limits, fresh } => {
                     let old = &mut self.pools[pool.0];
@@ -75,10 +75,10 @@ impl Rules {
                     old.is_resident |= limits.load == Load::Eager && limits.idle_unload.is_none();
                     if fresh {
                         let there = self.workers.iter_mut().filter(|(id, worker)| id.pool == pool && worker.is_ready);
-                        there.for_each(|(_, worker)| worker.is_worn = true);
+                        there.for_each(|(_, worker)| worker.replace_when_idle = true);
                     }
                 }
-                Change::Remove(pool) => self.pools[pool.0].standing = Standing::Retired,
+                Change::Remove(pool) => self.pools[pool.0].lifecycle = Lifecycle::Retired,
             }
         }
     }
@@ -91,7 +91,7 @@ impl Rules {
         }
         self.decided = Some(Rules::staged(&changes).collect());
         for pool in Rules::staged(&changes) {
-            self.pools[pool.0].standing = Standing::Retired;
+            self.pools[pool.0].lifecycle = Lifecycle::Retired;
         }
     }
 
@@ -134,9 +134,9 @@ impl Rules {
 
     pub(super) fn gone(&mut self, id: PoolId) {
         let pool = &mut self.pools[id.0];
-        assert_eq!(pool.standing, Standing::Retired);
+        assert_eq!(pool.lifecycle, Lifecycle::Retired);
         assert!(pool.template.is_none(), "its template is left");
-        pool.standing = Standing::Gone;
+        pool.lifecycle = Lifecycle::Gone;
         assert!(!self.workers.keys().any(|worker| worker.pool == id), "workers are left");
         assert!(!self.open.iter().any(|request| self.requests[request].pool == id), "requests are left");
     }
@@ -147,15 +147,15 @@ impl Rules {
         let is_kept = pool.template.as_ref().is_some_and(|template| template.has_opened && template.killed.is_none());
         assert!(!is_kept, "{id:?} has shown what it can and is kept");
         let here = || self.open.iter().map(|request| &self.requests[request]).filter(|request| request.pool == id);
-        match pool.standing {
-            Standing::Staged => {
+        match pool.lifecycle {
+            Lifecycle::Staged => {
                 assert!(self.reload.is_some(), "{id:?} is tried for nobody");
                 assert!(!pool.has_failed, "a reload goes on that has failed");
                 assert!(pool.template.is_some() || pool.is_proven, "{id:?} shows nothing");
                 assert_eq!(here().count(), 0);
             }
-            Standing::Serving => {}
-            Standing::Retired => {
+            Lifecycle::Serving => {}
+            Lifecycle::Retired => {
                 let is_left = pool.template.is_some() || self.workers.keys().any(|worker| worker.pool == id);
                 assert!(
                     is_left || here().count() > 0 || self.halts > 0,
@@ -164,7 +164,7 @@ impl Rules {
                 let waits = here().any(|request| request.dispatched.is_none());
                 assert!(!waits || pool.successor.is_none(), "a request waits for what is no more");
             }
-            Standing::Gone => panic!("{id:?} is gone: {policy:?}"),
+            Lifecycle::Gone => panic!("{id:?} is gone: {policy:?}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What must hold of a model's coming and going: who wants it, and for how long it is kept.
 use super::super::super::event::{Event, Load, PoolId};
 use super::super::super::{Policy, TemplateState};
-use super::{Rules, Standing};
+use super::{Lifecycle, Rules};
 
 impl Rules {
     /// Notes which models are used up to now.
@@ -29,17 +29,17 @@ impl Rules {
     pub(super) fn check_wanted(&self, id: PoolId) {
         let has_come = self.closing == 0 && matches!(self.event, Some(Event::Submitted { pool, .. }) if pool == id);
         let pool = &self.pools[id.0];
-        let is_tried = pool.standing == Standing::Staged && self.event.is_none() && self.reload.is_some();
+        let is_tried = pool.lifecycle == Lifecycle::Staged && self.event.is_none() && self.reload.is_some();
         assert!(!is_tried || !pool.is_only_opened, "{id:?} is loaded for nobody");
         assert!(is_tried || pool.is_resident || has_come || self.has_open(id), "nobody wants {id:?}");
-        assert!(is_tried || pool.standing != Standing::Staged, "{id:?} has one try");
+        assert!(is_tried || pool.lifecycle != Lifecycle::Staged, "{id:?} has one try");
         assert!(pool.successor.is_none(), "{id:?} has a successor");
     }
 
     /// A model that is to be loaded when it is asked for must be one, before it comes into force.
     pub(super) fn check_examined(&self, id: PoolId) {
         let pool = &self.pools[id.0];
-        let is_tried = pool.standing == Standing::Staged && self.event.is_none() && self.reload.is_some();
+        let is_tried = pool.lifecycle == Lifecycle::Staged && self.event.is_none() && self.reload.is_some();
         assert!(is_tried && pool.is_only_opened, "nobody wants to know whether {id:?} can be loaded");
     }
 
@@ -64,7 +64,7 @@ impl Rules {
         if given_up && pool.limits.load == Load::Lazy {
             pool.is_resident = false;
         }
-        if pool.standing != Standing::Serving {
+        if pool.lifecycle != Lifecycle::Serving {
             return;
         }
         let is_cold = state == TemplateState::Cold;
@@ -77,7 +77,7 @@ impl Rules {
     pub(super) fn check_idleness(&self, id: PoolId) {
         let template = self.pools[id.0].template.as_ref();
         let is_warm = template.is_some_and(|template| template.is_ready && template.killed.is_none());
-        let is_asked_for = self.pools[id.0].standing == Standing::Serving && self.closing == 0;
+        let is_asked_for = self.pools[id.0].lifecycle == Lifecycle::Serving && self.closing == 0;
         assert!(!is_warm || !is_asked_for || !self.is_idle(id), "{id:?} is kept for nobody");
     }
 

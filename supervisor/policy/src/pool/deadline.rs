@@ -2,15 +2,15 @@
 //!
 //! The two sides are kept together because they must agree: a deadline that `next_deadline` names and `expire` or
 //! `settle` does not act on would be a busy loop.
-use super::context::Context;
-use super::event::{Outcome, Time};
-use super::pool::Pool;
-use super::slot::Slot;
+use crate::context::Context;
+use crate::event::{Outcome, Time};
+use crate::pool::Pool;
+use crate::slot::Slot;
 use ipc::RequestId;
 
 impl Pool {
     /// When something comes due if nothing happens before.
-    pub(super) fn next_deadline(&self, context: &Context) -> Option<Time> {
+    pub(crate) fn next_deadline(&self, context: &Context) -> Option<Time> {
         let load = self.template.load_at().filter(|_| self.wants_model(context));
         let may_fork = self.may_fork(context);
         let forks = self.wanted_slots().filter(|slot| may_fork && slot.lacks_worker(self.limits.isolation));
@@ -40,7 +40,7 @@ impl Pool {
     }
 
     /// Ends what has come due. What is to begin now begins when the pool settles.
-    pub(super) fn expire(&mut self, context: &mut Context) {
+    pub(crate) fn expire(&mut self, context: &mut Context) {
         self.template.expire(context);
         self.unload_if_idle(context);
         self.has_mixed_waits &= self.queue.newcomers() > 0;

@@ -1,23 +1,23 @@
 //! What a pool does with requests: admission, dispatch, and the one outcome of each.
-use super::context::Context;
-use super::event::{Effect, Outcome, Part, Work, WorkerId};
-use super::pool::Pool;
-use super::request::Request;
-use super::slot::Slot;
-use super::standing::Standing;
+use crate::context::Context;
+use crate::event::{Effect, Outcome, Part, Work, WorkerId};
+use crate::lifecycle::Lifecycle;
+use crate::pool::Pool;
+use crate::request::RequestRecord;
+use crate::slot::Slot;
 use ipc::RequestId;
 
 impl Pool {
-    pub(super) fn submitted(&mut self, request: RequestId, fingerprint: u64, work: Work, context: &mut Context) {
+    pub(crate) fn submitted(&mut self, request: RequestId, fingerprint: u64, work: Work, context: &mut Context) {
         let is_poisonous = context.poison.until(fingerprint, context.now);
-        let is_open = self.standing == Standing::Serving && !context.closing && !context.draining;
+        let is_open = self.lifecycle == Lifecycle::Serving && !context.closing && !context.draining;
         if is_poisonous.is_none() && is_open {
             // A model that may be loaded is worth waiting for, and wanted, even if there is no room in the queue.
             self.load_if_due(context);
         }
         let refusal = if context.closing {
             Some(Outcome::ShuttingDown)
-        } else if self.standing != Standing::Serving {
+        } else if self.lifecycle != Lifecycle::Serving {
             Some(Outcome::Unavailable { until: context.now })
         } else if let Some(until) = is_poisonous {
             Some(Outcome::Poisonous { until })
@@ -36,13 +36,13 @@ impl Pool {
             return context.finish(request, outcome);
         }
         let deadline = context.now.after(self.limits.queue_timeout);
-        let record = Request::new(request, self.id, fingerprint, work, context.now, deadline);
+        let record = RequestRecord::new(request, self.id, fingerprint, work, context.now, deadline);
         context.requests.insert(request, record);
         self.queue.push(request);
     }
 
     /// Ends a request that is open, and whatever still computes for it.
-    pub(super) fn end(&mut self, request: RequestId, outcome: Outcome, context: &mut Context) {
+    pub(crate) fn end(&mut self, request: RequestId, outcome: Outcome, context: &mut Context) {
         let Some(record) = context.requests.get(&request) else { return };
         let isolation = self.limits.isolation;
         for holder in record.holders().collect::<Vec<_>>() {
@@ -56,14 +56,14 @@ impl Pool {
     }
 
     /// A worker has computed a part.
-    pub(super) fn part_answered(&mut self, part: Part, context: &mut Context) {
+    pub(crate) fn part_answered(&mut self, part: Part, context: &mut Context) {
         if context.requests.get_mut(&part.request).is_some_and(|record| record.done(part.number)) {
             context.finish(part.request, Outcome::Answered);
         }
     }
 
     /// A worker is well and says that it cannot compute a part, so nobody can.
-    pub(super) fn part_rejected(&mut self, part: Part, context: &mut Context) {
+    pub(crate) fn part_rejected(&mut self, part: Part, context: &mut Context) {
         if let Some(record) = context.requests.get_mut(&part.request) {
             record.done(part.number);
         }
@@ -71,7 +71,7 @@ impl Pool {
     }
 
     /// Puts a part back whose worker has died.
-    pub(super) fn replay(&mut self, part: Part, context: &mut Context) {
+    pub(crate) fn replay(&mut self, part: Part, context: &mut Context) {
         if let Some(record) = context.requests.get_mut(&part.request) {
             record.waits(part.number);
             self.queue.push_front(part);
@@ -79,13 +79,13 @@ impl Pool {
     }
 
     /// Gives what waits to idle workers.
-    pub(super) fn dispatch(&mut self, context: &mut Context) {
+    pub(crate) fn dispatch(&mut self, context: &mut Context) {
         let window = self.window();
         let current = self.template.identity;
         for worker in self.slots.iter_mut().filter_map(Slot::idle_mut) {
             let identity = worker.identity;
             // What is begun with something is gone on with that; what is new begins with what the model is now.
-            let fits = |record: &Request| record.identity().or(current) == Some(identity);
+            let fits = |record: &RequestRecord| record.identity().or(current) == Some(identity);
             let Some(part) = self.queue.pop(&context.requests, window, fits) else { continue };
             let Some(record) = context.requests.get_mut(&part.request) else { continue };
             if record.is_new() {
@@ -100,14 +100,14 @@ impl Pool {
     }
 
     /// Ends every request that was never begun.
-    pub(super) fn finish_newcomers(&mut self, outcome: Outcome, context: &mut Context) {
+    pub(crate) fn finish_newcomers(&mut self, outcome: Outcome, context: &mut Context) {
         while let Some(request) = self.queue.oldest_newcomer() {
             self.end(request, outcome, context);
         }
     }
 
     /// Ends every request that no worker computes for.
-    pub(super) fn finish_stranded(&mut self, outcome: Outcome, context: &mut Context) {
+    pub(crate) fn finish_stranded(&mut self, outcome: Outcome, context: &mut Context) {
         self.finish_newcomers(outcome, context);
         for request in self.stranded(context) {
             self.end(request, outcome, context);
@@ -115,7 +115,7 @@ impl Pool {
     }
 
     /// The requests that were begun and that no worker computes for.
-    pub(super) fn stranded(&self, context: &Context) -> Vec<RequestId> {
+    pub(crate) fn stranded(&self, context: &Context) -> Vec<RequestId> {
         let is_stranded =
             |id: &RequestId| context.requests.get(id).is_some_and(|record| record.holders().next().is_none());
         context.begun(self.id).filter(is_stranded).collect()
@@ -126,10 +126,10 @@ impl Pool {
         self.limits.workers.saturating_mul(2)
     }
 
-    pub(super) fn with_worker<T>(
+    pub(crate) fn with_worker<T>(
         &mut self,
         id: WorkerId,
-        act: impl FnOnce(&mut super::worker::Worker) -> T,
+        act: impl FnOnce(&mut crate::worker::Worker) -> T,
     ) -> Option<T> {
         self.slot_mut(id).and_then(|slot| slot.worker_mut(id.life.generation)).map(act)
     }
