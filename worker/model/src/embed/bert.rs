@@ -144,7 +144,7 @@ impl Bert {
 
     /// The length of a vector.
     pub fn dimensions(&self) -> usize {
-        self.encoder.shape.width
+        self.encoder.hparams.hidden_size
     }
 
     /// Bytes of the file of weights.
@@ -185,31 +185,31 @@ impl Bert {
 }
 
 fn encoder(folder: &Folder, weights: &mut Weights, precision: Precision) -> Result<Encoder, WeightsError> {
-    let shape = folder.shape;
-    let (width, inner) = (shape.width, shape.inner);
+    let hparams = folder.hparams;
+    let (hidden_size, inner) = (hparams.hidden_size, hparams.inner);
     let embeddings = "embeddings";
-    let words = weights.tensor(&format!("{embeddings}.word_embeddings.weight"), &[folder.vocabulary, width])?;
+    let words = weights.tensor(&format!("{embeddings}.word_embeddings.weight"), &[folder.vocabulary, hidden_size])?;
     let name = format!("{embeddings}.position_embeddings.weight");
-    let mut positions = weights.tensor(&name, &[folder.positions, width])?;
-    let kinds = weights.tensor(&format!("{embeddings}.token_type_embeddings.weight"), &[folder.kinds, width])?;
-    for row in positions.chunks_exact_mut(width) {
+    let mut positions = weights.tensor(&name, &[folder.positions, hidden_size])?;
+    let kinds = weights.tensor(&format!("{embeddings}.token_type_embeddings.weight"), &[folder.kinds, hidden_size])?;
+    for row in positions.chunks_exact_mut(hidden_size) {
         row.iter_mut().zip(&kinds).for_each(|(value, kind)| *value += kind);
     }
     let mut reader = Reader { weights, epsilon: folder.epsilon, precision };
-    let norm = reader.norm("embeddings.LayerNorm", width)?;
+    let norm = reader.norm("embeddings.LayerNorm", hidden_size)?;
     let mut layers = Vec::new();
     for index in 0..folder.layers {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         layers.push(Layer {
-            inputs: reader.inputs(&name("attention.self"), width, shape.heads)?,
-            output: reader.linear(&name("attention.output.dense"), width, width)?,
-            attention_norm: reader.norm(&name("attention.output.LayerNorm"), width)?,
-            up: reader.linear(&name("intermediate.dense"), inner, width)?,
-            down: reader.linear(&name("output.dense"), width, inner)?,
-            norm: reader.norm(&name("output.LayerNorm"), width)?,
+            inputs: reader.inputs(&name("attention.self"), hidden_size, hparams.heads)?,
+            output: reader.linear(&name("attention.output.dense"), hidden_size, hidden_size)?,
+            attention_norm: reader.norm(&name("attention.output.LayerNorm"), hidden_size)?,
+            up: reader.linear(&name("intermediate.dense"), inner, hidden_size)?,
+            down: reader.linear(&name("output.dense"), hidden_size, inner)?,
+            norm: reader.norm(&name("output.LayerNorm"), hidden_size)?,
         });
     }
-    Ok(Encoder { words, positions, norm, layers, shape })
+    Ok(Encoder { words, positions, norm, layers, hparams })
 }
 
 /// Reads the parts of a layer.
@@ -220,9 +220,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn norm(&mut self, name: &str, width: usize) -> Result<Norm, WeightsError> {
-        let scale = self.weights.tensor(&format!("{name}.weight"), &[width])?;
-        let shift = self.weights.tensor(&format!("{name}.bias"), &[width])?;
+    fn norm(&mut self, name: &str, hidden_size: usize) -> Result<Norm, WeightsError> {
+        let scale = self.weights.tensor(&format!("{name}.weight"), &[hidden_size])?;
+        let shift = self.weights.tensor(&format!("{name}.bias"), &[hidden_size])?;
         Ok(Norm { scale, shift, epsilon: self.epsilon })
     }
 
@@ -233,15 +233,15 @@ impl Reader<'_> {
     }
 
     /// Queries, keys and values as one layer. The scale of the scores goes into the queries.
-    fn inputs(&mut self, name: &str, width: usize, heads: usize) -> Result<Linear, WeightsError> {
+    fn inputs(&mut self, name: &str, hidden_size: usize, heads: usize) -> Result<Linear, WeightsError> {
         let (mut weights, mut bias) = (Vec::new(), Vec::new());
         for part in ["query", "key", "value"] {
-            self.weights.append(&format!("{name}.{part}.weight"), &[width, width], &mut weights)?;
-            self.weights.append(&format!("{name}.{part}.bias"), &[width], &mut bias)?;
+            self.weights.append(&format!("{name}.{part}.weight"), &[hidden_size, hidden_size], &mut weights)?;
+            self.weights.append(&format!("{name}.{part}.bias"), &[hidden_size], &mut bias)?;
         }
-        let scale = 1.0 / ((width / heads) as f32).sqrt();
-        let queries = weights[..width * width].iter_mut().chain(&mut bias[..width]);
+        let scale = 1.0 / ((hidden_size / heads) as f32).sqrt();
+        let queries = weights[..hidden_size * hidden_size].iter_mut().chain(&mut bias[..hidden_size]);
         queries.for_each(|value| *value *= scale);
-        Ok(Linear::new(&weights, bias, width, self.precision))
+        Ok(Linear::new(&weights, bias, hidden_size, self.precision))
     }
 }

@@ -149,7 +149,7 @@ fn weighted<const N: usize>(
     sums
 }
 
-/// 16-bit floating-point numbers in 32 bits. None of them is infinite or no number: [`narrow`] makes none.
+/// 16-bit floating-point numbers in 32 bits. None of them is infinite or no number: [`to_f16`] makes none.
 #[inline(always)]
 fn widen(values: &[u16; LANES]) -> [f32; LANES] {
     let mut wide = [0.0; LANES];
@@ -172,7 +172,7 @@ pub(crate) fn widen_one(value: u16) -> f32 {
 }
 
 /// The bits of the nearest 16-bit floating-point number that is finite.
-pub(crate) fn narrow(value: f32) -> u16 {
+pub(crate) fn to_f16(value: f32) -> u16 {
     f16::from_f32(value.clamp(-65_504.0, 65_504.0)).to_bits()
 }
 
@@ -188,8 +188,8 @@ mod tests {
                 assert_eq!(widen(&[bits; LANES])[3].to_bits(), right.to_bits(), "{bits:#x}");
             }
         }
-        assert_eq!(f16::from_bits(narrow(1e9)), f16::MAX);
-        assert_eq!(narrow(f32::NAN) & 0x7C00, 0x7C00);
+        assert_eq!(f16::from_bits(to_f16(1e9)), f16::MAX);
+        assert_eq!(to_f16(f32::NAN) & 0x7C00, 0x7C00);
     }
 
     /// The same in 64 bits, as the formula says.
@@ -223,8 +223,8 @@ mod tests {
             let (mut key_bits, mut value_bits) = (vec![0; room], vec![0; room]);
             for position in 0..positions {
                 for index in 0..length {
-                    key_bits[key_at(length, position, index)] = narrow(keys[position][index]);
-                    value_bits[position * length + index] = narrow(values[position][index]);
+                    key_bits[key_at(length, position, index)] = to_f16(keys[position][index]);
+                    value_bits[position * length + index] = to_f16(values[position][index]);
                 }
             }
             let seen: Vec<Range<usize>> = (0..rows)

@@ -14,10 +14,10 @@ const GROUP: usize = 16;
 
 /// One row in blocks of 8-bit values.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the products and tests read it"))]
-pub(crate) struct Narrow(Vec<NarrowBlock>);
+pub(crate) struct Q8Row(Vec<Q8Block>);
 
 #[derive(Clone)]
-struct NarrowBlock {
+struct Q8Block {
     /// What the values are to be multiplied with.
     scale: f32,
     values: [[i8; 32]; 8],
@@ -26,7 +26,7 @@ struct NarrowBlock {
     pair_sums: [i16; BLOCK / GROUP / 2],
 }
 
-const NO_VALUES: NarrowBlock = NarrowBlock { scale: 0.0, values: [[0; 32]; 8], sums: [0; 16], pair_sums: [0; 8] };
+const NO_VALUES: Q8Block = Q8Block { scale: 0.0, values: [[0; 32]; 8], sums: [0; 16], pair_sums: [0; 8] };
 
 impl Kernels {
     /// Whether rows of `columns` weights of this type can be multiplied here.
@@ -35,20 +35,20 @@ impl Kernels {
     }
 
     /// The row in 8 bits.
-    pub(crate) fn narrow(self, row: &[f32]) -> Narrow {
+    pub(crate) fn quantize(self, row: &[f32]) -> Q8Row {
         let blocks = row.as_chunks::<BLOCK>().0;
-        let mut narrow = vec![NO_VALUES; blocks.len()];
+        let mut quantized = vec![NO_VALUES; blocks.len()];
         self.dispatch(
             #[inline(always)]
-            || blocks.iter().zip(&mut narrow).for_each(|(block, narrow)| narrow_block(block, narrow)),
+            || blocks.iter().zip(&mut quantized).for_each(|(block, quantized)| quantize_block(block, quantized)),
         );
-        Narrow(narrow)
+        Q8Row(quantized)
     }
 }
 
 /// Turns a block into whole numbers from -127 to 127, and into zeros if it has no other numbers.
 #[inline(always)]
-fn narrow_block(block: &[f32; BLOCK], narrow: &mut NarrowBlock) {
+fn quantize_block(block: &[f32; BLOCK], quantized: &mut Q8Block) {
     // Adding it leaves the nearest whole number in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     let mut most = [0.0_f32; 16];
@@ -63,16 +63,16 @@ fn narrow_block(block: &[f32; BLOCK], narrow: &mut NarrowBlock) {
         return;
     }
     let scale = 127.0 / most;
-    for (value, number) in narrow.values.as_flattened_mut().iter_mut().zip(block) {
+    for (value, number) in quantized.values.as_flattened_mut().iter_mut().zip(block) {
         *value = number.mul_add(scale, ROUND).to_bits() as i8;
     }
-    for (sum, group) in narrow.sums.iter_mut().zip(narrow.values.as_flattened().as_chunks::<GROUP>().0) {
+    for (sum, group) in quantized.sums.iter_mut().zip(quantized.values.as_flattened().as_chunks::<GROUP>().0) {
         *sum = group.iter().map(|value| i16::from(*value)).sum();
     }
-    for (sum, [one, other]) in narrow.pair_sums.iter_mut().zip(narrow.sums.as_chunks().0) {
+    for (sum, [one, other]) in quantized.pair_sums.iter_mut().zip(quantized.sums.as_chunks().0) {
         *sum = one + other;
     }
-    narrow.scale = most / 127.0;
+    quantized.scale = most / 127.0;
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -82,12 +82,12 @@ impl Kernels {
     }
 
     /// Computes nothing: see [`Kernels::has_gemv`].
-    pub(crate) fn gemv(self, _: GgmlDType, _: &[u8], _: &Narrow, _: &mut [f32]) {}
+    pub(crate) fn gemv(self, _: GgmlDType, _: &[u8], _: &Q8Row, _: &mut [f32]) {}
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Narrow, NarrowBlock};
+    use super::{Q8Block, Q8Row};
     use crate::kernels::{Kernels, attention::widen_one};
     use candle_core::quantized::GgmlDType;
     use pulp::{NullaryFnOnce, cast, x86::V3};
@@ -103,7 +103,7 @@ mod avx2 {
 
         /// The products of `row` with each row of `weights`, which are blocks as a file has them. It must be possible: see
         /// [`Kernels::has_gemv`].
-        pub(crate) fn gemv(self, kind: GgmlDType, weights: &[u8], row: &Narrow, output: &mut [f32]) {
+        pub(crate) fn gemv(self, kind: GgmlDType, weights: &[u8], row: &Q8Row, output: &mut [f32]) {
             let Some(simd) = V3::try_new() else { return };
             match kind {
                 GgmlDType::Q4K => simd.vectorize(Gemv::<Q4K, 144> { simd, weights, row, output, block: PhantomData }),
@@ -116,13 +116,13 @@ mod avx2 {
     /// A type of block, of `N` bytes.
     trait Block<const N: usize> {
         /// Adds the products of the block's values with those of a row.
-        fn add_products(simd: V3, block: &[u8; N], row: &NarrowBlock, sums: __m256) -> __m256;
+        fn add_products(simd: V3, block: &[u8; N], row: &Q8Block, sums: __m256) -> __m256;
     }
 
     struct Gemv<'a, B, const N: usize> {
         simd: V3,
         weights: &'a [u8],
-        row: &'a Narrow,
+        row: &'a Q8Row,
         output: &'a mut [f32],
         block: PhantomData<B>,
     }
@@ -155,7 +155,7 @@ mod avx2 {
 
     impl Block<144> for Q4K {
         #[inline(always)]
-        fn add_products(simd: V3, block: &[u8; 144], row: &NarrowBlock, sums: __m256) -> __m256 {
+        fn add_products(simd: V3, block: &[u8; 144], row: &Q8Block, sums: __m256) -> __m256 {
             let (sse2, avx, avx2) = (simd.sse2, simd.avx, simd.avx2);
             let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
             let (a, b, c) = (word(4), word(8), word(12));
@@ -193,7 +193,7 @@ mod avx2 {
 
     impl Block<210> for Q6K {
         #[inline(always)]
-        fn add_products(simd: V3, block: &[u8; 210], row: &NarrowBlock, sums: __m256) -> __m256 {
+        fn add_products(simd: V3, block: &[u8; 210], row: &Q8Block, sums: __m256) -> __m256 {
             let (avx, avx2) = (simd.avx, simd.avx2);
             let (parts, rest) = block.as_chunks::<32>();
             let part = |index: usize| cast::<[u8; 32], __m256i>(parts[index]);
@@ -260,12 +260,12 @@ mod tests {
             }
             let (bytes, weights) = rows(kind, 5, 512);
             let row: Vec<f32> = (0..512).map(|index| ((index * 37 % 101) as f32 - 50.0) / 25.0).collect();
-            let narrow = kernels.narrow(&row);
+            let quantized = kernels.quantize(&row);
             let mut output = [0.0; 5];
-            kernels.gemv(kind, &bytes, &narrow, &mut output);
+            kernels.gemv(kind, &bytes, &quantized, &mut output);
             let meant = |index: usize| {
-                f64::from(narrow.0[index / 256].values.as_flattened()[index % 256])
-                    * f64::from(narrow.0[index / 256].scale)
+                f64::from(quantized.0[index / 256].values.as_flattened()[index % 256])
+                    * f64::from(quantized.0[index / 256].scale)
             };
             for (weights, found) in weights.iter().zip(output) {
                 let right: f64 =
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_row_of_zeros_stays_one() {
-        let narrow = Kernels::new().narrow(&[0.0; 256]);
-        assert_eq!((narrow.0[0].scale, narrow.0[0].values), (0.0, [[0; 32]; 8]));
+        let quantized = Kernels::new().quantize(&[0.0; 256]);
+        assert_eq!((quantized.0[0].scale, quantized.0[0].values), (0.0, [[0; 32]; 8]));
     }
 }

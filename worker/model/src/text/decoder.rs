@@ -19,7 +19,7 @@ use crate::{
     gguf::Header,
     kernels::{
         Kernels,
-        attention::{Head, ROWS, key_at, narrow},
+        attention::{Head, ROWS, key_at, to_f16},
     },
 };
 use candle_core::CpuStorage;
@@ -55,7 +55,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary, `size` the file's. Returns the tokens
-    /// that the model was made for and the decoder's hparams.
+    /// that the model was made for and the decoder's hyperparameters.
     pub(super) fn check(
         header: &Header,
         architecture: &str,
@@ -102,7 +102,7 @@ impl Decoder {
     }
 }
 
-/// A hparams that fits the file it was read from.
+/// Hyperparameters that fit the file they were read from.
 pub(super) struct Checked(Hparams);
 
 impl Checked {
@@ -154,15 +154,15 @@ impl Decoder {
         cache: &mut [u16],
         pace: &dyn Pace,
     ) -> candle_core::Result<Vec<f32>> {
-        let (count, width, head_room) = (tokens.len(), self.hparams.width, self.head_room);
+        let (count, hidden_size, head_room) = (tokens.len(), self.hparams.hidden_size, self.head_room);
         let Decoder { hparams, weights, rope, local_rope, kernels, pool, most_threads, .. } = self;
         let kernels = *kernels;
-        let mut stream = vec![0.0; count * width];
-        for (token, row) in tokens.iter().zip(stream.chunks_exact_mut(width)) {
+        let mut hidden = vec![0.0; count * hidden_size];
+        for (token, row) in tokens.iter().zip(hidden.chunks_exact_mut(hidden_size)) {
             weights.embedding.row(*token as usize, row)?;
         }
         if hparams.embedding_scale != 1.0 {
-            stream.iter_mut().for_each(|value| *value *= hparams.embedding_scale);
+            hidden.iter_mut().for_each(|value| *value *= hparams.embedding_scale);
         }
         let angles = rope.angles(position, count);
         let local_angles = local_rope.as_ref().map(|rope| rope.angles(position, count));
@@ -171,16 +171,16 @@ impl Decoder {
             Activation::Gelu => Kernels::gelu_gate,
         };
         let mut threads = Threads { pool: &mut **pool, count: 1, kernels };
-        let mut normed = CpuStorage::F32(vec![0.0; count * width]);
+        let mut normed = CpuStorage::F32(vec![0.0; count * hidden_size]);
         let caches = cache.chunks_exact_mut(hparams.heads_kv * 2 * head_room);
         for (index, (block, cache)) in weights.blocks.iter().zip(caches).enumerate() {
             threads.use_threads(pace.layer().min(*most_threads));
-            let norm = |weight: &[f32], stream: &[f32], normed: &mut CpuStorage| {
+            let norm = |weight: &[f32], hidden: &[f32], normed: &mut CpuStorage| {
                 if let CpuStorage::F32(normed) = normed {
-                    kernels.rms_norm(stream, weight, hparams.epsilon, normed);
+                    kernels.rms_norm(hidden, weight, hparams.epsilon, normed);
                 }
             };
-            norm(&block.attention_norm, &stream, &mut normed);
+            norm(&block.attention_norm, &hidden, &mut normed);
             let mut projected = block.queries_keys_values.product(&mut threads, &normed, count)?;
             if let Some(bias) = &block.queries_keys_values_bias {
                 kernels.add(&mut projected, bias);
@@ -199,18 +199,18 @@ impl Decoder {
             if let Some((norm, _)) = &block.post_norms {
                 kernels.rms_norm_in_place(&mut output, norm, hparams.epsilon);
             }
-            kernels.add(&mut stream, &output);
+            kernels.add(&mut hidden, &output);
 
-            norm(&block.feed_forward_norm, &stream, &mut normed);
+            norm(&block.feed_forward_norm, &hidden, &mut normed);
             let gated = CpuStorage::F32(block.gate_up.gated(&mut threads, &normed, count, activate)?);
             let mut output = block.down.product(&mut threads, &gated, count)?;
             if let Some((_, norm)) = &block.post_norms {
                 kernels.rms_norm_in_place(&mut output, norm, hparams.epsilon);
             }
-            kernels.add(&mut stream, &output);
+            kernels.add(&mut hidden, &output);
         }
-        let mut last = vec![0.0; width];
-        kernels.rms_norm(&stream[(count - 1) * width..], &weights.output_norm, hparams.epsilon, &mut last);
+        let mut last = vec![0.0; hidden_size];
+        kernels.rms_norm(&hidden[(count - 1) * hidden_size..], &weights.output_norm, hparams.epsilon, &mut last);
         let output = weights.output.as_ref().unwrap_or(&weights.embedding);
         let mut logits = output.product(&mut threads, &CpuStorage::F32(last), 1)?;
         if let Some(cap) = hparams.logit_cap {
@@ -301,11 +301,11 @@ impl Attention<'_> {
             }
             self.rope.turn(&mut key, self.angles(token));
             for (index, number) in key.iter().enumerate() {
-                keys[key_at(head, position, index)] = narrow(*number);
+                keys[key_at(head, position, index)] = to_f16(*number);
             }
             let value = self.heads(projected, token, heads + heads_kv + shared, 1);
             for (place, number) in values[position * head..].iter_mut().zip(value) {
-                *place = narrow(*number);
+                *place = to_f16(*number);
             }
         }
     }

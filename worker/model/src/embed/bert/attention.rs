@@ -25,7 +25,7 @@ pub(super) struct Attention<'a> {
     pub(super) out: &'a mut [f32],
     pub(super) heads: usize,
     /// The length of a query, of all heads.
-    pub(super) width: usize,
+    pub(super) hidden_size: usize,
     pub(super) room: &'a mut Room,
 }
 
@@ -41,16 +41,16 @@ impl WithSimd for Attention<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Attention { inputs, out, heads, width, room: Room { keys, values, scores } } = self;
+        let Attention { inputs, out, heads, hidden_size, room: Room { keys, values, scores } } = self;
         let lanes = S::F32_LANES;
-        let (tokens, each, stride) = (out.len() / width, width / heads, 3 * width);
+        let (tokens, each, stride) = (out.len() / hidden_size, hidden_size / heads, 3 * hidden_size);
         let padded = tokens.next_multiple_of(lanes);
         // What is left of an earlier text in the padding is multiplied, but never read.
         keys.resize(padded * each, 0.0);
         values.resize(each.next_multiple_of(lanes) * tokens, 0.0);
         scores.resize(ROWS.min(tokens) * padded, 0.0);
         for head in 0..heads {
-            let (query, key, value) = (head * each, width + head * each, 2 * width + head * each);
+            let (query, key, value) = (head * each, hidden_size + head * each, 2 * hidden_size + head * each);
             // A panel has `lanes` tokens beside each other, and below each other the values of a key.
             for (panel, tokens) in keys.chunks_exact_mut(lanes * each).zip(inputs.chunks(lanes * stride)) {
                 for (column, token) in tokens.chunks_exact(stride).enumerate() {
@@ -77,7 +77,8 @@ impl WithSimd for Attention<'_> {
                     softmax(simd, row);
                 }
                 let weights = Left { values: scores, stride: padded, depth: tokens, rows };
-                let mut product = Out { values: &mut out[first * width + query..], stride: width, columns: each };
+                let mut product =
+                    Out { values: &mut out[first * hidden_size + query..], stride: hidden_size, columns: each };
                 multiply::<S, 1>(simd, weights, values, None, &mut product);
             }
         }

@@ -21,7 +21,7 @@ pub(super) struct Encoder {
     pub(super) positions: Vec<f32>,
     pub(super) norm: Norm,
     pub(super) layers: Vec<Layer>,
-    pub(super) shape: Shape,
+    pub(super) hparams: Hparams,
 }
 
 /// One layer.
@@ -37,9 +37,9 @@ pub(super) struct Layer {
 
 /// What is not in the weights.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(super) struct Hparams {
     /// The length of a token's row.
-    pub(super) width: usize,
+    pub(super) hidden_size: usize,
     /// The length of a row between the two products of a layer's second half.
     pub(super) inner: usize,
     pub(super) heads: usize,
@@ -79,12 +79,12 @@ impl Encoder {
         scratch: &mut Scratch,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> ControlFlow<(), Vec<Vec<f32>>> {
-        let Shape { width, .. } = self.shape;
+        let Hparams { hidden_size, .. } = self.hparams;
         self.look_up(texts, scratch);
         let mut ranges: Vec<Range<usize>> = Vec::with_capacity(texts.len());
         for text in texts {
             let begin = ranges.last().map_or(0, |range| range.end);
-            ranges.push(begin..begin + text.len() * width);
+            ranges.push(begin..begin + text.len() * hidden_size);
         }
         for layer in &self.layers {
             self.layer(layer, &ranges, scratch, go_on)?;
@@ -94,15 +94,15 @@ impl Encoder {
 
     /// Fills the rows with the embeddings of words and positions.
     fn look_up(&self, texts: &[Vec<u32>], scratch: &mut Scratch) {
-        let width = self.shape.width;
+        let hidden_size = self.hparams.hidden_size;
         let Scratch { rows, context, .. } = scratch;
         rows.clear();
         context.clear();
         for text in texts {
             for id in text {
-                rows.extend_from_slice(&self.words[*id as usize * width..][..width]);
+                rows.extend_from_slice(&self.words[*id as usize * hidden_size..][..hidden_size]);
             }
-            context.extend_from_slice(&self.positions[..text.len() * width]);
+            context.extend_from_slice(&self.positions[..text.len() * hidden_size]);
         }
         self.norm.add_and_normalise(rows, context);
     }
@@ -114,21 +114,21 @@ impl Encoder {
         scratch: &mut Scratch,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let Shape { width, inner: inner_width, heads, activation, .. } = self.shape;
+        let Hparams { hidden_size, inner: inner_width, heads, activation, .. } = self.hparams;
         let Scratch { rows, inputs, context, inner, product, rounded, room } = scratch;
         inputs.resize(rows.len() * 3, 0.0);
-        for (rows, inputs) in rows.chunks(ROWS * width).zip(inputs.chunks_mut(ROWS * width * 3)) {
+        for (rows, inputs) in rows.chunks(ROWS * hidden_size).zip(inputs.chunks_mut(ROWS * hidden_size * 3)) {
             layer.inputs.multiply(rows, inputs, rounded);
             go_on()?;
         }
         for range in texts.iter().filter(|range| !range.is_empty()) {
             let inputs = &inputs[range.start * 3..range.end * 3];
-            Attention { inputs, out: &mut context[range.clone()], heads, width, room: &mut *room }.run();
+            Attention { inputs, out: &mut context[range.clone()], heads, hidden_size, room: &mut *room }.run();
         }
         inner.resize(ROWS * inner_width, 0.0);
-        product.resize(ROWS * width, 0.0);
-        for (rows, context) in rows.chunks_mut(ROWS * width).zip(context.chunks(ROWS * width)) {
-            let inner = &mut inner[..rows.len() / width * inner_width];
+        product.resize(ROWS * hidden_size, 0.0);
+        for (rows, context) in rows.chunks_mut(ROWS * hidden_size).zip(context.chunks(ROWS * hidden_size)) {
+            let inner = &mut inner[..rows.len() / hidden_size * inner_width];
             let product = &mut product[..rows.len()];
             layer.output.multiply(context, product, rounded);
             layer.attention_norm.add_and_normalise(rows, product);
@@ -143,16 +143,16 @@ impl Encoder {
 
     /// The vector of a text with these rows.
     fn pool(&self, rows: &[f32]) -> Vec<f32> {
-        let Shape { width, pooling, is_normalised, .. } = self.shape;
+        let Hparams { hidden_size, pooling, is_normalised, .. } = self.hparams;
         let mut vector = match pooling {
-            _ if rows.is_empty() => vec![0.0; width],
-            Pooling::First => rows[..width].to_vec(),
+            _ if rows.is_empty() => vec![0.0; hidden_size],
+            Pooling::First => rows[..hidden_size].to_vec(),
             Pooling::Mean => {
-                let mut sum = vec![0.0; width];
-                for row in rows.chunks_exact(width) {
+                let mut sum = vec![0.0; hidden_size];
+                for row in rows.chunks_exact(hidden_size) {
                     sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                 }
-                let count = (rows.len() / width) as f32;
+                let count = (rows.len() / hidden_size) as f32;
                 sum.iter_mut().for_each(|value| *value /= count);
                 sum
             }

@@ -4,7 +4,7 @@
 //! its name. Weights and tokenizer are read elsewhere.
 use super::{
     elementwise::Activation,
-    encoder::{Pooling, Shape},
+    encoder::{Hparams, Pooling},
 };
 use crate::ReadSeek;
 use ipc::TextRole;
@@ -41,7 +41,7 @@ const WEIGHTS: &str = "model.safetensors";
 pub(super) struct Folder {
     /// The tokenizer, as it was read.
     pub(super) tokenizer: Vec<u8>,
-    pub(super) shape: Shape,
+    pub(super) hparams: Hparams,
     pub(super) vocabulary: usize,
     pub(super) positions: usize,
     /// How many kinds of text there are; ours are of the first.
@@ -124,10 +124,10 @@ pub enum FolderError {
         most: usize,
     },
     /// Heads of different lengths.
-    #[error("config.json says hidden_size is {width}, which is no multiple of num_attention_heads, {heads}")]
+    #[error("config.json says hidden_size is {hidden_size}, which is no multiple of num_attention_heads, {heads}")]
     Heads {
         /// A row's length.
-        width: usize,
+        hidden_size: usize,
         /// How many heads.
         heads: usize,
     },
@@ -217,7 +217,7 @@ impl Folder {
         let texts: TextConfig = inside.optional("sentence_bert_config.json")?.unwrap_or_default();
         let tokens: TokenizerConfig = inside.optional("tokenizer_config.json")?.unwrap_or_default();
         let prompts = prompts?;
-        let shape = config.shape(&modules)?;
+        let hparams = config.hparams(&modules)?;
         let positions = config.max_position_embeddings;
         // The same order as the models' own library has: its file, or else the tokenizer's, and never more than there are positions.
         #[expect(
@@ -233,7 +233,7 @@ impl Folder {
         let weights = inside.take(WEIGHTS)?.ok_or_else(|| FolderError::Missing(WEIGHTS.to_owned()))?;
         let folder = Folder {
             tokenizer,
-            shape,
+            hparams,
             vocabulary: config.vocab_size,
             positions,
             kinds: config.type_vocab_size,
@@ -249,7 +249,7 @@ impl Folder {
 }
 
 impl Config {
-    fn shape(&self, modules: &Modules) -> Result<Shape, FolderError> {
+    fn hparams(&self, modules: &Modules) -> Result<Hparams, FolderError> {
         let unsupported = |key, found: &str, supported| FolderError::Unsupported {
             file: "config.json".to_owned(),
             key,
@@ -281,9 +281,9 @@ impl Config {
         ] {
             within("config.json", key, found, 1, most)?;
         }
-        let (width, heads) = (self.hidden_size, self.num_attention_heads);
-        if !width.is_multiple_of(heads) {
-            return Err(FolderError::Heads { width, heads });
+        let (hidden_size, heads) = (self.hidden_size, self.num_attention_heads);
+        if !hidden_size.is_multiple_of(heads) {
+            return Err(FolderError::Heads { hidden_size, heads });
         }
         if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps <= 1.0) {
             let found = self.layer_norm_eps.to_string();
@@ -291,7 +291,7 @@ impl Config {
             return Err(FolderError::Number { file, key, found, least: 0, most: 1 });
         }
         let (pooling, is_normalised) = (modules.pooling, modules.is_normalised);
-        Ok(Shape { width, inner: self.intermediate_size, heads, activation, pooling, is_normalised })
+        Ok(Hparams { hidden_size, inner: self.intermediate_size, heads, activation, pooling, is_normalised })
     }
 }
 

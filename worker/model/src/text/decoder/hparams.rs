@@ -21,7 +21,7 @@ pub const ARCHITECTURES: [&str; 5] = ["llama", "qwen2", "qwen3", "gemma3", "phi3
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hparams {
     pub(super) blocks: usize,
-    pub(super) width: usize,
+    pub(super) hidden_size: usize,
     pub(super) feed_forward: usize,
     pub(super) heads: usize,
     pub(super) heads_kv: usize,
@@ -191,17 +191,18 @@ impl Hparams {
         heads.checked_mul(self.head_room(context)?).filter(|length| *length <= MOST)
     }
 
-    /// All tensors that a decoder of this hparams may have, with their dimensions as a file has them, and whether it must have them.
+    /// All tensors that a decoder with these hyperparameters may have, with their dimensions as a file has them, and whether it must have them.
     fn tensors(&self) -> impl Iterator<Item = (String, Vec<u64>, bool)> {
         let number = |number: usize| number as u64;
-        let (width, tokens, feed_forward) = (number(self.width), number(self.tokens), number(self.feed_forward));
+        let (hidden_size, tokens, feed_forward) =
+            (number(self.hidden_size), number(self.tokens), number(self.feed_forward));
         let (queries, shared, head) =
             (number(self.heads * self.head), number(self.heads_kv * self.head), number(self.head));
         let whole = [
-            (EMBEDDING, vec![width, tokens], true),
-            (OUTPUT_NORM, vec![width], true),
+            (EMBEDDING, vec![hidden_size, tokens], true),
+            (OUTPUT_NORM, vec![hidden_size], true),
             // Without one of its own, the output layer uses the embedding's.
-            (OUTPUT, vec![width, tokens], false),
+            (OUTPUT, vec![hidden_size, tokens], false),
         ];
         let factors = match self.rope.factors {
             Factors::None => vec![],
@@ -211,27 +212,27 @@ impl Hparams {
         let pairs = number(self.rope.dimensions / 2);
         let factors = factors.into_iter().map(move |name| (name, vec![pairs], true));
         let mut block = vec![
-            ("attn_norm.weight", vec![width], true),
-            ("attn_output.weight", vec![queries, width], true),
-            ("attn_output.bias", vec![width], false),
-            ("ffn_norm.weight", vec![width], true),
-            ("ffn_down.weight", vec![feed_forward, width], true),
+            ("attn_norm.weight", vec![hidden_size], true),
+            ("attn_output.weight", vec![queries, hidden_size], true),
+            ("attn_output.bias", vec![hidden_size], false),
+            ("ffn_norm.weight", vec![hidden_size], true),
+            ("ffn_down.weight", vec![feed_forward, hidden_size], true),
         ];
         if self.fused {
             block.extend([
-                ("attn_qkv.weight", vec![width, queries + 2 * shared], true),
-                ("ffn_up.weight", vec![width, 2 * feed_forward], true),
+                ("attn_qkv.weight", vec![hidden_size, queries + 2 * shared], true),
+                ("ffn_up.weight", vec![hidden_size, 2 * feed_forward], true),
             ]);
         } else {
             block.extend([
-                ("attn_q.weight", vec![width, queries], true),
-                ("attn_k.weight", vec![width, shared], true),
-                ("attn_v.weight", vec![width, shared], true),
+                ("attn_q.weight", vec![hidden_size, queries], true),
+                ("attn_k.weight", vec![hidden_size, shared], true),
+                ("attn_v.weight", vec![hidden_size, shared], true),
                 ("attn_q.bias", vec![queries], false),
                 ("attn_k.bias", vec![shared], false),
                 ("attn_v.bias", vec![shared], false),
-                ("ffn_gate.weight", vec![width, feed_forward], true),
-                ("ffn_up.weight", vec![width, feed_forward], true),
+                ("ffn_gate.weight", vec![hidden_size, feed_forward], true),
+                ("ffn_up.weight", vec![hidden_size, feed_forward], true),
             ]);
         }
         if self.head_norms {
@@ -239,8 +240,8 @@ impl Hparams {
         }
         if self.post_norms {
             block.extend([
-                ("post_attention_norm.weight", vec![width], true),
-                ("post_ffw_norm.weight", vec![width], true),
+                ("post_attention_norm.weight", vec![hidden_size], true),
+                ("post_ffw_norm.weight", vec![hidden_size], true),
             ]);
         }
         let whole =
@@ -303,9 +304,9 @@ impl Keys<'_> {
     fn hparams(&self, tokens: usize) -> Result<Hparams, HparamsError> {
         let family = self.architecture;
         let gemma = family == "gemma3";
-        let (heads, width) = (self.number("attention.head_count")?, self.number("embedding_length")?);
+        let (heads, hidden_size) = (self.number("attention.head_count")?, self.number("embedding_length")?);
         let heads_kv = self.number_if_any("attention.head_count_kv")?.unwrap_or(heads);
-        let head = self.number_if_any("attention.key_length")?.unwrap_or(width / heads);
+        let head = self.number_if_any("attention.key_length")?.unwrap_or(hidden_size / heads);
         let context = self.number("context_length")?;
         let blocks = self.number("block_count")?;
         // Each block has tensors: more blocks than tensors is a lie that would be allocated for.
@@ -330,11 +331,11 @@ impl Keys<'_> {
             // Phi-3's files name a window that its authors do not use in every block; like other engines this one sees all tokens.
             _ => None,
         };
-        // Gemma 3 27B, which is the only one with 62 blocks, scales by its width.
-        let scaled_by = if gemma && blocks == 62 { width / heads } else { head };
+        // Gemma 3 27B, which is the only one with 62 blocks, scales by its hidden_size.
+        let scaled_by = if gemma && blocks == 62 { hidden_size / heads } else { head };
         Ok(Hparams {
             blocks,
-            width,
+            hidden_size,
             feed_forward: self.number("feed_forward_length")?,
             heads,
             heads_kv,
@@ -344,7 +345,7 @@ impl Keys<'_> {
             context,
             rope: self.rope(head, context)?,
             local,
-            embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
+            embedding_scale: if gemma { (hidden_size as f32).sqrt() } else { 1.0 },
             attention_scale: 1.0 / (scaled_by as f32).sqrt(),
             activation: if gemma { Activation::Gelu } else { Activation::Silu },
             logit_cap: self.float("final_logit_softcapping")?.filter(|cap| *cap > 0.0).map(|cap| cap as f32),

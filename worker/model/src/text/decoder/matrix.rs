@@ -209,7 +209,7 @@ impl Piece {
                 if block.len() == 1 && kernels.has_gemv(kind, columns) {
                     let row = &input.as_slice::<f32>()?[block.start * columns..block.end * columns];
                     let mut output = vec![0.0; self.rows.iter().map(ExactSizeIterator::len).sum()];
-                    kernels.gemv(kind, weights.bytes()?, &kernels.narrow(row), &mut output);
+                    kernels.gemv(kind, weights.bytes()?, &kernels.quantize(row), &mut output);
                     return Ok(output);
                 }
                 let layout = Layout::contiguous_with_offset(Shape::from((block.len(), columns)), block.start * columns);

@@ -63,12 +63,12 @@ impl Weights {
             Factors::ByContext(_) => Some(ROPE_FACTORS_SHORT),
         };
         let rope_factors = factors.map(|name| loader.vector(name)).transpose()?;
-        let mut embedding = loader.matrix(hparams.width, &[EMBEDDING])?;
+        let mut embedding = loader.matrix(hparams.hidden_size, &[EMBEDDING])?;
         embedding.keep_rows()?;
         // An embedding that is only looked up is never multiplied, so it need not be packed.
         let mut output = None;
         if loader.has(OUTPUT) {
-            output = Some(loader.packed_matrix(hparams.width, &[OUTPUT])?);
+            output = Some(loader.packed_matrix(hparams.hidden_size, &[OUTPUT])?);
         } else {
             embedding = loader.packed(embedding)?;
         }
@@ -95,15 +95,15 @@ impl<R: Read + Seek> Loader<'_, R> {
         };
         let (queries, gate_up) = if hparams.fused {
             let gate_up = self.rows(&name("ffn_up.weight"))?.halves();
-            (vec!["attn_qkv.weight"], Matrix::new(hparams.width, &gate_up, self.threads)?)
+            (vec!["attn_qkv.weight"], Matrix::new(hparams.hidden_size, &gate_up, self.threads)?)
         } else {
             let names = [name("ffn_gate.weight"), name("ffn_up.weight")];
-            (vec!["attn_q.weight", "attn_k.weight", "attn_v.weight"], self.matrix(hparams.width, &names)?)
+            (vec!["attn_q.weight", "attn_k.weight", "attn_v.weight"], self.matrix(hparams.hidden_size, &names)?)
         };
         let queries: Vec<String> = queries.into_iter().map(name).collect();
         Ok(Block {
             attention_norm: self.vector(&name("attn_norm.weight"))?,
-            queries_keys_values: self.packed_matrix(hparams.width, &queries)?,
+            queries_keys_values: self.packed_matrix(hparams.hidden_size, &queries)?,
             queries_keys_values_bias: self.biases(hparams, &name)?,
             head_norms: pair(self, hparams.head_norms, "attn_q_norm.weight", "attn_k_norm.weight")?,
             attention_output: self.packed_matrix(hparams.heads * hparams.head, &[name("attn_output.weight")])?,
