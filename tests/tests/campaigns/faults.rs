@@ -1,8 +1,6 @@
 //! The fault campaign in its short form: a few rounds of all faults under full load, in both modes of isolation.
 //!
 //! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is `cargo run --release -p integration-tests --bin campaign`.
-#![cfg(test)]
-
 use integration_tests::campaign::{Campaign, Fault, seed};
 
 fn faults(isolation: &'static str, seed: u64) {

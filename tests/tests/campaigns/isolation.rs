@@ -2,8 +2,6 @@
 //!
 //! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is
 //! `cargo run --release -p integration-tests --bin campaign -- isolation`.
-#![cfg(test)]
-
 use integration_tests::campaign::{Kept, Secrets, seed};
 
 /// The same requests in both modes of isolation.

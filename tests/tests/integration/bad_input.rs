@@ -1,6 +1,4 @@
 //! Wrong input gets one clear sentence and harms nobody else: frames, requests, models' files, and what lies where the socket should.
-#![cfg(test)]
-
 mod frames;
 mod greedy;
 mod models;

@@ -1,6 +1,4 @@
 //! The command line as a shell sees it: what is printed, what is complained of, and the exit status.
-#![cfg(test)]
-
 mod demo;
 mod embed;
 mod generate;

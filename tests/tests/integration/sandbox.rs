@@ -1,6 +1,4 @@
 //! What confines templates and workers: what they can still do, how much memory they can take, and what happens on a lesser kernel.
-#![cfg(test)]
-
 mod kernels;
 mod memory;
 mod probes;

@@ -1,5 +1,5 @@
 //! What is no frame, or a frame that holds no request.
-use crate::{echo, serves};
+use super::{echo, serves};
 use integration_tests::{Daemon, Running, Wire};
 use ipc::{Failure, FailureKind, GenerateRequest, HEADER, MAX_REQUEST, Request, Response};
 

@@ -1,5 +1,5 @@
 //! Clients that ask for more than is good for others.
-use crate::{echo, serves};
+use super::{echo, serves};
 use integration_tests::{Daemon, Running, Wire, process};
 use ipc::{FailureKind, GenerateRequest, MAX_REQUEST, Request, Response};
 

@@ -1,5 +1,5 @@
 //! Whole requests that cannot be served.
-use crate::{echo, serves};
+use super::{echo, serves};
 use integration_tests::{Call, Daemon, generate};
 use ipc::{ClientError, Failure, FailureKind, FinishReason, GenerateRequest, MAX_REQUEST, Prompt, Sampling};
 

@@ -1,5 +1,5 @@
 //! Who owns the socket, and what lies where it should be.
-use crate::{echo, serves};
+use super::{echo, serves};
 use integration_tests::{Call, Called, Daemon, LIMIT, Running, Signal, supervisor, until};
 use ipc::{Client, GenerateRequest};
 use nix::unistd::Uid;

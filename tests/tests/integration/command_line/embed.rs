@@ -1,5 +1,5 @@
 //! `supervisor embed`, as far as it needs no embedding model.
-use crate::echo;
+use super::echo;
 use integration_tests::Call;
 
 #[test]

@@ -1,5 +1,5 @@
 //! `supervisor generate`.
-use crate::echo;
+use super::echo;
 use integration_tests::{Call, Daemon, LIMIT, Signal, until};
 use serde_json::{Value, json};
 

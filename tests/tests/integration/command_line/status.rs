@@ -1,5 +1,5 @@
 //! `supervisor status`.
-use crate::echo;
+use super::echo;
 use integration_tests::{Call, LIMIT, Running, Signal, until};
 use ipc::GenerateRequest;
 use serde_json::Value;

@@ -1,6 +1,4 @@
 //! `deploy/install.sh`: into a folder that stands for the system, again, dry, and out again; and the manual that it installs.
-#![cfg(test)]
-
 use integration_tests::{documents, supervisor};
 use std::{
     collections::BTreeMap,

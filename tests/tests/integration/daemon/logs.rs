@@ -1,6 +1,4 @@
 //! The daemon's log: what it says of each request, in which forms, what it never says, and that nobody waits for whoever reads it.
-#![cfg(test)]
-
 mod forms;
 mod lines;
 mod outcomes;

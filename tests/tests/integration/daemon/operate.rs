@@ -1,6 +1,4 @@
 //! Draining, restarted workers, and who may ask for them.
-#![cfg(test)]
-
 use integration_tests::{Call, Daemon, LIMIT, Running, Signal, generate, model, supervisor, until};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
 use nix::unistd::Uid;

@@ -1,6 +1,4 @@
 //! The end of a daemon: nobody can connect any more, what runs and waits is finished, and nothing is left.
-#![cfg(test)]
-
 use integration_tests::{Call, Daemon, Finished, LIMIT, Running, Signal, Wire, process, until};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, Request, Response};
 use std::{

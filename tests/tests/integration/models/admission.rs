@@ -1,6 +1,4 @@
 //! Models that do not fit into the machine's memory, and what the others take of it.
-#![cfg(test)]
-
 use integration_tests::{Call, Daemon, bad_worker, generate};
 use ipc::{ClientError, FailureKind, GenerateRequest};
 

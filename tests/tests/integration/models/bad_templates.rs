@@ -1,6 +1,4 @@
 //! Templates that die at each step of a fork, workers that die before they serve, models that do not load.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Signal, generate, process};
 use ipc::{ClientError, FailureKind, GenerateRequest};
 use std::thread;

@@ -1,6 +1,4 @@
 //! Models that are loaded when they are asked for and let go when they are not.
-#![cfg(test)]
-
 use integration_tests::{Call, Daemon, LIMIT, Running, Signal, generate, process, until};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
 use std::thread;

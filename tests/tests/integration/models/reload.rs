@@ -1,6 +1,4 @@
 //! New configurations: what did not change is untouched, what did is replaced while it serves, and what cannot be served changes nothing.
-#![cfg(test)]
-
 mod file;
 mod lazy;
 mod memory;

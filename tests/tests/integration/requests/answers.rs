@@ -1,6 +1,4 @@
 //! Right requests get right answers: the built-in model's known ones, whole characters, the limits that were asked for, true counts.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Finished, Running, Wire, generate};
 use ipc::{ClientError, Done, FailureKind, FinishReason, GenerateRequest, Request, Response, Sampling};
 use serde_json::Value;
@@ -18,7 +16,7 @@ struct Golden {
 }
 
 fn golden(line: usize) -> Golden {
-    let line = include_str!("../../worker/pocket/golden.jsonl").lines().nth(line).unwrap();
+    let line = include_str!("../../../../worker/pocket/golden.jsonl").lines().nth(line).unwrap();
     let value: Value = serde_json::from_str(line).unwrap();
     let ids = |key: &str| -> Vec<u32> { serde_json::from_value(value[key].clone()).unwrap() };
     let prompt = value["prompt"].as_str().unwrap();

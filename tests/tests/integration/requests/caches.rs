@@ -1,6 +1,4 @@
 //! The memory that belongs to a request: which workers get it, and what it is.
-#![cfg(test)]
-
 use integration_tests::{Daemon, generate, process};
 use ipc::GenerateRequest;
 use std::fs;

@@ -1,6 +1,4 @@
 //! A client that goes away frees its slot at once, and nobody is blamed for it.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Running, generate, model};
 use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response, status::Model};
 use std::{net::Shutdown, os::unix::net::UnixStream};

@@ -1,6 +1,4 @@
 //! Requests that wait: in which order they are served, how many there may be, and for how long.
-#![cfg(test)]
-
 use integration_tests::{Call, Daemon, Running, generate};
 use ipc::{Client, ClientError, Failure, FailureKind, GenerateRequest};
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! The built-in model and MiniLM in one daemon, as a user has them: vectors through the command line, also when workers are killed under
 //! a batch, beside a conversation that has all the cores it can get.
-#![cfg(test)]
-
 use integration_tests::{Call, Daemon, Running, Signal, generate, minilm, process};
 use ipc::GenerateRequest;
 use serde_json::Value;
@@ -16,7 +14,7 @@ fn daemon(supervisor: &str, minilm_settings: &str) -> Daemon {
 
 /// The texts of the goldens, and their vectors.
 fn goldens() -> Vec<(String, Vec<f64>)> {
-    let lines = include_str!("../../worker/tests/minilm.jsonl").lines();
+    let lines = include_str!("../../../../worker/tests/minilm.jsonl").lines();
     let golden = |line: &str| {
         let golden: Value = serde_json::from_str(line).unwrap();
         (golden["text"].as_str().unwrap().to_owned(), numbers(&golden["embedding"]))

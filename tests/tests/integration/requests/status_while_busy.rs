@@ -1,6 +1,4 @@
 //! The status while requests run: asking for it disturbs nobody, and what it shows is what happens.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Running, generate};
 use ipc::{
     GenerateRequest,

@@ -1,6 +1,4 @@
 //! Workers that do under a request whatever a worker can do wrong: the client gets the right outcome, the slot comes back.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Finished, Running, generate, process};
 use ipc::{ClientError, Failure, FailureKind, GenerateRequest, status::Model};
 

@@ -1,6 +1,4 @@
 //! A supervisor that may open no more descriptors: whoever waits goes on waiting, and is served when there are some again.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Running, Signal, Wire, model, process, until};
 use ipc::{Client, GenerateRequest, Request, Response, status::Model};
 use std::time::Duration;

@@ -1,6 +1,4 @@
 //! Whatever a worker sends, writes or takes, the daemon neither grows with it nor believes it.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Running, generate, process};
 use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request};
 use std::os::unix::net::UnixStream;

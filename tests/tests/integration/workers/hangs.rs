@@ -1,6 +1,4 @@
 //! A stuck worker is noticed by its lack of progress; one that is slow, or whose client is, is left alone.
-#![cfg(test)]
-
 use integration_tests::{Daemon, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
 use ipc::{BlockingEnd, ClientError, FailureKind, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use std::{

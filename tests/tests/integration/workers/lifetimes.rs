@@ -1,6 +1,4 @@
 //! Who outlives whom: templates, workers, the supervisor; and what a process has that should have nothing.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Running, Signal, generate, model, process, skipped, until};
 use ipc::{
     Client, GenerateRequest,

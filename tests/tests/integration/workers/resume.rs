@@ -1,6 +1,4 @@
 //! A worker that dies under a request is invisible: the answer is the one that an undisturbed worker gives, token by token.
-#![cfg(test)]
-
 use integration_tests::{Daemon, Finished, Running, Signal, generate, model, process};
 use ipc::{ClientError, FailureKind, FinishReason, GenerateRequest, Sampling, status::Model};
 
