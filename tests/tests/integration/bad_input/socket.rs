@@ -1,13 +1,12 @@
 //! Who owns the socket, and what lies where it should be.
 use super::{echo, serves};
-use integration_tests::{Call, Called, Daemon, LIMIT, Running, Signal, supervisor, until};
+use integration_tests::{Call, Called, Daemon, LIMIT, Running, Signal, command, supervisor, until};
 use ipc::{Client, GenerateRequest};
 use nix::unistd::Uid;
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt, net::UnixListener},
     path::Path,
-    process::Command,
 };
 
 const RUN: [&str; 3] = ["run", "--model", "echo=builtin:echo"];
@@ -149,7 +148,7 @@ fn peers(allowed: &str, peers: &[Peer]) {
         let [group, others @ ..] = groups else { panic!("a process has a group") };
         let names = |groups: &[u32]| groups.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         // The standard library cannot give a child more than one group yet.
-        let mut call = Command::new("setpriv");
+        let mut call = command("setpriv");
         call.args(["--reuid", &user.to_string(), "--regid", &group.to_string()]);
         if others.is_empty() {
             call.arg("--clear-groups")

@@ -1,11 +1,11 @@
 //! `deploy/install.sh`: into a folder that stands for the system, again, dry, and out again; and the manual that it installs.
-use integration_tests::{documents, supervisor};
+use integration_tests::{command, documents, supervisor};
 use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
     time::SystemTime,
 };
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ type Seen = (u32, SystemTime, u64);
 impl System {
     fn new() -> System {
         let folder = TempDir::new().unwrap();
-        let made = Command::new(documents()).arg(folder.path().join("documents")).output().unwrap();
+        let made = command(documents()).arg(folder.path().join("documents")).output().unwrap();
         assert!(made.status.success(), "{made:?}");
         fs::create_dir(folder.path().join("root")).unwrap();
         System { folder }
@@ -40,7 +40,7 @@ impl System {
     }
 
     fn call(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(Path::new(DEPLOY).join("install.sh"));
+        let mut command = command(Path::new(DEPLOY).join("install.sh"));
         command.args(arguments).env("DESTDIR", self.root());
         command.output().unwrap()
     }
@@ -132,13 +132,13 @@ fn everything_is_installed_once() {
     }
     // One page for the program and one for each command, the hidden one apart.
     let pages = files.keys().filter(|name| name.starts_with("/usr/local/share/man/man1/"));
-    let help = done(&Command::new(supervisor()).arg("--help").output().unwrap());
+    let help = done(&command(supervisor()).arg("--help").output().unwrap());
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // What does not fit a line goes on further in.
     let is_command = |line: &&str| line.starts_with("  ") && !line.starts_with("   ") && !line.starts_with("  help ");
     assert_eq!(pages.count(), 1 + commands.filter(is_command).count());
 
-    let version = Command::new(system.path("/usr/local/bin/supervisor")).arg("--version").output().unwrap();
+    let version = command(system.path("/usr/local/bin/supervisor")).arg("--version").output().unwrap();
     assert!(done(&version).starts_with("supervisor "));
     let unit = fs::read_to_string(system.path("/usr/local/lib/systemd/system/supervisor.service")).unwrap();
     assert!(unit.contains("\nExecStart=/usr/local/bin/supervisor run"), "{unit}");
@@ -401,7 +401,7 @@ fn the_manual_names_every_key_and_every_option() {
     assert!(names.len() > 20 && names.iter().all(|name| keys.iter().any(|key| key == name)), "{names:?} {keys:?}");
 
     let options = bold("supervisor-generate.1");
-    let help = done(&Command::new(supervisor()).args(["generate", "--help"]).output().unwrap());
+    let help = done(&command(supervisor()).args(["generate", "--help"]).output().unwrap());
     let named = help.split_whitespace().map(|word| word.trim_matches([',', '.', '[', ']']));
     for option in named.filter(|word| word.starts_with("--") && word.len() > 2) {
         assert!(options.iter().any(|known| known == option), "{option} {options:?}");

@@ -1,11 +1,10 @@
 //! Draining, restarted workers, and who may ask for them.
-use integration_tests::{Call, Daemon, LIMIT, Running, Signal, generate, model, supervisor, until};
+use integration_tests::{Call, Daemon, LIMIT, Running, Signal, command, generate, model, supervisor, until};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
 use nix::unistd::Uid;
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::Command,
     thread,
 };
 
@@ -209,7 +208,7 @@ fn only_operators_may_ask_for_it() {
         (&["restart"][..], false),
         (&["stop", "--now"][..], false),
     ] {
-        let mut client = Command::new(&executable);
+        let mut client = command(&executable);
         client.args(arguments).env("SUPERVISOR_SOCKET", daemon.socket()).current_dir("/").uid(NOBODY).gid(NOBODY);
         let output = client.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

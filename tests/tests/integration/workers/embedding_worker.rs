@@ -1,5 +1,5 @@
 //! A real template with an embedding model and a real worker of it, without a supervisor: this test is theirs.
-use integration_tests::{LIMIT, has_own_process, minilm, process, supervisor};
+use integration_tests::{LIMIT, command, has_own_process, minilm, process, supervisor};
 use ipc::{
     BlockingEnd, EmbedJob, FailureKind, Forked, FromTemplate, FromWorker, Go, Job, JobPrompt, Life, MAX_CONTROL,
     MAX_FRAME, ModelInfo, ModelKind, ModelSpec, Needs, Prompt, RequestId, Sampling, TextRole, ToTemplate, ToWorker,
@@ -20,7 +20,7 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::atomic::Ordering::Relaxed,
 };
 use worker::sys::Board;
@@ -48,7 +48,7 @@ impl Pair {
         prctl::set_child_subreaper(true).unwrap();
         let (control, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-        let template = Command::new(supervisor())
+        let template = command(supervisor())
             .args(["template", "--supervisor", &std::process::id().to_string()])
             .env_clear()
             .envs([("CANDLE_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")])

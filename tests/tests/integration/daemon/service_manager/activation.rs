@@ -1,5 +1,5 @@
 //! A client socket that is handed over: it is listened on and left alone, and what waits in it survives a restart.
-use integration_tests::{Call, Daemon, LIMIT, Manager, Running, Signal, generate, supervisor, until};
+use integration_tests::{Call, Daemon, LIMIT, Manager, Running, Signal, command, generate, supervisor, until};
 use ipc::{Client, GenerateRequest};
 use std::{
     fs::{self, File, Permissions},
@@ -8,7 +8,7 @@ use std::{
         net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
 };
 
@@ -101,7 +101,7 @@ fn a_file_that_is_deleted_is_not_made_again() {
 /// What `supervisor run` says that is handed something by `manager`, which must be one sentence.
 #[track_caller]
 fn refusal(manager: &Manager) -> String {
-    let mut command = Command::new(supervisor());
+    let mut command = command(supervisor());
     command.args(["run", "--model", "echo=builtin:echo", "--socket"]).arg(manager.path("own.sock"));
     let output = manager.wrap(&command).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -169,7 +169,7 @@ fn what_the_environment_says_is_checked() {
     for (count, names, reason) in cases {
         // Nothing but 3 is open.
         let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$0\" run --model echo=builtin:echo";
-        let mut command = Command::new("sh");
+        let mut command = command("sh");
         command.args(["-c", script]).arg(supervisor()).env("LISTEN_FDS", count).env("LISTEN_FDNAMES", names);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -182,7 +182,7 @@ fn what_the_environment_says_is_checked() {
 fn what_is_announced_to_another_process_is_not_taken() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join(NAME);
-    let mut command = Command::new(supervisor());
+    let mut command = command(supervisor());
     command.args(["run", "--model", "echo=builtin:echo", "--socket"]).arg(&socket);
     command.env("LISTEN_PID", "1").env("LISTEN_FDS", "7").env("LISTEN_FDNAMES", "x").stderr(Stdio::null());
     let mut child = command.spawn().unwrap();

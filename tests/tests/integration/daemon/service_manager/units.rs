@@ -1,6 +1,6 @@
 //! The units, as systemd's own tools see them, and what they must agree with in the program.
-use integration_tests::supervisor;
-use std::{fs, path::PathBuf, process::Command};
+use integration_tests::{command, supervisor};
+use std::{fs, path::PathBuf};
 
 fn deployed(name: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(name);
@@ -16,7 +16,7 @@ fn settings<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 #[test]
 fn systemd_is_content_with_the_units() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/verify");
-    let output = Command::new(script).arg(supervisor()).output().unwrap();
+    let output = command(script).arg(supervisor()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     if said.starts_with("skipped: ") {
@@ -37,12 +37,12 @@ fn the_units_are_those_of_this_program() {
     assert_eq!(settings(&service, "OOMPolicy"), ["continue"]);
     assert_eq!(settings(&service, "PrivateUsers"), Vec::<&str>::new(), "clients would all look like nobody");
     let started = settings(&service, "ExecStart");
-    let [command] = started[..] else { panic!("{started:?}") };
-    let mut words = command.split(' ');
+    let [line] = started[..] else { panic!("{started:?}") };
+    let mut words = line.split(' ');
     assert_eq!(words.next(), Some("/usr/bin/supervisor"));
     let words: Vec<_> =
         words.map(|word| if word.ends_with(".toml") { "deploy/supervisor.toml" } else { word }).collect();
-    let checked = Command::new(supervisor())
+    let checked = command(supervisor())
         .args(words)
         .arg("--check")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
