@@ -40,6 +40,7 @@ fn reloads(daemon: &Daemon, config: &str, lines: &[&str]) {
 /// Has the daemon reload, which must be refused with this status and these words.
 #[track_caller]
 fn refuses(daemon: &Daemon, config: &str, code: i32, words: &str) {
+    let before = daemon.status().models.len();
     daemon.configure(config);
     let ended = reload(daemon);
     assert_eq!((ended.code(), ended.stdout.as_str()), (code, ""), "{ended:?}\n{}", daemon.log());
@@ -47,6 +48,7 @@ fn refuses(daemon: &Daemon, config: &str, code: i32, words: &str) {
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     let error = daemon.status().reload_error.unwrap_or_default();
     assert!(error.contains(words), "{error}");
+    daemon.until("what was tried has gone", |status| status.models.len() <= before);
 }
 
 fn echo(name: &str, options: &str, settings: &str) -> String {
