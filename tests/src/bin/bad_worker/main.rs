@@ -128,7 +128,7 @@ fn load(
     spec: &ModelSpec,
     room: Room<'_>,
 ) -> Result<(Bad, ModelInfo), String> {
-    if !script.silent && !room(Needs { weights: script.weights, cache: script.cache }) {
+    if !script.silent && !room(Needs { weights: script.weights, cache: script.cache.unwrap_or_default() }) {
         return Err("there is no room for this model".to_owned());
     }
     if script.strikes(Moment::Load) {
@@ -147,7 +147,7 @@ fn load(
         load_ms: 0,
         chunk: CHUNK,
         kind: script.kind(),
-        cache: script.cache,
+        cache: script.cache.unwrap_or_else(|| model.cache_size()),
         weights: script.weights,
         dimensions: script.dimensions,
         sandbox: Sandbox::default(),

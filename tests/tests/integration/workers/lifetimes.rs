@@ -1,10 +1,10 @@
 //! Who outlives whom: templates, workers, the supervisor; and what a process has that should have nothing.
-use integration_tests::{Daemon, Running, Signal, generate, model, process, skipped, until};
+use integration_tests::{Daemon, LIMIT, Running, Signal, generate, model, process, skipped, until};
 use ipc::{
     Client, GenerateRequest,
     status::{Model, Status},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 const WORDS: &str = "some words that take a while to be said, so that something can happen before their end";
 
@@ -67,16 +67,17 @@ fn nothing_outlives_a_killed_supervisor() {
         assert!(running.read(2).unwrap());
     }
     // Three templates, four workers, and the spare of the busy one.
-    until("all of them live", Duration::from_secs(60), || process::started_by(daemon.pid()).len() == 8);
+    until("all of them live", LIMIT, || process::started_by(daemon.pid()).len() == 8);
     daemon.signal(Signal::SIGKILL);
-    until("nothing is left", Duration::from_secs(1), || process::started_by(daemon.pid()).is_empty());
+    until("nothing is left", LIMIT, || process::started_by(daemon.pid()).is_empty());
     for running in running {
         assert!(running.finish().is_err(), "the answer is not complete");
     }
 }
 
 fn begin<'a>(client: &'a mut Client, name: &str) -> Running<'a> {
-    Running::begin(client, GenerateRequest { model: Some(name.to_owned()), ..GenerateRequest::raw(WORDS) }).unwrap()
+    let request = GenerateRequest { model: Some(name.to_owned()), ignore_end: true, ..GenerateRequest::raw(WORDS) };
+    Running::begin(client, request).unwrap()
 }
 
 #[test]
@@ -90,20 +91,27 @@ fn stopped_workers_do_not_outlive_a_killed_supervisor() {
         process::kill(pid, Signal::SIGSTOP);
     }
     daemon.signal(Signal::SIGKILL);
-    until("nothing is left", Duration::from_secs(1), || process::started_by(daemon.pid()).is_empty());
+    until("nothing is left", LIMIT, || process::started_by(daemon.pid()).is_empty());
+}
+
+/// The pids of all workers, which have nothing to do.
+fn pids(daemon: &Daemon) -> BTreeSet<u32> {
+    daemon.settle().models[0].workers.iter().filter_map(|worker| worker.pid).collect()
 }
 
 #[test]
 fn each_request_has_a_process_of_its_own() {
-    let daemon = Daemon::start(&model("builtin:echo?token_us=5000", "workers = 2"));
-    let mut pids = BTreeSet::new();
+    let daemon = Daemon::start(&model("builtin:echo", "workers = 2"));
+    let mut before = pids(&daemon);
+    let mut all = before.clone();
     for number in 1..=12 {
-        let mut client = daemon.client();
-        let running = Running::begin(&mut client, GenerateRequest::raw("a few words")).unwrap();
-        let worker = daemon.worker_of(running.request());
-        assert!(pids.insert(worker.pid.unwrap()), "process {:?} has served before", worker.pid);
-        running.finish().unwrap();
-        assert_eq!(daemon.settle().models[0].totals.answered, number);
+        generate(&daemon, GenerateRequest::raw("a few words")).unwrap();
+        let after = pids(&daemon);
+        assert_eq!(before.difference(&after).count(), 1, "what has served has gone: {before:?} {after:?}");
+        let new: Vec<_> = after.difference(&before).collect();
+        assert!(new.len() == 1 && all.insert(*new[0]), "{new:?} has been there before: {all:?}");
+        assert_eq!(daemon.model().totals.answered, number);
+        before = after;
     }
     let totals = daemon.model().totals;
     assert_eq!((totals.worker_crashes, totals.worker_exits), (0, 12));
@@ -112,18 +120,24 @@ fn each_request_has_a_process_of_its_own() {
 
 #[test]
 fn as_many_run_at_once_as_there_are_slots() {
-    let daemon = Daemon::start(&model("builtin:echo?token_us=5000", "workers = 24"));
+    let daemon = Daemon::scripted("ok", "workers = 24");
     let mut clients: Vec<Client> = (0..30).map(|_| daemon.client()).collect();
-    let ask = |client| Running::begin(client, GenerateRequest::raw(WORDS)).unwrap();
+    // None ends before all have been looked at.
+    let text = "!stop@3?times=24 and more";
+    let ask = |client| Running::begin(client, GenerateRequest::raw(text)).unwrap();
     let running: Vec<Running<'_>> = clients.iter_mut().map(ask).collect();
     let busy = |model: &Model| model.workers.iter().filter(|worker| worker.state == "busy").count();
     let model = daemon.until_model("all slots are busy", |model| busy(model) == 24);
     assert_eq!(model.queue.length, 6);
     let pids: BTreeSet<_> = model.workers.iter().filter_map(|worker| worker.request.as_ref().and(worker.pid)).collect();
     assert_eq!(pids.len(), 24, "each in a process of its own");
+    until("each has come to its stop", LIMIT, || pids.iter().all(|pid| process::state(*pid) == Some('T')));
+    for pid in pids {
+        process::kill(pid, Signal::SIGCONT);
+    }
     for running in running {
         let finished = running.finish().unwrap();
-        assert_eq!((finished.text.as_str(), finished.done.attempts), (WORDS, 1));
+        assert_eq!((finished.text.as_str(), finished.done.attempts), (text, 1));
     }
     daemon.settle();
     daemon.has_only_its_own();
@@ -131,16 +145,15 @@ fn as_many_run_at_once_as_there_are_slots() {
 
 #[test]
 fn a_worker_of_many_requests_stays() {
-    let daemon = Daemon::start(&model("builtin:echo?token_us=5000", "workers = 1\nisolation = \"worker\""));
-    let pid = daemon.model().workers[0].pid.unwrap();
+    let daemon = Daemon::start(&model("builtin:echo", "workers = 1\nisolation = \"worker\""));
+    let before = pids(&daemon);
     for _ in 0..5 {
-        let mut client = daemon.client();
-        let running = Running::begin(&mut client, GenerateRequest::raw("a few words")).unwrap();
-        assert_eq!(daemon.pid_of(running.request()), pid);
-        running.finish().unwrap();
+        generate(&daemon, GenerateRequest::raw("a few words")).unwrap();
+        assert_eq!(pids(&daemon), before);
     }
     let model = daemon.settle().models.remove(0);
     assert_eq!((model.workers[0].generation, model.totals.worker_exits), (1, 0));
+    assert_eq!(model.totals.answered, 5);
 }
 
 #[test]
@@ -208,7 +221,7 @@ fn the_daemon_keeps_no_descriptor_of_what_has_ended() {
         daemon.settle();
         let mut before = 0;
         // The connection that asked for the status may not have been closed yet.
-        until("the number is at rest", Duration::from_secs(60), || {
+        until("the number is at rest", LIMIT, || {
             let count = process::descriptors(daemon.pid()).len();
             std::mem::replace(&mut before, count) == count
         });
@@ -216,9 +229,7 @@ fn the_daemon_keeps_no_descriptor_of_what_has_ended() {
         (10..210).for_each(round);
         daemon.has_only_its_own();
         daemon.settle();
-        until("there are no more than before", Duration::from_secs(10), || {
-            process::descriptors(daemon.pid()).len() <= before
-        });
+        until("there are no more than before", LIMIT, || process::descriptors(daemon.pid()).len() <= before);
         assert_eq!(daemon.model().totals.cancelled, 21, "{isolation}");
         let grown = process::resident(daemon.pid()).unwrap().saturating_sub(memory);
         assert!(grown < 8 << 20, "{isolation}: {grown} bytes more");

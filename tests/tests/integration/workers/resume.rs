@@ -1,5 +1,5 @@
 //! A worker that dies under a request is invisible: the answer is the one that an undisturbed worker gives, token by token.
-use integration_tests::{Daemon, Finished, Running, Signal, generate, model, process};
+use integration_tests::{Daemon, Finished, LIMIT, Running, Signal, generate, model, process, until};
 use ipc::{ClientError, FailureKind, FinishReason, GenerateRequest, Sampling, status::Model};
 
 const MODES: [&str; 2] = ["request", "worker"];
@@ -8,44 +8,31 @@ fn pocket(isolation: &str) -> Daemon {
     Daemon::start(&model("builtin:pocket", &format!("workers = 1\nisolation = \"{isolation}\"")))
 }
 
-fn echo(isolation: &str, token_us: u32) -> Daemon {
-    let path = format!("builtin:echo?token_us={token_us}");
-    Daemon::start(&model(&path, &format!("workers = 1\nisolation = \"{isolation}\"")))
+/// Workers that do what prompts say and else serve the same model, from request's caches as well.
+fn scripted_pocket(isolation: &str) -> Daemon {
+    let script = "ok?model=builtin:pocket&cache=model";
+    Daemon::scripted(script, &format!("workers = 1\nisolation = \"{isolation}\""))
 }
 
-/// An answer that is long enough to be killed in.
-fn long(sampling: Sampling) -> GenerateRequest {
-    let request = GenerateRequest::chat("Tell me a story about a cat and a boat.");
+fn scripted(isolation: &str) -> Daemon {
+    Daemon::scripted("ok", &format!("workers = 1\nisolation = \"{isolation}\""))
+}
+
+/// An answer that is long enough to be killed in, by a prompt that has a scripted worker killed in
+/// its first attempt when so many tokens have been sent, in its second when so many, and so on.
+fn long(sampling: Sampling, kills: &[usize]) -> GenerateRequest {
+    let request = GenerateRequest::chat(format!("{} Tell me a story about a cat and a boat.", scripts(kills)));
     GenerateRequest { sampling, ignore_end: true, max_tokens: Some(160), ..request }
+}
+
+fn scripts(kills: &[usize]) -> String {
+    kills.iter().map(|at| format!("!kill@{at}?times=1")).collect::<Vec<_>>().join(" ")
 }
 
 /// The pid of the one worker, which waits for a request.
 fn idle(daemon: &Daemon) -> u32 {
     let is_idle = |model: &Model| model.workers[0].state == "idle";
     daemon.until_model("the worker is idle", is_idle).workers[0].pid.unwrap()
-}
-
-/// Asks, and kills the worker each time that so many pieces have been read. The machine decides whether a worker is faster than
-/// its killer; then it is tried again.
-fn killed_at(daemon: &Daemon, request: &GenerateRequest, positions: &[usize]) -> Finished {
-    for _ in 0..20 {
-        let first = idle(daemon);
-        let mut client = daemon.client();
-        let mut running = Running::begin(&mut client, request.clone()).unwrap();
-        for (number, position) in positions.iter().enumerate() {
-            running.read(*position).unwrap();
-            if number == 0 {
-                process::kill(first, Signal::SIGKILL);
-            } else if let Some(pid) = serving(daemon, &running) {
-                process::kill(pid, Signal::SIGKILL);
-            }
-        }
-        let finished = running.finish().unwrap();
-        if finished.done.attempts as usize == 1 + positions.len() {
-            return finished;
-        }
-    }
-    panic!("no kill at {positions:?} came in time");
 }
 
 /// The worker that serves a request at this moment, if it has not ended.
@@ -55,8 +42,11 @@ fn serving(daemon: &Daemon, running: &Running<'_>) -> Option<u32> {
     workers.into_iter().find(|worker| worker.request.as_ref() == Some(&name)).and_then(|worker| worker.pid)
 }
 
+/// What was killed so often, and at these places, is what was not.
 #[track_caller]
-fn assert_same(killed: &Finished, undisturbed: &Finished, what: &str) {
+fn assert_same(killed: &Finished, undisturbed: &Finished, kills: &[usize], what: &str) {
+    let what = format!("{what}, killed at {kills:?}");
+    assert_eq!((killed.done.attempts as usize, undisturbed.done.attempts), (1 + kills.len(), 1), "{what}");
     assert_eq!(killed.tokens, undisturbed.tokens, "{what}");
     assert_eq!(killed.text, undisturbed.text, "{what}");
     assert_eq!(killed.done.finish, undisturbed.done.finish, "{what}");
@@ -67,28 +57,28 @@ fn assert_same(killed: &Finished, undisturbed: &Finished, what: &str) {
 
 #[test]
 fn a_killed_pocket_goes_on_with_the_same_tokens() {
-    let daemon = pocket("request");
+    let undisturbed = pocket("request");
     for (name, sampling) in samplings() {
-        let undisturbed = generate(&daemon, long(sampling)).unwrap();
-        assert_eq!((undisturbed.tokens.len(), undisturbed.done.finish), (160, FinishReason::Length));
-        for positions in [&[1][..], &[33], &[20, 90]] {
-            let killed = killed_at(&daemon, &long(sampling), positions);
-            assert_same(&killed, &undisturbed, &format!("{name}, killed at {positions:?}"));
+        // Each daemon counts for itself what its workers have done.
+        for kills in [&[1][..], &[33], &[20, 90]] {
+            let undisturbed = generate(&undisturbed, long(sampling, kills)).unwrap();
+            assert_eq!((undisturbed.tokens.len(), undisturbed.done.finish), (160, FinishReason::Length));
+            let killed = generate(&scripted_pocket("request"), long(sampling, kills)).unwrap();
+            assert_same(&killed, &undisturbed, kills, name);
         }
     }
 }
 
 #[test]
 fn a_killed_pocket_goes_on_in_a_worker_of_many_requests() {
-    let daemon = pocket("worker");
     let [_, _, (name, sampling)] = samplings();
-    // To the end of the context, where room must be counted as if nothing had happened.
-    let request = GenerateRequest { max_tokens: None, ..long(sampling) };
-    let undisturbed = generate(&daemon, request.clone()).unwrap();
-    assert!(undisturbed.tokens.len() > 400, "a long answer, not {}", undisturbed.tokens.len());
-    for positions in [&[2][..], &[250, 300]] {
-        let killed = killed_at(&daemon, &request, positions);
-        assert_same(&killed, &undisturbed, &format!("{name}, killed at {positions:?}"));
+    for kills in [&[2][..], &[250, 300]] {
+        // To the end of the context, where room must be counted as if nothing had happened.
+        let request = GenerateRequest { max_tokens: None, ..long(sampling, kills) };
+        let undisturbed = generate(&pocket("worker"), request.clone()).unwrap();
+        assert!(undisturbed.tokens.len() > 400, "a long answer, not {}", undisturbed.tokens.len());
+        let killed = generate(&scripted_pocket("worker"), request).unwrap();
+        assert_same(&killed, &undisturbed, kills, name);
     }
 }
 
@@ -109,7 +99,7 @@ fn penalties_and_seeds_make_a_difference_at_all() {
     let other = ("sampled with another seed", Sampling { seed: Some(8), ..samplings()[1].1 });
     let mut answers: Vec<Vec<u32>> = Vec::new();
     for (name, sampling) in samplings().into_iter().chain([other]) {
-        let answer = generate(&daemon, long(sampling)).unwrap().tokens;
+        let answer = generate(&daemon, long(sampling, &[33])).unwrap().tokens;
         assert!(!answers.contains(&answer), "{name} is like one before, so resuming it would prove nothing");
         answers.push(answer);
     }
@@ -117,20 +107,18 @@ fn penalties_and_seeds_make_a_difference_at_all() {
 
 #[test]
 fn a_seed_that_the_supervisor_drew_survives_the_worker() {
-    let daemon = pocket("request");
     let sampling = Sampling { temperature: 0.9, ..Sampling::default() };
-    let killed = killed_at(&daemon, &long(sampling), &[60]);
-    let again = long(Sampling { seed: Some(killed.done.seed), ..sampling });
-    let undisturbed = generate(&daemon, again).unwrap();
-    assert_eq!(undisturbed.done.attempts, 1);
-    assert_same(&killed, &undisturbed, "the reported seed");
+    let killed = generate(&scripted_pocket("request"), long(sampling, &[60])).unwrap();
+    let again = long(Sampling { seed: Some(killed.done.seed), ..sampling }, &[60]);
+    let undisturbed = generate(&pocket("request"), again).unwrap();
+    assert_same(&killed, &undisturbed, &[60], "the reported seed");
 }
 
 #[test]
 fn a_worker_killed_before_its_first_piece_is_replayed() {
     for isolation in MODES {
         let daemon = pocket(isolation);
-        let request = GenerateRequest { max_tokens: Some(20), ..long(seeded(3)) };
+        let request = GenerateRequest { max_tokens: Some(20), ..long(seeded(3), &[]) };
         let undisturbed = generate(&daemon, request.clone()).unwrap();
         let pid = idle(&daemon);
         // It gets the request and can do nothing with it.
@@ -140,8 +128,7 @@ fn a_worker_killed_before_its_first_piece_is_replayed() {
         assert_eq!(daemon.pid_of(running.request()), pid);
         process::kill(pid, Signal::SIGKILL);
         let killed = running.finish().unwrap();
-        assert_same(&killed, &undisturbed, isolation);
-        assert_eq!(killed.done.attempts, 2);
+        assert_same(&killed, &undisturbed, &[0], isolation);
         let totals = daemon.model().totals;
         assert_eq!((totals.replayed, totals.resumed, totals.worker_crashes), (1, 0, 1));
         assert_eq!((totals.accepted, totals.answered, totals.failed), (2, 2, 0));
@@ -151,38 +138,55 @@ fn a_worker_killed_before_its_first_piece_is_replayed() {
 #[test]
 fn a_worker_killed_in_mid_stream_is_resumed_and_counted_so() {
     for isolation in MODES {
-        let daemon = echo(isolation, 10_000);
+        let settings = format!("workers = 1\nisolation = \"{isolation}\"");
+        let daemon = Daemon::start(&model("builtin:echo?token_us=1000&context=1000000", &settings));
         let mut client = daemon.client();
-        let text = "a text of some length, so that a kill comes before its end";
-        let mut running = Running::begin(&mut client, GenerateRequest::raw(text)).unwrap();
+        // It does not end, so that a kill is never too late.
+        let text = "again and again ";
+        let endless = GenerateRequest { ignore_end: true, ..GenerateRequest::raw(text) };
+        let mut running = Running::begin(&mut client, endless).unwrap();
         assert!(running.read(5).unwrap());
-        let pid = daemon.pid_of(running.request());
-        process::kill(pid, Signal::SIGKILL);
         let request = running.request();
-        let finished = running.finish().unwrap();
-        assert_eq!((finished.text.as_str(), finished.done.attempts), (text, 2));
-        let model = daemon.model();
-        let totals = model.totals;
+        let pid = daemon.pid_of(request);
+        process::kill(pid, Signal::SIGKILL);
+        let second = next_pid(&daemon, &running, &[pid]);
+        let is_far = |model: &Model| model.workers.iter().any(|worker| worker.pid == Some(second) && worker.tokens > 0);
+        daemon.until_model("its successor has said something", is_far);
+        let totals = daemon.model().totals;
         assert_eq!((totals.replayed, totals.resumed, totals.worker_crashes), (0, 1, 1));
-        let crash = model.last_crash.unwrap();
+        let crash = daemon.model().last_crash.unwrap();
         assert_eq!((crash.pid, crash.slot, crash.cause.as_str()), (pid, Some(0), "signal 9 (SIGKILL)"));
         assert_eq!(crash.request, Some(request.to_string()));
+        // No more than this was said before that look, and twice as much shows where one took over.
+        let said = daemon.worker_of(request).tokens as usize;
+        assert!(running.read(2 * said).unwrap());
+        let expected: String = text.chars().cycle().take(running.text().len()).collect();
+        assert_eq!(running.text(), expected, "{isolation}");
     }
+}
+
+/// A text for the echo model that has its worker killed when so much of `text` has been sent.
+fn killed_in(text: &str, at: usize, name: &str) -> (String, usize) {
+    let script = |at: usize| format!("!kill@{at:04}?times=1&as={name}-{at:04} ");
+    let at = script(0).len() + at;
+    (format!("{}{text}", script(at)), at)
 }
 
 #[test]
 fn a_stop_string_that_was_half_there_is_found_or_given_up() {
-    let daemon = echo("worker", 3_000);
+    let daemon = scripted("worker");
     let found = "one <<<END>>> two";
     let given_up = "one <<<EN two <<< three <<<EN";
-    for text in [found, given_up] {
-        let stop = vec!["<<<END>>>".to_owned()];
-        let request = GenerateRequest { stop, sampling: seeded(1), ..GenerateRequest::raw(text) };
-        let undisturbed = generate(&daemon, request.clone()).unwrap();
-        assert_eq!(undisturbed.text, text.strip_suffix("<<<END>>> two").unwrap_or(text));
+    for (name, text) in [("found", found), ("given-up", given_up)] {
         for position in 3..12 {
-            let killed = killed_at(&daemon, &request, &[position]);
-            assert_same(&killed, &undisturbed, &format!("{text:?} killed at {position}"));
+            let (text, at) = killed_in(text, position, name);
+            let stop = vec!["<<<END>>>".to_owned()];
+            let request = GenerateRequest { stop, sampling: seeded(1), ..GenerateRequest::raw(text.as_str()) };
+            let killed = generate(&daemon, request.clone()).unwrap();
+            // It strikes once.
+            let undisturbed = generate(&daemon, request).unwrap();
+            assert_eq!(undisturbed.text, text.strip_suffix("<<<END>>> two").unwrap_or(&text));
+            assert_same(&killed, &undisturbed, &[at], name);
         }
     }
 }
@@ -191,11 +195,11 @@ fn a_stop_string_that_was_half_there_is_found_or_given_up() {
 fn a_character_that_was_half_there_is_completed() {
     let text = "\u{1f980}\u{4e16}\u{754c} \u{e9}";
     for isolation in MODES {
-        let daemon = echo(isolation, 3_000);
-        let request = GenerateRequest::raw(text);
+        let daemon = scripted(isolation);
         for position in 1..=10 {
-            let killed = killed_at(&daemon, &request, &[position]);
-            assert_eq!(killed.text, text, "{isolation}, killed at {position}");
+            let (text, at) = killed_in(text, position, "half");
+            let killed = generate(&daemon, GenerateRequest::raw(text.as_str())).unwrap();
+            assert_eq!((killed.text.as_str(), killed.done.attempts), (text.as_str(), 2), "{isolation}, killed at {at}");
             assert_eq!(killed.tokens, text.bytes().map(u32::from).collect::<Vec<_>>());
         }
     }
@@ -204,16 +208,22 @@ fn a_character_that_was_half_there_is_completed() {
 #[test]
 fn whoever_was_begun_is_finished_before_whoever_waits() {
     for isolation in MODES {
-        let daemon = echo(isolation, 10_000);
+        let daemon = scripted(isolation);
+        let first = idle(&daemon);
         let (mut one, mut two) = (daemon.client(), daemon.client());
-        let text = "a text of some length, so that a kill comes before its end";
-        let mut begun = Running::begin(&mut one, GenerateRequest::raw(text)).unwrap();
+        // It stands still until somebody waits, and its successor until that has been looked at.
+        let text = "!stop@3?times=1 !kill@4?times=1 !stop@5?times=1 a text";
+        let begun = Running::begin(&mut one, GenerateRequest::raw(text)).unwrap();
+        let has_stopped = |pid| until("a worker has stopped", LIMIT, || process::state(pid) == Some('T'));
+        has_stopped(first);
         let waiting = Running::begin(&mut two, GenerateRequest::raw("another text")).unwrap();
-        assert!(begun.read(3).unwrap());
-        process::kill(daemon.pid_of(begun.request()), Signal::SIGKILL);
-        let model = daemon.until_model("it is taken up again", |model| model.totals.resumed == 1);
-        assert_eq!((model.totals.answered, model.queue.length), (0, 1), "{isolation}");
+        process::kill(first, Signal::SIGCONT);
+        let second = next_pid(&daemon, &begun, &[first]);
+        has_stopped(second);
+        let model = daemon.model();
+        assert_eq!((model.totals.resumed, model.totals.answered, model.queue.length), (1, 0, 1), "{isolation}");
         assert!(serving(&daemon, &begun).is_some() && serving(&daemon, &waiting).is_none());
+        process::kill(second, Signal::SIGCONT);
         let (begun, waiting) = (begun.finish().unwrap(), waiting.finish().unwrap());
         assert_eq!((begun.text.as_str(), begun.done.attempts), (text, 2));
         assert_eq!((waiting.text.as_str(), waiting.done.attempts), ("another text", 1));
@@ -223,17 +233,9 @@ fn whoever_was_begun_is_finished_before_whoever_waits() {
 #[test]
 fn the_third_death_under_a_request_is_its_last() {
     for isolation in MODES {
-        let daemon = echo(isolation, 20_000);
-        let request = GenerateRequest::raw("a text of some length, so that three kills come before its end");
-        let mut client = daemon.client();
-        let mut running = Running::begin(&mut client, request.clone()).unwrap();
-        let mut pids = Vec::new();
-        for death in 1..=3 {
-            running.read(2 * death).unwrap();
-            pids.push(next_pid(&daemon, &running, &pids));
-            process::kill(pids[death - 1], Signal::SIGKILL);
-        }
-        let failure = failure(running.finish());
+        let daemon = scripted(isolation);
+        let request = GenerateRequest::raw(format!("{} a text", scripts(&[2, 4, 6])));
+        let failure = failure_of(&daemon, request.clone());
         assert_eq!(failure.kind, FailureKind::WorkersDied);
         assert_eq!(failure.message, "3 workers died while serving this request; it is not tried again");
         let refused = failure_of(&daemon, request);
@@ -258,13 +260,9 @@ fn next_pid(daemon: &Daemon, running: &Running<'_>, dead: &[u32]) -> u32 {
     pid
 }
 
-fn failure(ended: Result<Finished, ClientError>) -> ipc::Failure {
-    match ended {
+fn failure_of(daemon: &Daemon, request: GenerateRequest) -> ipc::Failure {
+    match generate(daemon, request) {
         Err(ClientError::Failed(failure)) => failure,
         other => panic!("it should have been refused: {other:?}"),
     }
-}
-
-fn failure_of(daemon: &Daemon, request: GenerateRequest) -> ipc::Failure {
-    failure(generate(daemon, request))
 }
