@@ -1,5 +1,5 @@
 //! The executable, called as from a shell: its output, its exit status, and that no panic ever shows in either.
-use crate::{LIMIT, executables::without, process, supervisor, until};
+use crate::{LIMIT, command, executables::without, process, supervisor, until};
 use nix::sys::signal::Signal;
 use std::{
     ffi::OsStr,
@@ -13,7 +13,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// A call that has not been made yet. Nothing of this process's environment tells it which socket to use.
+/// A call that has not been made yet.
 #[derive(Debug)]
 pub struct Call {
     command: Command,
@@ -24,24 +24,18 @@ pub struct Call {
 impl Call {
     /// The supervisor's executable with these arguments.
     pub fn new(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
-        Call::by(Command::new(supervisor()), arguments)
+        Call::by(command(supervisor()), arguments)
     }
 
     /// The same on a kernel that seems to be without `landlock` or `seccomp`.
     pub fn without(what: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
-        let mut command = Command::new(without());
+        let mut command = command(without());
         command.arg(what).arg(supervisor());
         Call::by(command, arguments)
     }
 
     fn by(mut command: Command, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
-        command
-            .args(arguments)
-            .env("RUST_BACKTRACE", "1")
-            .env("NO_COLOR", "1")
-            .env_remove("SUPERVISOR_LOG")
-            .env_remove("JOURNAL_STREAM");
-        command.env_remove("SUPERVISOR_SOCKET").env_remove("XDG_RUNTIME_DIR");
+        command.args(arguments).env("RUST_BACKTRACE", "1").env("NO_COLOR", "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Call { command, input: Vec::new(), taken: u64::MAX }
     }

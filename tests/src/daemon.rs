@@ -1,5 +1,7 @@
 //! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
-use crate::{LIMIT, Manager, SmallDisk, bad_worker, executables::without, process, supervisor, until, wait::pause};
+use crate::{
+    LIMIT, Manager, SmallDisk, bad_worker, command, executables::without, process, supervisor, until, wait::pause,
+};
 use ipc::{
     Client, ClientError, RequestId,
     status::{Model, Status, Worker},
@@ -78,7 +80,7 @@ impl Daemon {
 
     /// Starts a daemon whose command is changed before that, with its folder and its log at hand, and does not wait for anything.
     pub fn launch_as(config: &str, arguments: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Daemon {
-        Daemon::launch_by(Command::new(supervisor()), config, arguments, |mut command, folder| {
+        Daemon::launch_by(command(supervisor()), config, arguments, |mut command, folder| {
             change(&mut command, folder);
             command
         })
@@ -86,7 +88,7 @@ impl Daemon {
 
     /// Starts a daemon whose log is on a disk of its own, and does not wait for anything else.
     pub fn launch_on(disk: &mut SmallDisk, config: &str, arguments: &[&str]) -> Daemon {
-        let command = Command::new(supervisor());
+        let command = command(supervisor());
         let mut daemon = Daemon::launch_by(command, config, arguments, |command, folder| {
             let mut command = disk.wrap(&command);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_of(folder));
@@ -103,14 +105,14 @@ impl Daemon {
 
     /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
     pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
-        let mut command = Command::new(without());
+        let mut command = command(without());
         command.arg(what).arg(supervisor());
         Daemon::launch_by(command, config, arguments, |command, _| command)
     }
 
     /// Has a service manager start a daemon, and does not wait for anything. If it is handed a client socket, that one is at `socket`.
     pub fn managed(manager: &Manager, config: &str, socket: Option<&Path>) -> Daemon {
-        let mut daemon = Daemon::launch_by(Command::new(supervisor()), config, &[], |command, folder| {
+        let mut daemon = Daemon::launch_by(command(supervisor()), config, &[], |command, folder| {
             let mut command = manager.wrap(&command);
             command.stderr(log_of(folder));
             command
@@ -146,7 +148,7 @@ impl Daemon {
     pub fn restart(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         let status = self.wait();
-        let mut command = Command::new(supervisor());
+        let mut command = command(supervisor());
         command.args(&self.arguments);
         self.child = spawn(self.folder.path(), command, |command, _| command);
         if let Some((stop, watchdog)) = self.watchdog.replace(watch(self.child.id(), LIFETIME)) {
@@ -350,7 +352,7 @@ fn log_of(folder: &Path) -> File {
 }
 
 fn spawn(folder: &Path, mut command: Command, wrap: impl FnOnce(Command, &Path) -> Command) -> Child {
-    command.env("SUPERVISOR_LOG", "debug").env_remove("SUPERVISOR_SOCKET").env_remove("JOURNAL_STREAM");
+    command.env("SUPERVISOR_LOG", "debug").env("RUST_BACKTRACE", "1");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_of(folder));
     let mut command = wrap(command, folder);
     command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))

@@ -1,5 +1,5 @@
 //! A small disk of its own for a daemon's log, which can be filled and emptied.
-use crate::{LIMIT, until};
+use crate::{LIMIT, command, until};
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -19,7 +19,7 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// One for a daemon; `Err` says why this machine cannot have it. It takes the right to mount.
     pub fn new() -> Result<SmallDisk, String> {
-        let tried = Command::new("unshare").args(["--mount", "true"]).output();
+        let tried = command("unshare").args(["--mount", "true"]).output();
         match tried {
             Ok(output) if output.status.success() => {
                 let folder = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
@@ -31,12 +31,12 @@ impl SmallDisk {
     }
 
     /// Has a command start in a mount namespace of its own, with the disk and with its standard error output on it.
-    pub(crate) fn wrap(&self, command: &Command) -> Command {
+    pub(crate) fn wrap(&self, inner: &Command) -> Command {
         const MOUNT_AND_RUN: &str = "mount -t tmpfs -o size=32m tmpfs \"$0\" && exec \"$@\" 2> \"$0/log\"";
-        let mut wrapped = Command::new("unshare");
+        let mut wrapped = command("unshare");
         wrapped.args(["--mount", "sh", "-c", MOUNT_AND_RUN]).arg(self.folder.path());
-        wrapped.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
+        wrapped.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
             match value {
                 Some(value) => wrapped.env(name, value),
                 None => wrapped.env_remove(name),

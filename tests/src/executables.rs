@@ -1,46 +1,77 @@
 //! The executables under test, built with the profile of the running test and into its target folder.
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::LazyLock,
 };
 
-/// The supervisor's executable: the one that `SUPERVISOR_EXECUTABLE` names, as it was packaged, or one built on the first call.
+/// What there is by its name. All of it is built on the first call, so that nothing is out of date.
+static BUILT: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(build);
+
+/// The supervisor's executable, which was packaged and not built if there is such a one.
 pub fn supervisor() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| match env::var_os("SUPERVISOR_EXECUTABLE") {
-        Some(path) if !path.is_empty() => path.into(),
-        _ => build("supervisor", "bin", "supervisor"),
-    });
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| packaged().unwrap_or_else(|| built("supervisor").to_owned()));
     &PATH
 }
 
-/// The executable that writes the manual and the completions, built on the first call.
+/// The executable that writes the manual and the completions. Benchmarks and campaigns have none.
 pub fn documents() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| build("supervisor", "example", "documents"));
-    &PATH
+    built("documents")
 }
 
 /// The executable of the scripted bad worker.
 pub fn bad_worker() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| own("bad-worker"));
-    &PATH
+    built("bad-worker")
 }
 
 /// The executable that runs another one as on a lesser kernel.
 pub(crate) fn without() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| own("without"));
-    &PATH
+    built("without")
 }
 
-/// An executable of this package: the one that cargo has built along with a running integration test, or one built on the first call.
-fn own(name: &str) -> PathBuf {
-    let built = profile_folder().join(name);
-    if is_test() && built.is_file() { built } else { build("integration-tests", "bin", name) }
+/// The supervisor's executable that `SUPERVISOR_EXECUTABLE` names.
+fn packaged() -> Option<PathBuf> {
+    env::var_os("SUPERVISOR_EXECUTABLE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// Whether this process is a test, and no benchmark or campaign, which cargo builds without the package's other executables.
+fn built(name: &str) -> &'static Path {
+    BUILT.get(name).unwrap_or_else(|| panic!("cargo does not say where it has put {name}"))
+}
+
+/// Builds with the features that what is running was built with, or each library would be compiled
+/// once more for those that differ.
+fn build() -> BTreeMap<String, PathBuf> {
+    // `cargo test --workspace` takes what tests and examples depend on into account. So does
+    // `cargo build` as soon as there is an example among what it is to build.
+    const WITH_TESTS: [&str; 3] = ["--workspace", "--example", "documents"];
+    const WITHOUT: [&str; 4] = ["--package", "supervisor", "--package", "integration-tests"];
+    let folder = profile_folder();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics", "--profile", profile]);
+    cargo.args(if is_test() { &WITH_TESTS[..] } else { &WITHOUT[..] });
+    cargo.args(["--bin", "bad-worker", "--bin", "without"]);
+    if packaged().is_none() {
+        cargo.args(["--bin", "supervisor"]);
+    }
+    cargo.arg("--target-dir").arg(folder.parent().unwrap_or(&folder));
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
+    assert!(output.status.success(), "cargo cannot build the executables under test");
+    let artifact = |line: &str| -> Option<(String, PathBuf)> {
+        let message: Value = serde_json::from_str(line).ok()?;
+        Some((message["target"]["name"].as_str()?.to_owned(), message["executable"].as_str()?.into()))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(artifact).collect()
+}
+
+/// Whether this process is a test, and no benchmark or campaign.
 fn is_test() -> bool {
     own_folder().ends_with("deps")
 }
@@ -55,30 +86,4 @@ fn profile_folder() -> PathBuf {
 fn own_folder() -> PathBuf {
     let executable = env::current_exe().unwrap_or_else(|error| panic!("cannot find the test's executable: {error}"));
     executable.parent().unwrap_or(Path::new("/")).to_owned()
-}
-
-/// Builds a target of a package; `kind` is `bin` or `example`.
-fn build(package: &str, kind: &str, name: &str) -> PathBuf {
-    let folder = profile_folder();
-    let profile = match folder.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(other) => other,
-    };
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", package, &format!("--{kind}"), name, "--profile", profile])
-        .arg("--message-format=json-render-diagnostics")
-        .arg("--target-dir")
-        .arg(folder.parent().unwrap_or(&folder))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
-    assert!(output.status.success(), "cargo cannot build {name}");
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let artifact = |line: &str| -> Option<PathBuf> {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == name && message["executable"].is_string();
-        is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
-    };
-    messages.lines().find_map(artifact).unwrap_or_else(|| panic!("cargo does not say where it has put {name}"))
 }

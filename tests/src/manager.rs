@@ -1,5 +1,5 @@
 //! A service manager such as systemd, as a daemon sees it: it listens to what it is told, watches, and hands sockets over.
-use crate::LIMIT;
+use crate::{LIMIT, command};
 use std::{
     os::{fd::OwnedFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
@@ -54,12 +54,12 @@ impl Manager {
 
     /// The command with what this manager adds to it: its environment and, from 3 on, the descriptors. Its pid is that of what was
     /// commanded. What comes out of it goes nowhere, but for the complaints.
-    pub fn wrap(&self, command: &Command) -> Command {
+    pub fn wrap(&self, inner: &Command) -> Command {
         // The standard library gives a child no descriptors but the first three.
         let script = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
-        let mut wrapped = Command::new("sh");
-        wrapped.args(["-c", script]).arg(command.get_program()).args(command.get_args());
-        for (key, value) in command.get_envs() {
+        let mut wrapped = command("sh");
+        wrapped.args(["-c", script]).arg(inner.get_program()).args(inner.get_args());
+        for (key, value) in inner.get_envs() {
             match value {
                 Some(value) => wrapped.env(key, value),
                 None => wrapped.env_remove(key),

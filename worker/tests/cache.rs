@@ -1,9 +1,6 @@
 //! A cache that outlives the worker: wherever it dies, its successor goes on with the same bits and computes no token twice; and what is
 //! not this text's cache is not believed.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod common;
-
-use common::{job, load, run};
+use crate::common::{job, load, run};
 use ipc::{FromWorker, Job, JobPrompt, Prompt, RequestId, board::Phase};
 use model::text::Generator;
 use model::text::Pace;

@@ -1,17 +1,13 @@
 //! What a model is said to need before its weights are read, against what loading it takes, for each element type.
 //!
-//! The child of each case is this executable again, so that nothing but the model is in its memory.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "the families' files need less here")]
-#[path = "families/file.rs"]
-mod file;
-#[path = "families/plan.rs"]
-mod plan;
-
+//! Each case has a process of its own, so that nothing but the model is in its memory.
+use crate::{
+    common::in_own_process,
+    families::{file, plan::Plan},
+};
 use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
-use plan::Plan;
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, path::Path};
 use system::text::chain;
 use worker::loaded_model::LoadedModel;
 use worker::opening;
@@ -53,10 +49,8 @@ fn a_model_takes_what_it_was_said_to_need() {
             let path = folder.path().join("model.gguf");
             fs::write(&path, file::written(&plan, 1).0).unwrap();
             // What is read and let go again goes back to the system at once, as a template sees to when it has loaded.
-            let mut child = Command::new(env::current_exe().unwrap());
-            child.env(FILE, &path).env("MALLOC_MMAP_THRESHOLD_", "65536").arg("--nocapture");
-            let child = child.output().unwrap();
-            let text = String::from_utf8_lossy(&child.stdout);
+            let variables = [(FILE, path.to_str().unwrap()), ("MALLOC_MMAP_THRESHOLD_", "65536")];
+            let text = in_own_process(&variables).unwrap();
             let numbers = text.lines().find_map(|line| line.split_once("taken and needed: ")).unwrap().1;
             let (taken, needed) = numbers.split_once(' ').unwrap();
             let (taken, needed): (f64, f64) = (taken.parse().unwrap(), needed.parse().unwrap());

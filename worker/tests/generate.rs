@@ -1,8 +1,5 @@
 //! What a job says about itself, and how it ends when it cannot be served.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod common;
-
-use common::{Silent, job, load, run};
+use crate::common::{Silent, job, load, run};
 use ipc::{
     ChatMessage, FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, Role, TokenCounts,
     board::Phase,

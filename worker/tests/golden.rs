@@ -6,10 +6,7 @@
 //! whether it repacks weights (no such choice gives all of them), and an exact forward pass in 64 bits takes other turns, too, by up to
 //! 0.027. Ours is at most 0.052 away: candle narrows activations for Q8_0 in blocks of 256, llama.cpp in blocks of 32. There each of
 //! llama.cpp's ids must be within [`TIE`] of the likeliest one. In the other answers the next best token is at least 0.15 away.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod common;
-
-use common::Silent;
+use crate::common::{self, Silent};
 use ipc::{ChatMessage, FinishReason, FromWorker, Job, Prompt, Role};
 use model::text::Alone;
 use model::text::CHUNK;

@@ -1,5 +1,4 @@
 //! Models that can be loaded, and one sentence for each that cannot.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use ipc::{ModelSource, ModelSpec};
 use model::text::{Alone, Generator, LoadError};
 use rand_chacha::{

@@ -1,5 +1,4 @@
 //! all-MiniLM-L6-v2 against sentence-transformers: as many tokens, and the same vectors.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert;

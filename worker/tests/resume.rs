@@ -1,8 +1,5 @@
 //! A job that is taken over: wherever the worker before died, the rest is what an undisturbed worker would have sent.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod common;
-
-use common::{job, load, run};
+use crate::common::{job, load, run};
 use ipc::{FinishReason, FromWorker, Job, JobPrompt, Prompt, Sampling};
 use model::text::Generator;
 

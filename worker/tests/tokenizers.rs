@@ -2,7 +2,6 @@
 //!
 //! `tokenizers/make.py` says what the files in that folder are and how they were made, and how the vocabularies of real models, which are
 //! too large for the repository, are compared: with their goldens in a folder that `SUPERVISOR_VOCABULARIES` names.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use model::gguf::Header;
 use model::tokenizer::Tokenizer;

@@ -1,5 +1,5 @@
 //! The life of a batch: vectors in order, progress, and an end wherever it is asked for.
-use crate::{embed as vectors, folder::Folder};
+use super::{embed as vectors, folder::Folder};
 use ipc::{EmbedJob, FailureKind, FromWorker, RequestId, TextRole, board::Phase};
 use model::embed::bert::Bert;
 use model::text::Pace;
@@ -81,7 +81,7 @@ fn vectors_come_in_order_and_in_groups() {
     assert_eq!(found, expected);
     assert_eq!((diary.progress.into_inner(), diary.phases.into_inner()), (progress, vec![Phase::Embed]));
     // Each text; and twice in each layer each 96 tokens, of which the groups have five times as many and a bit, twice, and less than twice.
-    assert_eq!(diary.ticks.into_inner(), 100 + 2 * crate::folder::LAYERS * (6 + 6 + 2));
+    assert_eq!(diary.ticks.into_inner(), 100 + 2 * super::folder::LAYERS * (6 + 6 + 2));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_text_of_no_tokens_has_a_vector_of_zeros() {
         let mut bare = folder.with("tokenizer.json", "post_processor", json!(null)).load();
         let messages = run(&mut bare, &job(&["a", "", "b"]), &Diary::default());
         let FromWorker::Vectors { first: 0, vectors, .. } = &messages[0] else { panic!("{messages:?}") };
-        assert_eq!(vectors[1], [0.0; crate::folder::WIDTH]);
+        assert_eq!(vectors[1], [0.0; super::folder::WIDTH]);
         assert_eq!(vectors[2], vector(&mut bare, "b"));
         assert_eq!(messages[1..], [FromWorker::Embedded { request: RequestId(1), tokens: 2 }]);
     }
@@ -150,7 +150,7 @@ fn nothing_more_is_said_when_nobody_hears() {
 #[test]
 fn a_vector_that_is_none_is_an_error_of_the_model() {
     let mut folder = Folder::new();
-    folder.tensors.get_mut("embeddings.word_embeddings.weight").unwrap().1[4 * crate::folder::WIDTH] = f32::NAN;
+    folder.tensors.get_mut("embeddings.word_embeddings.weight").unwrap().1[4 * super::folder::WIDTH] = f32::NAN;
     let messages = run(&mut folder.load(), &job(&["b", "a"]), &Diary::default());
     let expected = "the model's vector of text 1 is not of finite numbers";
     assert!(

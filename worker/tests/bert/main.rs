@@ -1,5 +1,4 @@
 //! The embedding model on small random folders: what it computes, what it reads, what it refuses, and how a batch goes.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod batches;
 mod folder;

@@ -1,5 +1,5 @@
 //! The forward pass of BERT in 64 bits, as the formulas say it, with nothing in common with the one it is compared with.
-use crate::folder::{Folder, HEADS, LAYERS, WIDTH};
+use super::folder::{Folder, HEADS, LAYERS, WIDTH};
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
 /// A row for each token.

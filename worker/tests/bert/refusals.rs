@@ -1,5 +1,5 @@
 //! One sentence for each folder that cannot be loaded.
-use crate::folder::{Folder, refused};
+use super::folder::{Folder, refused};
 use ipc::ModelSpec;
 use serde_json::{Value, json};
 use sha2::Digest;
@@ -178,7 +178,7 @@ fn a_damaged_file_of_weights_is_refused() {
         let mut bytes = good.clone();
         bytes[at] ^= 0x15;
         fs::write(&path, bytes).unwrap();
-        let _either = crate::folder::load(written.path(), |_| {});
+        let _either = super::folder::load(written.path(), |_| {});
     }
 }
 
@@ -187,7 +187,7 @@ fn another_file_or_a_context_that_cannot_be_is_refused() {
     let written = Folder::new().write();
     let weights = fs::read(written.path().join("model.safetensors")).unwrap();
     let hash: String = sha2::Sha256::digest(&weights).iter().map(|byte| format!("{byte:02X}")).collect();
-    assert!(crate::folder::load(written.path(), |spec| spec.sha256 = Some(hash.clone())).is_ok());
+    assert!(super::folder::load(written.path(), |spec| spec.sha256 = Some(hash.clone())).is_ok());
     let other = "0".repeat(64);
     assert_eq!(
         refused(written.path(), |spec| spec.sha256 = Some(other.clone())),

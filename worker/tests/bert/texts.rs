@@ -1,5 +1,5 @@
 //! From texts to the ids that the model reads.
-use crate::{
+use super::{
     embed,
     folder::{Folder, load},
 };

@@ -1,5 +1,5 @@
 //! Vectors against the reference.
-use crate::{
+use super::{
     embed,
     folder::{Folder, WORDS, load},
     reference::{gelu, gelu_tanh, mean, normalised, relu, rows},

@@ -3,7 +3,12 @@ use ipc::{FromWorker, Job, JobPrompt, ModelSpec, Prompt, RequestId, Sampling, bo
 use model::text::CHUNK;
 use model::text::Generator;
 use model::text::Pace;
-use std::ops::ControlFlow;
+use std::{
+    env,
+    ops::ControlFlow,
+    process::{Command, Stdio},
+    thread,
+};
 use system::text::chain;
 use worker::generate;
 use worker::generate::Progress;
@@ -62,4 +67,23 @@ impl Progress for Silent {
     fn stop_requested(&self, _: RequestId) -> bool {
         false
     }
+}
+
+/// What the calling test prints in a process of its own, which has these variables as well. In that
+/// process there is nothing to tell.
+#[track_caller]
+pub(crate) fn in_own_process(variables: &[(&str, &str)]) -> Option<String> {
+    /// Tells a process that it is a test's own.
+    const MARK: &str = "TEST_IN_ITS_OWN_PROCESS";
+    if env::var_os(MARK).is_some() {
+        return None;
+    }
+    let this = thread::current();
+    let name = this.name().unwrap();
+    let mut test = Command::new(env::current_exe().unwrap());
+    test.args(["--exact", name, "--nocapture"]).env(MARK, "1").envs(variables.iter().copied());
+    let output = test.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("test result: ok. 1 passed"), "{said}");
+    Some(said)
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in a worker, by name.
 use crate::{pages::Pages, probe};
+use integration_tests::{LIMIT, process::state, until};
 use ipc::{
     BlockingEnd, FinishReason, FromWorker, RequestId, Sandbox, TokenCounts,
     board::{self, Word},
@@ -50,6 +51,14 @@ pub(crate) fn alone(action: &str) {
         "kill" => die(Signal::SIGKILL),
         "segv" => die(Signal::SIGSEGV),
         "stop" => _ = raise(Signal::SIGSTOP),
+        // First its supervisor, then itself: for both no time passes from now on.
+        "freeze" => {
+            let supervisor = getppid();
+            let _gone = kill(supervisor, Signal::SIGSTOP);
+            let supervisor = supervisor.as_raw().unsigned_abs();
+            until("the supervisor has stopped", LIMIT, || state(supervisor) == Some('T'));
+            let _stopped = raise(Signal::SIGSTOP);
+        }
         "crash" => {
             eprintln!("this worker crashes as its script says");
             process::abort()

@@ -25,7 +25,7 @@ const AT_ONCE: usize = 3;
 
 /// Does one job. `Break`: the supervisor has hung up.
 pub(crate) fn run(bad: &mut Bad, job: &ToWorker, mut body: Body<'_>) -> Result<ControlFlow<()>, String> {
-    let Some((request, text)) = about(job) else { return Err("the messages are out of order".to_owned()) };
+    let Some((request, text)) = about(job, bad) else { return Err("the messages are out of order".to_owned()) };
     body.request = request;
     let of_prompt = Script::in_prompt(&text, &bad.folder)?;
     let of_path = bad.script.clone();
@@ -36,7 +36,9 @@ pub(crate) fn run(bad: &mut Bad, job: &ToWorker, mut body: Body<'_>) -> Result<C
     Ok(match (job, bad.kind()) {
         (ToWorker::Run(job), ModelKind::Generate) => {
             let mut said = ControlFlow::Continue(());
-            generate::run(&mut bad.model, job, None, &progress, &mut |message| {
+            let memory = teller.body.end.stream().take_descriptor();
+            let memory = memory.filter(|_| job.cache && bad.script.cache.is_none());
+            generate::run(&mut bad.model, job, memory, &progress, &mut |message| {
                 said = teller.say(message);
                 said
             });
@@ -52,10 +54,10 @@ pub(crate) fn run(bad: &mut Bad, job: &ToWorker, mut body: Body<'_>) -> Result<C
 }
 
 /// What a job is about, and the text that may be a script.
-fn about(job: &ToWorker) -> Option<(RequestId, String)> {
+fn about(job: &ToWorker, bad: &Bad) -> Option<(RequestId, String)> {
     match job {
         ToWorker::Go(_) => None,
-        ToWorker::Run(job) => Some((job.request, prompt(job))),
+        ToWorker::Run(job) => Some((job.request, prompt(job, bad))),
         ToWorker::Embed(job) => {
             let script = job.texts.iter().find(|text| text.starts_with('!'));
             Some((job.request, script.cloned().unwrap_or_default()))
@@ -64,16 +66,20 @@ fn about(job: &ToWorker) -> Option<(RequestId, String)> {
     }
 }
 
-/// The text of a prompt, which the echo engine's ids hold as well.
-fn prompt(job: &Job) -> String {
+/// The text of a prompt, which its ids hold as well.
+fn prompt(job: &Job, bad: &Bad) -> String {
     match &job.prompt {
         JobPrompt::Fresh(Prompt::Raw(text)) => text.clone(),
         JobPrompt::Fresh(Prompt::Chat(messages)) => {
             messages.last().map(|last| last.content.clone()).unwrap_or_default()
         }
         JobPrompt::Ids(ids) => {
-            let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-            String::from_utf8_lossy(&bytes).into_owned()
+            let bytes: Vec<u8> =
+                ids.iter().filter_map(|id| bad.model.tokenizer.bytes(*id)).flatten().copied().collect();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            // Before a message there are the words of a chat template, unless it is the echo engine's.
+            let begin = text.find('!').filter(|_| bad.script.model.is_some());
+            text[begin.unwrap_or(0)..].to_owned()
         }
     }
 }

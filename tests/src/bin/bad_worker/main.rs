@@ -34,7 +34,7 @@ use system::{
 };
 use worker::{
     entry,
-    loaded_model::LoadedModel,
+    loaded_model::{LoadedModel, cache_size},
     opening::{self, Opened},
     startup::{Started, confine, start, wait_for_go},
     template::{self, ForkStep, Loaded, TemplateHooks, WorkerFds},
@@ -141,7 +141,7 @@ fn load(
     spec: &ModelSpec,
     admit: Admit<'_>,
 ) -> Result<(Bad, ModelInfo), String> {
-    if !script.silent && !admit(Needs { weights: script.weights, cache: script.cache }) {
+    if !script.silent && !admit(Needs { weights: script.weights, cache: script.cache.unwrap_or_default() }) {
         return Err("there is no room for this model".to_owned());
     }
     if script.strikes(Moment::Load) {
@@ -161,7 +161,7 @@ fn load(
         load_ms: 0,
         chunk: CHUNK,
         kind: script.kind(),
-        cache: script.cache,
+        cache: script.cache.unwrap_or_else(|| cache_size(&model)),
         weights: script.weights,
         dimensions: script.dimensions,
         sandbox: Sandbox::default(),

@@ -1,17 +1,24 @@
 //! Scripts: what is to be done wrong, at which moment, and how often.
 //!
-//! A script is written `ACTION@MOMENT`, with `?times=N` after it if only the first N processes that come to that moment are to do
-//! it, and `after=N` if that many do it right before; the moment is `start` if it is not named. It stands in the model's path, after `script:`, for every worker, or behind an
-//! exclamation mark at the beginning of a prompt, for that request. `ok` does nothing wrong.
+//! A script is written `ACTION@MOMENT`, with `?times=N` after it if only the first N processes that
+//! come to that moment are to do it, and `after=N` if that many do it right before. The moment is
+//! `start` if it is not named. A script stands in the model's path, after `script:`, for every
+//! worker. Each word at the beginning of a prompt that begins with an exclamation mark is one for
+//! that request. `ok` does nothing wrong.
 //!
-//! How many have done it is counted in a file beside the daemon's configuration, so that all processes count together. `as=NAME`
-//! names the file where two scripts would otherwise count as one. `cache=N` and `weights=N` claim that a request needs a cache and
-//! the model has files of N bytes;
-//! with `silent=1` it does so only when it is loaded.
-//! `confine=worker`, `confine=both` and `confine=paths` confine workers, or templates and workers, as the real ones are, or workers by Landlock
-//! alone; whoever is confined can count no more. `model=FILE` loads that model instead of the echo engine, and `inherit=N` has the template keep N MiB.
-//! `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds. What else is asked for (`token_us`, `prompt_us`, `load_ms`,
-//! `context`) goes to the echo engine.
+//! How many have done it is counted in a file beside the daemon's configuration, so that all
+//! processes count together. `as=NAME` names the file where two scripts would otherwise count as
+//! one. Whoever is confined can count no more.
+//!
+//! * `cache=N` and `weights=N` claim that a request needs a cache and the model has files of N
+//!   bytes; with `silent=1` this is said only when the model is loaded. `cache=model` is the truth.
+//! * `confine=worker`, `confine=both` and `confine=paths` confine workers, or templates and workers,
+//!   as the real ones are, or workers by Landlock alone.
+//! * `model=FILE` loads that model instead of the echo engine. If it has a `cache=model`, it goes on
+//!   with what is in a request's cache.
+//! * `inherit=N` has the template keep N MiB.
+//! * `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds.
+//! * What else is asked for (`token_us`, `prompt_us`, `load_ms`, `context`) goes to the echo engine.
 use ipc::ModelKind;
 use std::{
     fs::File,
@@ -61,8 +68,8 @@ pub(crate) struct Script {
     pub(crate) moment: Moment,
     /// Which times, counted from 0, and which file counts them; always if there is no limit.
     limit: Option<(Range<u64>, PathBuf)>,
-    /// The size of the cache that the template claims a request to need.
-    pub(crate) cache: u64,
+    /// The size of the cache that the template claims a request to need; the model's if `None`.
+    pub(crate) cache: Option<u64>,
     /// The size of the files that the template claims to have loaded.
     pub(crate) weights: u64,
     /// Whether it does not say before it loads what it needs.
@@ -102,17 +109,18 @@ impl Script {
         Script::parse(text, Path::new(folder))
     }
 
-    /// The script at the beginning of a prompt, if there is one; `folder` is where it counts.
-    pub(crate) fn in_prompt(prompt: &str, folder: &Path) -> Result<Option<Script>, String> {
-        let text = prompt.strip_prefix('!').and_then(|rest| rest.split_ascii_whitespace().next());
-        text.map(|text| Script::parse(text, folder)).transpose()
+    /// The scripts at the beginning of a prompt; `folder` is where they count.
+    pub(crate) fn in_prompt(prompt: &str, folder: &Path) -> Result<Vec<Script>, String> {
+        let texts = prompt.split_ascii_whitespace().map_while(|word| word.strip_prefix('!'));
+        texts.map(|text| Script::parse(text, folder)).collect()
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Script, String> {
         let (what, query) = text.split_once('?').unwrap_or((text, ""));
         let (action, moment) = what.split_once('@').unwrap_or((what, "start"));
         let moment: Moment = moment.parse()?;
-        let (mut after, mut times, mut cache, mut weights, mut dimensions, mut text_us) = (None, None, 0, 0, 0, 0);
+        let (mut after, mut times, mut cache, mut weights, mut dimensions, mut text_us) =
+            (None, None, Some(0), 0, 0, 0);
         let mut counter = format!("{action}@{moment:?}");
         let mut silent = false;
         let (mut confine, mut model, mut inherit) = (Confine::Nobody, None, 0);
@@ -122,7 +130,8 @@ impl Script {
             match option.split_once('=') {
                 Some(("times", text)) => times = Some(number(text)?),
                 Some(("after", text)) => after = Some(number(text)?),
-                Some(("cache", text)) => cache = number(text)?,
+                Some(("cache", "model")) => cache = None,
+                Some(("cache", text)) => cache = Some(number(text)?),
                 Some(("weights", text)) => weights = number(text)?,
                 Some(("silent", text)) => silent = number(text)? != 0,
                 Some(("embed", text)) => dimensions = text.parse().map_err(|_| format!("no number: {option:?}"))?,
@@ -222,10 +231,12 @@ mod tests {
             ("kill", Moment::Between, "token_us=5")
         );
         assert_eq!(script.limit, Some((0..2, PathBuf::from("/tmp/x/count-kill@Between"))));
-        let script = Script::in_prompt("!crash@3?as=it&times=1 more words", Path::new("/y")).unwrap().unwrap();
-        assert_eq!((script.action.as_str(), script.moment), ("crash", Moment::Token(3)));
-        assert_eq!(script.limit, Some((0..1, PathBuf::from("/y/count-it"))));
-        assert_eq!(Script::in_prompt("more words", Path::new("/y")), Ok(None));
+        let prompt = "!crash@3?as=it&times=1 !stop@answer more !words";
+        let scripts = Script::in_prompt(prompt, Path::new("/y")).unwrap();
+        let all: Vec<_> = scripts.iter().map(|script| (script.action.as_str(), script.moment)).collect();
+        assert_eq!(all, [("crash", Moment::Token(3)), ("stop", Moment::Answer)]);
+        assert_eq!(scripts[0].limit, Some((0..1, PathBuf::from("/y/count-it"))));
+        assert_eq!(Script::in_prompt("more words", Path::new("/y")), Ok(Vec::new()));
         assert!(Script::in_prompt("!crash@noon", Path::new("/y")).is_err());
     }
 

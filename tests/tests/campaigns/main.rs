@@ -1,0 +1,6 @@
+//! The campaigns in their short forms.
+#![cfg(test)]
+
+mod faults;
+mod isolation;
+mod restarts;

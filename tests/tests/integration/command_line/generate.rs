@@ -1,0 +1,121 @@
+//! `supervisor generate`.
+use super::echo;
+use integration_tests::{Call, Daemon, LIMIT, Signal, until};
+use serde_json::{Value, json};
+
+#[test]
+fn the_answer_is_the_only_thing_printed() {
+    let daemon = echo("");
+    let call = |arguments: &[&str]| Call::new([&["generate"], arguments].concat()).to(daemon.socket());
+    let prints = |call: Call, text: &str| {
+        let ended = call.run();
+        assert_eq!((ended.code(), ended.stdout.as_str(), ended.stderr.as_str()), (0, text, ""));
+    };
+    prints(call(&["hello"]), "hello\n");
+    prints(call(&["several", "words", "are one"]), "several words are one\n");
+    prints(call(&["a line\n"]), "a line\n");
+    prints(call(&["h\u{e9}llo \u{1f600}"]), "h\u{e9}llo \u{1f600}\n");
+    prints(call(&["--raw", "--", "--json"]), "--json\n");
+    prints(call(&["-"]).input("from a\nfile\n"), "from a\nfile\n");
+    prints(call(&["--max-tokens", "3", "abcdef"]), "abc\n");
+    prints(call(&["--stop", "zero", "--stop", "two", "one two three"]), "one \n");
+    prints(call(&["--model", "echo", "--system", "be brief", "x"]), "x\n");
+    let sampling = ["--temperature", "0.5", "--top-p", "0.9", "--top-k", "4", "--seed", "7"];
+    let penalties = ["--repeat-penalty", "1.1", "--frequency-penalty", "-0.5", "--presence-penalty", "0.5"];
+    prints(call(&[&sampling[..], &penalties, &["x"]].concat()), "x\n");
+}
+
+#[test]
+fn json_is_one_object_with_all_that_is_known() {
+    let daemon = echo("");
+    let ended =
+        Call::new(["generate", "--json", "--seed", "7", "--max-tokens", "4", "\"quoted\""]).to(daemon.socket()).run();
+    assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
+    assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+    let mut value: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let timing = value.as_object_mut().unwrap().remove("timing").unwrap();
+    let expected = json!({
+        "id": "req-1", "model": "echo", "text": "\"quo", "finish_reason": "length", "seed": 7, "attempts": 1,
+        "usage": {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12},
+    });
+    assert_eq!(value, expected);
+    let seconds: Vec<f64> =
+        ["wait_s", "first_piece_s", "total_s"].iter().map(|key| timing[key].as_f64().unwrap()).collect();
+    assert!(seconds.is_sorted() && seconds[0] >= 0.0, "{timing}");
+}
+
+#[test]
+fn a_prompt_is_a_chat_unless_it_is_raw() {
+    let daemon = Daemon::start("[[model]]\nname = \"pocket\"\npath = \"builtin:pocket\"\nworkers = 1\n");
+    let answer = |arguments: &[&str]| Call::new([&["generate"], arguments].concat()).to(daemon.socket()).run().stdout;
+    assert_eq!(answer(&["16 - 8 = ?"]), "16 - 8 = 8\n");
+    assert_eq!(answer(&["--raw", "1 2 3 4 5 6"]), " 7 8 9 10\n");
+    assert_ne!(answer(&["--max-tokens", "20", "1 2 3 4 5 6"]), " 7 8 9 10\n");
+}
+
+#[test]
+fn a_request_that_cannot_be_served_is_wrong_usage() {
+    let daemon = echo("context=16");
+    let cases: [(&[&str], &str); 6] = [
+        (&[""], "the prompt is empty"),
+        (&["--max-tokens", "0", "x"], "max_tokens must be at least 1"),
+        (&["--temperature", "NaN", "x"], "temperature is NaN, but must be from 0 to 100"),
+        (&["--top-p", "2", "x"], "top_p is 2, but must be from 0 to 1"),
+        (&["--model", "other", "x"], "there is no model \"other\"; there is: echo"),
+        (&["a prompt that is longer than the context"], "the prompt has at least 40 tokens, but a context of 16"),
+    ];
+    for (arguments, words) in cases {
+        let ended = Call::new([&["generate"], arguments].concat()).to(daemon.socket()).run();
+        assert_eq!((ended.code(), ended.stdout.as_str()), (2, ""), "{ended:?}");
+        assert!(ended.complaint().starts_with(&format!("supervisor: {words}")), "{ended:?}");
+    }
+}
+
+#[test]
+fn what_the_daemon_cannot_do_is_a_failure() {
+    let bad = "[[model]]\nname = \"bad\"\npath = \"/nowhere\"\n[[model]]\nname = \"echo\"\npath = \"builtin:echo\"\n";
+    let daemon = Daemon::start(bad);
+    let ended = Call::new(["generate", "--model", "bad", "x"]).to(daemon.socket()).run();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (1, ""));
+    assert!(ended.complaint().contains("cannot open the model /nowhere"), "{ended:?}");
+}
+
+#[test]
+fn an_answer_comes_piece_by_piece_and_can_be_interrupted() {
+    let daemon = echo("token_us=2000");
+    let call = Call::new(["generate", &"forever and ever ".repeat(200)]).to(daemon.socket()).start();
+    until("something has been printed", LIMIT, || call.stdout().starts_with("forever and"));
+    call.signal(Signal::SIGINT);
+    let ended = call.wait();
+    assert_eq!((ended.code(), ended.stderr.as_str()), (130, ""));
+    let model = daemon.until_model("its request is cancelled", |model| model.totals.cancelled == 1);
+    assert_eq!((model.totals.answered, model.totals.failed, model.totals.worker_crashes), (0, 0, 0));
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_it_quietly() {
+    let daemon = echo("token_us=200");
+    let prompt = "on and on ".repeat(100);
+    for json in [false, true] {
+        let options: &[&str] = if json { &["--json"] } else { &[] };
+        let arguments = [&["generate"], options, &[prompt.as_str()]].concat();
+        let ended = Call::new(arguments).to(daemon.socket()).taken(u64::from(!json)).run();
+        let expected = if json { "" } else { "o" };
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), (expected, ""));
+        assert_ne!(ended.code(), 0, "the answer was not taken");
+    }
+    assert!(daemon.until_model("its request has ended", |model| model.totals.cancelled == 1).totals.accepted == 2);
+}
+
+#[test]
+fn a_daemon_that_dies_under_it_is_a_failure() {
+    let mut daemon = echo("token_us=2000");
+    let call = Call::new(["generate", &"forever and ever ".repeat(200)]).to(daemon.socket()).start();
+    until("something has been printed", LIMIT, || call.stdout().starts_with("forever"));
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    let ended = call.wait();
+    assert_eq!(ended.code(), 1);
+    let complaint = ended.stderr.lines().last().unwrap();
+    assert!(complaint.contains("connection"), "{ended:?}");
+}

@@ -1,0 +1,10 @@
+//! Real processes, real clients, real kills: a module for each subject. How to run a part is in `tests/README.md`.
+#![cfg(test)]
+
+mod bad_input;
+mod command_line;
+mod daemon;
+mod models;
+mod requests;
+mod sandbox;
+mod workers;

@@ -1,0 +1,21 @@
+//! The model side without a supervisor: vocabularies, engines, caches, and how a job goes.
+//!
+//! One executable for all. What counts or measures what its process has runs in one of its own.
+#![cfg(test)]
+
+#[path = "bert/main.rs"]
+mod bert;
+mod cache;
+mod common;
+#[path = "families/main.rs"]
+mod families;
+mod footprint;
+mod generate;
+mod golden;
+mod idle_threads;
+mod load;
+mod memory;
+mod minilm;
+mod resume;
+mod threads;
+mod tokenizers;
