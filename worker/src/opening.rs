@@ -35,7 +35,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// What is in the folder cannot be found out.
-    #[error("cannot list the folder of the model {path}")]
+    #[error("cannot load the model {path}: cannot list the folder")]
     Folder {
         /// The model's path.
         path: String,
@@ -47,7 +47,9 @@ pub enum OpenError {
     #[error("cannot load the model {0}: it is not a file")]
     NotFile(String),
     /// The `tokenizer.json` beside the file cannot be opened.
-    #[error("cannot open the tokenizer.json beside the model {path}")]
+    #[error(
+        "cannot load the tokenizer of the model {path}: cannot use the tokenizer.json beside it: it cannot be read"
+    )]
     Tokenizer {
         /// The model's path.
         path: String,

@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn now() -> Zoned {
-        "2026-11-27T12:00:00[UTC]".parse().unwrap()
+        "2026-11-27T12:00:00Z".parse::<jiff::Timestamp>().unwrap().to_zoned(jiff::tz::TimeZone::UTC)
     }
 
     fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ChatError> {

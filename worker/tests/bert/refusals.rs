@@ -1,6 +1,6 @@
 //! One sentence for each folder that cannot be loaded.
 use super::folder::{Folder, refused};
-use ipc::ModelSpec;
+use ipc::{ModelSource, ModelSpec};
 use serde_json::{Value, json};
 use sha2::Digest;
 use std::{fs, path::Path};
@@ -205,7 +205,7 @@ fn another_file_or_a_context_that_cannot_be_is_refused() {
         );
     }
     assert_eq!(
-        refused(Path::new("/nowhere/at/all"), |_| {}),
+        refused(Path::new("/nowhere/at/all"), |spec| spec.source = ModelSource::Folder("/nowhere/at/all".into())),
         "cannot load the model FOLDER: cannot list the folder: No such file or directory (os error 2)"
     );
 }

@@ -80,9 +80,6 @@ pub enum FolderError {
     /// A file that must be there is not.
     #[error("the folder has no {0}")]
     Missing(String),
-    /// What is in the folder cannot be found out.
-    #[error("cannot list the folder")]
-    List(#[source] io::Error),
     /// A file cannot be read.
     #[error("cannot read {0}")]
     Read(String, #[source] io::Error),

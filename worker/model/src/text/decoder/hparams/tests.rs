@@ -177,7 +177,7 @@ fn element_types_that_cannot_be_computed_are_refused() {
     // Rows that are no whole blocks: 64 numbers, and blocks of 256.
     let broken = with("blk.0.attn_q.weight", &[64, 64], 12).bytes(ALL_BYTES);
     let error = system::text::chain(&read(&broken).unwrap_err());
-    assert_eq!(error, "its tensor blk.0.attn_q.weight has an impossible hparams");
+    assert_eq!(error, "its tensor blk.0.attn_q.weight has an impossible shape");
 }
 
 #[test]
