@@ -58,6 +58,12 @@ impl Daemon {
         daemon
     }
 
+    /// Starts a daemon whose models are scripted bad workers where their paths are scripts.
+    #[track_caller]
+    pub fn scriptable(config: &str) -> Daemon {
+        Daemon::with(config, &["--template-executable", &bad_worker().to_string_lossy()])
+    }
+
     /// Starts a daemon whose one model, `bad`, is the scripted bad worker with this script. `settings` are more lines of the model's
     /// table.
     #[track_caller]

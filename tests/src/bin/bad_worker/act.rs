@@ -51,14 +51,7 @@ pub(crate) fn alone(action: &str) {
         "kill" => die(Signal::SIGKILL),
         "segv" => die(Signal::SIGSEGV),
         "stop" => _ = raise(Signal::SIGSTOP),
-        // First its supervisor, then itself: for both no time passes from now on.
-        "freeze" => {
-            let supervisor = getppid();
-            let _gone = kill(supervisor, Signal::SIGSTOP);
-            let supervisor = supervisor.as_raw().unsigned_abs();
-            until("the supervisor has stopped", LIMIT, || state(supervisor) == Some('T'));
-            let _stopped = raise(Signal::SIGSTOP);
-        }
+        "freeze" => freeze(),
         "crash" => {
             eprintln!("this worker crashes as its script says");
             process::abort()
@@ -222,6 +215,15 @@ impl Body<'_> {
             }
         }
     }
+}
+
+/// Stops first the supervisor, then itself: neither does anything from this moment on.
+fn freeze() {
+    let supervisor = getppid();
+    let _gone = kill(supervisor, Signal::SIGSTOP);
+    let supervisor = supervisor.as_raw().unsigned_abs();
+    until("the supervisor has stopped", LIMIT, || state(supervisor) == Some('T'));
+    let _stopped = raise(Signal::SIGSTOP);
 }
 
 fn die(signal: Signal) -> ! {

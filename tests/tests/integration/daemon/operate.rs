@@ -1,5 +1,7 @@
 //! Draining, restarted workers, and who may ask for them.
-use integration_tests::{Call, Daemon, LIMIT, Running, Signal, command, generate, model, supervisor, until};
+use integration_tests::{
+    Call, Daemon, Held, LIMIT, Running, Signal, command, generate, held, model, supervisor, until,
+};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
 use nix::unistd::Uid;
 use std::{
@@ -8,15 +10,13 @@ use std::{
     thread,
 };
 
-const TEXT: &str = "some words that take a while to be said, so that something can happen before their end";
-
 fn call(daemon: &Daemon, arguments: &[&str]) -> (i32, String, String) {
     let ended = Call::new(arguments).to(daemon.socket()).run();
     (ended.code(), ended.stdout.clone(), ended.stderr)
 }
 
 fn begin(client: &mut Client) -> Running<'_> {
-    Running::begin(client, GenerateRequest::raw(TEXT)).unwrap()
+    Running::begin(client, GenerateRequest::raw(held(1))).unwrap()
 }
 
 #[track_caller]
@@ -32,10 +32,10 @@ fn is_refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) {
 
 #[test]
 fn draining_finishes_what_was_begun_and_refuses_the_rest() {
-    let daemon = Daemon::start(&model("builtin:echo?token_us=10000", "workers = 1"));
+    let daemon = Daemon::scriptable(&model("script:ok", "workers = 1"));
     let (mut first, mut second) = (daemon.client(), daemon.client());
-    let mut running = begin(&mut first);
-    assert!(running.read(1).unwrap());
+    let running = begin(&mut first);
+    let busy = Held::wait(&daemon, running.request());
     let waiting = begin(&mut second);
     thread::scope(|scope| {
         let draining = scope.spawn(|| call(&daemon, &["drain"]));
@@ -46,8 +46,8 @@ fn draining_finishes_what_was_begun_and_refuses_the_rest() {
         let (code, _, error) = call(&daemon, &["generate", "new"]);
         let sentence = "supervisor: the supervisor is draining and begins no request; try again in 5 s\n";
         assert_eq!((code, error.as_str()), (4, sentence));
-        assert!(running.read(TEXT.len()).unwrap());
-        assert_eq!(running.finish().unwrap().text, TEXT);
+        busy.release();
+        assert_eq!(running.finish().unwrap().text, held(1));
         let lines = "waiting for what was begun: 1 request\ndrained: nothing runs, and nothing is begun\n";
         assert_eq!(draining.join().unwrap(), (0, lines.to_owned(), String::new()));
     });
@@ -64,10 +64,10 @@ fn draining_finishes_what_was_begun_and_refuses_the_rest() {
 
 #[test]
 fn who_waits_for_draining_is_told_that_it_was_ended() {
-    let daemon = Daemon::start(&model("builtin:echo?token_us=10000", "workers = 1"));
+    let daemon = Daemon::scriptable(&model("script:ok", "workers = 1"));
     let mut client = daemon.client();
-    let mut running = begin(&mut client);
-    assert!(running.read(1).unwrap());
+    let running = begin(&mut client);
+    let busy = Held::wait(&daemon, running.request());
     thread::scope(|scope| {
         let draining = scope.spawn(|| call(&daemon, &["drain"]));
         daemon.until("it drains", |status| status.state == "draining");
@@ -75,14 +75,15 @@ fn who_waits_for_draining_is_told_that_it_was_ended() {
         let (code, _, error) = draining.join().unwrap();
         assert_eq!((code, error.as_str()), (1, "supervisor: somebody has ended the draining\n"));
     });
-    assert_eq!(running.finish().unwrap().text, TEXT);
+    busy.release();
+    assert_eq!(running.finish().unwrap().text, held(1));
 }
 
 #[test]
 fn a_drain_that_is_cut_short_by_a_stop_has_failed() {
     let mut daemon = Daemon::start(&model("builtin:echo?token_us=10000", "workers = 1"));
     let mut client = daemon.client();
-    let asked = GenerateRequest { ignore_end: true, ..GenerateRequest::raw(TEXT) };
+    let asked = GenerateRequest { ignore_end: true, ..GenerateRequest::raw("endless") };
     let mut running = Running::begin(&mut client, asked).unwrap();
     assert!(running.read(1).unwrap());
     let draining = Call::new(["drain"]).to(daemon.socket()).start();
@@ -107,19 +108,20 @@ fn lives(model: &Model) -> Vec<(u32, u64)> {
 fn all_workers_are_replaced_when_they_have_nothing_to_do() {
     for isolation in ["request", "worker"] {
         let settings = format!("workers = 2\nisolation = \"{isolation}\"");
-        let daemon = Daemon::start(&model("builtin:echo?token_us=10000", &settings));
+        let daemon = Daemon::scriptable(&model("script:ok", &settings));
         let template = daemon.model().template;
         let mut client = daemon.client();
-        let mut running = begin(&mut client);
-        assert!(running.read(1).unwrap());
+        let running = begin(&mut client);
+        let busy = Held::wait(&daemon, running.request());
         let (code, output, error) = call(&daemon, &["restart"]);
         assert_eq!((code, error.as_str()), (0, ""));
         assert!(output.starts_with("model: ") && output.ends_with("1 of them busy and first to finish\n"), "{output}");
         daemon.until_model("the idle one is replaced", |model| {
             model.workers.iter().any(|worker| worker.slot == 1 && worker.generation == 2 && worker.state == "idle")
         });
+        busy.release();
         let finished = running.finish().unwrap();
-        assert_eq!((finished.text.as_str(), finished.done.attempts), (TEXT, 1), "{isolation}");
+        assert_eq!((finished.text, finished.done.attempts), (held(1), 1), "{isolation}");
         let model = daemon.until_model("both are replaced", |model| {
             let idle = model.workers.iter().filter(|worker| worker.state == "idle");
             model.workers.len() == 2 && idle.filter(|worker| worker.generation >= 2).count() == 2
@@ -133,9 +135,11 @@ fn all_workers_are_replaced_when_they_have_nothing_to_do() {
 fn the_worker_of_a_slot_is_replaced_under_its_request() {
     for isolation in ["request", "worker"] {
         let settings = format!("workers = 2\nisolation = \"{isolation}\"\nmax_attempts = 1");
-        let daemon = Daemon::start(&model("builtin:echo?token_us=10000", &settings));
+        let daemon = Daemon::scriptable(&model("script:ok", &settings));
         let mut client = daemon.client();
-        let mut running = begin(&mut client);
+        // What serves it spins at three places, where it is replaced, and the last one stands still.
+        let text = "!spin@3?times=1 !spin@6?times=1 !spin@9?times=1 !stop@12?times=1 and more";
+        let mut running = Running::begin(&mut client, GenerateRequest::raw(text)).unwrap();
         let request = running.request();
         for times in 1..=3 {
             assert!(running.read(3 * times).unwrap());
@@ -149,8 +153,9 @@ fn the_worker_of_a_slot_is_replaced_under_its_request() {
                 busy.any(|worker| worker.pid.is_some() && worker.pid != before.pid)
             });
         }
+        Held::wait(&daemon, request).release();
         let finished = running.finish().unwrap();
-        assert_eq!((finished.text.as_str(), finished.done.attempts), (TEXT, 4), "{isolation}");
+        assert_eq!((finished.text.as_str(), finished.done.attempts), (text, 4), "{isolation}");
         let totals = daemon.settle().models.remove(0).totals;
         assert_eq!((totals.answered, totals.resumed, totals.worker_crashes), (1, 3, 0), "it is nobody's fault");
         daemon.has_only_its_own();

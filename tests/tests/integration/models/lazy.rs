@@ -11,7 +11,7 @@ fn text(daemon: &Daemon, text: &str) -> Result<String, ClientError> {
 fn is_cold(daemon: &Daemon, model: &Model) {
     assert_eq!((model.state.as_str(), model.workers.len()), ("cold", 0), "{model:?}");
     assert_eq!((&model.template, &model.last_crash, &model.error), (&None, &None, &None));
-    assert!(process::children(daemon.pid()).is_empty());
+    until("its processes have gone", LIMIT, || process::children(daemon.pid()).is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod lazy;
 mod memory;
 
 use integration_tests::{
-    Call, Daemon, Ended, LIMIT, Running, Signal, bad_worker, generate, model, process, skipped, until,
+    Call, Daemon, Ended, Held, LIMIT, Running, Signal, bad_worker, generate, held, model, process, skipped, until,
 };
 use ipc::{
     Client, ClientError, FailureKind, GenerateRequest,
@@ -55,6 +55,10 @@ fn echo(name: &str, options: &str, settings: &str) -> String {
     model(&format!("builtin:echo?{options}"), settings).replace("\"model\"", &format!("\"{name}\""))
 }
 
+fn scripted(name: &str, options: &str, settings: &str) -> String {
+    model(&format!("script:ok?{options}"), settings).replace("\"model\"", &format!("\"{name}\""))
+}
+
 fn ask(daemon: &Daemon, name: &str) -> Result<String, ClientError> {
     let request = GenerateRequest { model: Some(name.to_owned()), ..GenerateRequest::raw("text") };
     generate(daemon, request).map(|finished| finished.text)
@@ -81,13 +85,13 @@ fn template(model: &Model) -> Option<(u32, u64)> {
 
 #[test]
 fn what_has_not_changed_is_untouched() {
-    let (one, two) = (echo("one", "token_us=5000", "workers = 2"), echo("two", "", "workers = 1"));
-    let daemon = Daemon::start(&format!("{one}{two}"));
+    let (one, two) = (scripted("one", "", "workers = 2"), echo("two", "", "workers = 1"));
+    let daemon = Daemon::scriptable(&format!("{one}{two}"));
     let before = daemon.status();
     let mut client = daemon.client();
-    let asked = GenerateRequest { model: Some("one".to_owned()), ..GenerateRequest::raw(TEXT) };
-    let mut running = Running::begin(&mut client, asked).unwrap();
-    assert!(running.read(2).unwrap());
+    let asked = GenerateRequest { model: Some("one".to_owned()), ..GenerateRequest::raw(held(1)) };
+    let running = Running::begin(&mut client, asked).unwrap();
+    let busy = Held::wait(&daemon, running.request());
     let serving = daemon.worker_of(running.request());
     reloads(&daemon, &format!("{one}{two}"), &["one: unchanged", "two: unchanged"]);
     let after = daemon.status();
@@ -95,8 +99,9 @@ fn what_has_not_changed_is_untouched() {
     let one = named(&after, "one");
     assert_eq!(template(one), template(named(&before, "one")));
     assert!(one.workers.iter().any(|worker| (worker.pid, worker.generation) == (serving.pid, serving.generation)));
+    busy.release();
     let finished = running.finish().unwrap();
-    assert_eq!((finished.text.as_str(), finished.done.attempts), (TEXT, 1));
+    assert_eq!((finished.text, finished.done.attempts), (held(1), 1));
     daemon.settle();
     daemon.has_only_its_own();
 }
@@ -105,14 +110,13 @@ fn what_has_not_changed_is_untouched() {
 fn a_model_that_changes_is_replaced_while_it_serves() {
     for isolation in ["request", "worker"] {
         let settings = format!("workers = 1\nisolation = \"{isolation}\"");
-        let slow = echo("echo", "token_us=10000", &settings);
-        let daemon = Daemon::start(&slow);
+        let daemon = Daemon::scriptable(&scripted("echo", "token_us=100", &settings));
         let old = daemon.model();
         let (mut first, mut second) = (daemon.client(), daemon.client());
-        let mut running = Running::begin(&mut first, GenerateRequest::raw(TEXT)).unwrap();
-        assert!(running.read(2).unwrap());
+        let running = Running::begin(&mut first, GenerateRequest::raw(held(1))).unwrap();
+        let busy = Held::wait(&daemon, running.request());
         let waiting = Running::begin(&mut second, GenerateRequest::raw("waiting")).unwrap();
-        reloads(&daemon, &echo("echo", "token_us=100", &settings), &["echo: replaced, loaded in TIME (path)"]);
+        reloads(&daemon, &scripted("echo", "token_us=101", &settings), &["echo: replaced, loaded in TIME (path)"]);
         // What waited is answered by the new one while the old one still finishes what it had begun.
         assert_eq!(waiting.finish().unwrap().text, "waiting");
         let status = daemon.status();
@@ -120,8 +124,9 @@ fn a_model_that_changes_is_replaced_while_it_serves() {
         assert_eq!(states, ["warm", "draining"]);
         assert_eq!((generation(&status.models[0]), generation(&status.models[1])), (2, 1));
         assert_eq!(ask(&daemon, "echo").unwrap(), "text");
+        busy.release();
         let finished = running.finish().unwrap();
-        assert_eq!((finished.text.as_str(), finished.done.attempts), (TEXT, 1));
+        assert_eq!((finished.text, finished.done.attempts), (held(1), 1));
         let new = daemon.until("the old one has gone", |status| status.models.len() == 1).models.remove(0);
         assert!(!pids(&new).iter().any(|pid| pids(&old).contains(pid)));
         assert_eq!((new.totals.accepted, new.totals.answered, new.totals.worker_crashes), (3, 3, 0), "{isolation}");
@@ -132,14 +137,14 @@ fn a_model_that_changes_is_replaced_while_it_serves() {
 
 #[test]
 fn a_killed_worker_of_the_old_model_is_replaced_by_one_of_the_old_model() {
-    let daemon = Daemon::start(&echo("echo", "token_us=10000", "workers = 1"));
+    let daemon = Daemon::scriptable(&scripted("echo", "token_us=100", "workers = 1"));
     let mut client = daemon.client();
-    let mut running = Running::begin(&mut client, GenerateRequest::raw(TEXT)).unwrap();
-    assert!(running.read(2).unwrap());
-    reloads(&daemon, &echo("echo", "token_us=9000", "workers = 1"), &["echo: replaced, loaded in TIME (path)"]);
-    process::kill(daemon.pid_of(running.request()), Signal::SIGKILL);
+    let running = Running::begin(&mut client, GenerateRequest::raw(held(1))).unwrap();
+    let busy = Held::wait(&daemon, running.request());
+    reloads(&daemon, &scripted("echo", "token_us=101", "workers = 1"), &["echo: replaced, loaded in TIME (path)"]);
+    process::kill(busy.pid(), Signal::SIGKILL);
     let finished = running.finish().unwrap();
-    assert_eq!((finished.text.as_str(), finished.done.attempts), (TEXT, 2));
+    assert_eq!((finished.text, finished.done.attempts), (held(1), 2));
     daemon.until("the old one has gone", |status| status.models.len() == 1);
     let model = daemon.settle().models.remove(0);
     assert_eq!((model.totals.answered, model.totals.resumed, model.totals.worker_crashes), (1, 1, 1));
@@ -269,12 +274,11 @@ fn models_come_and_go() {
 
 #[test]
 fn what_needs_no_other_template_is_changed_in_place() {
-    let config =
-        |workers: u32, more: &str| format!("{more}{}", echo("echo", "token_us=5000", &format!("workers = {workers}")));
-    let daemon = Daemon::start(&config(1, ""));
+    let config = |workers: u32, more: &str| format!("{more}{}", scripted("echo", "", &format!("workers = {workers}")));
+    let daemon = Daemon::scriptable(&config(1, ""));
     let before = template(&daemon.model());
     let (mut one, mut two, mut three) = (daemon.client(), daemon.client(), daemon.client());
-    let begin = |client| Running::begin(client, GenerateRequest::raw(TEXT)).unwrap();
+    let begin = |client| Running::begin(client, GenerateRequest::raw(held(3))).unwrap();
     let mut running = vec![begin(&mut one), begin(&mut two), begin(&mut three)];
     reloads(&daemon, &config(3, ""), &["echo: changed in place (workers)"]);
     daemon.until_model("all three run", |model| {
@@ -284,9 +288,10 @@ fn what_needs_no_other_template_is_changed_in_place() {
     reloads(&daemon, &config(1, refuse), &["echo: changed in place (workers and queue)"]);
     let Err(ClientError::Failed(failure)) = ask(&daemon, "echo") else { panic!("it is admitted") };
     assert_eq!(failure.kind, FailureKind::Busy, "the queue is full from now on");
+    running.iter().for_each(|running| Held::wait(&daemon, running.request()).release());
     for running in running.drain(..) {
         let finished = running.finish().unwrap();
-        assert_eq!((finished.text.as_str(), finished.done.attempts), (TEXT, 1), "what runs is finished in any slot");
+        assert_eq!((finished.text, finished.done.attempts), (held(3), 1), "what runs is finished in any slot");
     }
     let model = daemon.until_model("one slot is left", |model| model.workers.len() == 1);
     assert_eq!(template(&model), before);

@@ -1,5 +1,5 @@
 //! A client that goes away frees its slot at once, and nobody is blamed for it.
-use integration_tests::{Daemon, Running, generate, model};
+use integration_tests::{Daemon, LIMIT, Running, generate, model, until};
 use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response, status::Model};
 use std::{net::Shutdown, os::unix::net::UnixStream};
 
@@ -59,8 +59,10 @@ fn a_worker_of_many_requests_that_stops_in_time_goes_on() {
     let prompt = GenerateRequest::raw("p".repeat(200_000));
     for (path, request) in [(ENDLESS, endless()), ("builtin:echo?prompt_us=2000&context=1000000", prompt)] {
         let daemon = start(path, "worker");
-        // It has 40 ms to stop. On a busy machine it may get no time at all within them.
-        let stays = (1..=20).any(|number| {
+        // It has 40 ms to stop. It may get no time at all within them, and then the next one is asked.
+        let mut number = 0;
+        until("a worker has stopped in time", LIMIT, || {
+            number += 1;
             let mut client = daemon.client();
             let running = Running::begin(&mut client, request.clone()).unwrap();
             let worker = daemon.worker_of(running.request());
@@ -73,7 +75,6 @@ fn a_worker_of_many_requests_that_stops_in_time_goes_on() {
             assert_eq!(stays, model.workers[0].generation == worker.generation);
             stays
         });
-        assert!(stays, "no worker has stopped in time");
         let finished =
             generate(&daemon, GenerateRequest { max_tokens: Some(5), ..GenerateRequest::raw("hello") }).unwrap();
         assert_eq!((finished.text.as_str(), finished.done.attempts), ("hello", 1));
