@@ -22,6 +22,11 @@ pub fn documents() -> &'static Path {
     &PATH
 }
 
+/// The executable of an example of the client library, built on the first call.
+pub fn client_example(name: &str) -> PathBuf {
+    build("ipc", "example", name)
+}
+
 /// The executable of the scripted bad worker.
 pub fn bad_worker() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| own("bad-worker"));
@@ -66,6 +71,7 @@ fn build(package: &str, kind: &str, name: &str) -> PathBuf {
     };
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--quiet", "--package", package, &format!("--{kind}"), name, "--profile", profile])
+        .args(if package == "ipc" { ["--features", "client,tokio"].as_slice() } else { &[] })
         .arg("--message-format=json-render-diagnostics")
         .arg("--target-dir")
         .arg(folder.parent().unwrap_or(&folder))

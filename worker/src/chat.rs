@@ -68,11 +68,11 @@ impl ChatTemplate {
         match &self.0 {
             Kind::LastMessage => {
                 let said = messages.iter().rev().find(|message| message.role == Role::User).or(messages.last());
-                Ok(said.map(|message| message.content.clone()).unwrap_or_default())
+                Ok(said.map(|message| message.text().to_owned()).unwrap_or_default())
             }
             Kind::Broken(reason) => Err(ChatError::Broken(reason.clone())),
             Kind::Jinja { environment, start, end } => {
-                let turn = |message: &ChatMessage| context! { role => role(message.role), content => message.content.as_str() };
+                let turn = |message: &ChatMessage| context! { role => role(message.role), content => message.text() };
                 let context = context! {
                     messages => messages.iter().map(turn).collect::<Vec<Value>>(),
                     bos_token => start,
@@ -153,6 +153,7 @@ fn role(role: Role) -> &'static str {
         Role::System => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
+        Role::Tool => "tool",
     }
 }
 
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     fn said(role: Role, content: &str) -> ChatMessage {
-        ChatMessage { role, content: content.to_owned() }
+        ChatMessage::new(role, content)
     }
 
     fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ChatError> {

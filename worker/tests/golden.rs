@@ -126,6 +126,7 @@ fn compare(model: &mut Model, golden: &Golden, expected: &Answer<'_>) -> Result<
                 stop = match finish {
                     FinishReason::Stop => "eos".into(),
                     FinishReason::Length => "limit".into(),
+                    FinishReason::Other => "other".into(),
                 };
             }
             other => stop = format!("{other:?}"),
@@ -143,7 +144,7 @@ fn job(golden: &Golden) -> Job {
     let prompt = if golden.raw {
         Prompt::Raw(golden.prompt.clone())
     } else {
-        Prompt::Chat(vec![ChatMessage { role: Role::User, content: golden.prompt.clone() }])
+        Prompt::Chat(vec![ChatMessage::new(Role::User, golden.prompt.clone())])
     };
     Job { max_tokens: Some(MOST), ..common::job(prompt) }
 }

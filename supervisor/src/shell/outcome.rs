@@ -161,6 +161,7 @@ fn kind_name(kind: FailureKind) -> &'static str {
         FailureKind::ModelChanged => "model_changed",
         FailureKind::Engine => "engine",
         FailureKind::Cancelled => "cancelled",
+        FailureKind::Other => "other",
     }
 }
 

@@ -3,7 +3,7 @@ use crate::{
     core::PoolId,
     log::{Noted, Prompts},
 };
-use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, ModelKind, Prompt, TokenizeRequest};
+use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, MessageJson, ModelKind, Prompt, TokenizeRequest};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 /// A request for a model.
@@ -59,7 +59,7 @@ impl Asked {
         match self {
             Asked::Generate(asked) => match &asked.prompt {
                 Prompt::Raw(text) => prompts.note(text),
-                Prompt::Chat(messages) => prompts.note(messages),
+                Prompt::Chat(messages) => prompts.note(&messages.iter().map(MessageJson).collect::<Vec<_>>()),
             },
             Asked::Embed(asked) => prompts.note(&asked.texts),
             Asked::Tokenize(asked) => prompts.note(&asked.text),

@@ -66,7 +66,7 @@ fn prompt(job: &Job) -> String {
     match &job.prompt {
         JobPrompt::Fresh(Prompt::Raw(text)) => text.clone(),
         JobPrompt::Fresh(Prompt::Chat(messages)) => {
-            messages.last().map(|last| last.content.clone()).unwrap_or_default()
+            messages.last().map(|last| last.text().to_owned()).unwrap_or_default()
         }
         JobPrompt::Ids(ids) => {
             let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
