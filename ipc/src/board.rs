@@ -1,8 +1,8 @@
 //! The board: one page that a worker and the supervisor share, and nobody else.
 //!
-//! It is a memfd of [`SIZE`] bytes, sealed against resizing before it is handed over. It holds 64-bit words in the host's byte
-//! order, each written by one side only and read through atomics by the other, who believes no value. Counting there costs a
-//! worker one store and no message.
+//! It is a memfd of [`SIZE`] bytes, sealed against resizing before it is handed over. It holds
+//! 64-bit words in the host's byte order, each written by one side only and read through atomics by
+//! the other, who believes no value. Counting there costs a worker one store and no message.
 
 /// Bytes of a board. Mapped whole; the kernel rounds up to a page.
 pub const SIZE: usize = 4096;
@@ -27,7 +27,8 @@ pub enum Word {
     Threads = 5,
     /// Supervisor: the number of the request that must stop, plus 1; 0 for none.
     Stop = 16,
-    /// Supervisor: threads that the worker may compute with; 0 is read as 1. The worker looks at it before every layer.
+    /// Supervisor: threads that the worker may compute with; 0 is read as 1. The worker looks at it
+    /// before every layer.
     Budget = 17,
 }
 

@@ -1,34 +1,61 @@
-//! Values to bytes and back. The one place that names bincode, so that it can be replaced here.
-use crate::frame::MAX_FRAME;
-use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
-use serde::{Serialize, de::DeserializeOwned};
+//! Messages to payloads and back. Each type of message knows its encoding: JSON for the client
+//! conversation, bincode for the private ones.
+use crate::InvalidRequest;
 use thiserror::Error;
+
+/// A type whose values travel in frames of their own.
+pub trait Message: Sized + sealed::Sealed {
+    /// The payload that holds the message.
+    fn encode(&self) -> Result<Vec<u8>, CodecError>;
+
+    /// The message that `payload` holds, all of it.
+    fn decode(payload: &[u8]) -> Result<Self, CodecError>;
+}
+
+pub(crate) mod sealed {
+    /// Only this crate's types are messages.
+    pub trait Sealed {}
+}
 
 /// Why a payload could not be made or read.
 #[derive(Debug, Error)]
 pub enum CodecError {
-    /// The value cannot be written.
+    /// A private message cannot be written.
     #[error("a message does not encode")]
     Encode(#[source] bincode::error::EncodeError),
-    /// The bytes are no value of the type.
+    /// The bytes are no private message.
     #[error("a message does not decode")]
     Decode(#[source] bincode::error::DecodeError),
-    /// The bytes hold more than the value.
+    /// The bytes hold more than the private message.
     #[error("a message has {0} bytes too many")]
     Surplus(usize),
+    /// A client's request holds what JSON cannot say.
+    #[error(transparent)]
+    Unspeakable(InvalidRequest),
+    /// A message of the client conversation cannot be written.
+    #[error("a message does not encode")]
+    Write(#[source] serde_json::Error),
+    /// The bytes are no JSON text.
+    #[error("a message is no JSON")]
+    Json(#[source] serde_json::Error),
+    /// The bytes are JSON, but no message.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
 }
 
-/// bincode checks every length that it reads against this limit before it allocates.
-const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<MAX_FRAME>> =
-    config::standard().with_limit::<MAX_FRAME>();
+/// What is wrong with JSON that is no message: where it is wrong, and why. One line, never long,
+/// and it repeats names only, no other values: messages hold what people wrote, and errors go to
+/// logs.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct ShapeError(pub(crate) String);
 
-/// The payload that holds `value`.
-pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    bincode::serde::encode_to_vec(value, CONFIGURATION).map_err(CodecError::Encode)
+/// The payload that holds `message`.
+pub fn encode<T: Message>(message: &T) -> Result<Vec<u8>, CodecError> {
+    message.encode()
 }
 
-/// The value that `payload` holds, all of it.
-pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(payload, CONFIGURATION).map_err(CodecError::Decode)?;
-    if used < payload.len() { Err(CodecError::Surplus(payload.len() - used)) } else { Ok(value) }
+/// The message that `payload` holds, all of it.
+pub fn decode<T: Message>(payload: &[u8]) -> Result<T, CodecError> {
+    T::decode(payload)
 }

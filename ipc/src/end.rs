@@ -1,12 +1,17 @@
-//! The two ends of a stream that carries frames: blocking for workers and simple clients, tokio for the supervisor.
+//! The two ends of a stream that carries frames: blocking for workers and simple clients, tokio for
+//! the supervisor.
+#[cfg(feature = "tokio")]
+mod asynchronous;
+
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncEnd;
+
 use crate::{
-    codec::{self, CodecError},
+    codec::{CodecError, Message},
     frame::{self, FrameBuffer, FrameError},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Why a message could not be sent or received.
 #[derive(Debug, Error)]
@@ -26,15 +31,15 @@ pub enum EndError {
 }
 
 /// The frame that carries `message`.
-pub(crate) fn to_frame<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, EndError> {
-    let payload = codec::encode(message).map_err(EndError::Codec)?;
+pub(crate) fn to_frame<T: Message>(message: &T, limit: usize) -> Result<Vec<u8>, EndError> {
+    let payload = message.encode().map_err(EndError::Codec)?;
     frame::frame(&payload, limit).map_err(EndError::Frame)
 }
 
 /// The next message in `buffer`, if it is whole.
-fn from_buffer<T: DeserializeOwned>(buffer: &mut FrameBuffer) -> Result<Option<T>, EndError> {
+fn from_buffer<T: Message>(buffer: &mut FrameBuffer) -> Result<Option<T>, EndError> {
     let payload = buffer.next_payload().map_err(EndError::Frame)?;
-    payload.map(|payload| codec::decode(payload).map_err(EndError::Codec)).transpose()
+    payload.map(|payload| T::decode(payload).map_err(EndError::Codec)).transpose()
 }
 
 /// At the end of the stream: fine between two frames, an error within one.
@@ -55,19 +60,20 @@ pub struct BlockingEnd<S> {
 }
 
 impl<S: Read + Write> BlockingEnd<S> {
-    /// An end that receives payloads of at most `receive_limit` bytes and sends ones of at most `send_limit`.
+    /// An end that receives payloads of at most `receive_limit` bytes and sends ones of at most
+    /// `send_limit`.
     pub fn new(stream: S, receive_limit: usize, send_limit: usize) -> BlockingEnd<S> {
         BlockingEnd { stream, buffer: FrameBuffer::new(receive_limit), send_limit, pending: Vec::new() }
     }
 
     /// Sends one message, after those that wait.
-    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
+    pub fn send<T: Message>(&mut self, message: &T) -> Result<(), EndError> {
         self.put_off(message)?;
         self.flush()
     }
 
     /// Keeps one message until the next [`BlockingEnd::send`] or [`BlockingEnd::flush`].
-    pub fn put_off<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
+    pub fn put_off<T: Message>(&mut self, message: &T) -> Result<(), EndError> {
         self.pending.append(&mut to_frame(message, self.send_limit)?);
         Ok(())
     }
@@ -80,7 +86,7 @@ impl<S: Read + Write> BlockingEnd<S> {
     }
 
     /// Waits for the next message; `None` at the end of the stream.
-    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EndError> {
+    pub fn receive<T: Message>(&mut self) -> Result<Option<T>, EndError> {
         loop {
             if let Some(message) = from_buffer(&mut self.buffer)? {
                 return Ok(Some(message));
@@ -98,51 +104,5 @@ impl<S: Read + Write> BlockingEnd<S> {
     /// The stream itself.
     pub fn stream(&self) -> &S {
         &self.stream
-    }
-}
-
-/// A tokio end.
-#[derive(Debug)]
-pub struct AsyncEnd<S> {
-    stream: S,
-    buffer: FrameBuffer,
-    send_limit: usize,
-}
-
-impl<S> AsyncEnd<S> {
-    /// An end that receives payloads of at most `receive_limit` bytes and sends ones of at most `send_limit`.
-    pub fn new(stream: S, receive_limit: usize, send_limit: usize) -> AsyncEnd<S> {
-        AsyncEnd { stream, buffer: FrameBuffer::new(receive_limit), send_limit }
-    }
-
-    /// The stream itself.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncEnd<S> {
-    /// Waits for the next message; `None` at the end of the stream. Nothing is lost if the future is dropped.
-    pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EndError> {
-        loop {
-            if let Some(message) = from_buffer(&mut self.buffer)? {
-                return Ok(Some(message));
-            }
-            let space = self.buffer.space();
-            space.reserve(READ_AT_ONCE);
-            match self.stream.read_buf(space).await {
-                Ok(0) => return end_of_stream(&self.buffer),
-                Ok(_) => {}
-                Err(error) => return Err(EndError::Read(error)),
-            }
-        }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncEnd<S> {
-    /// Sends one message.
-    pub async fn send<T: Serialize>(&mut self, message: &T) -> Result<(), EndError> {
-        let bytes = to_frame(message, self.send_limit)?;
-        self.stream.write_all(&bytes).await.map_err(EndError::Write)
     }
 }

@@ -1,11 +1,15 @@
-//! Frames: eight bytes of header, then the payload. Pure bytes, no I/O; [`crate::BlockingEnd`] and [`crate::AsyncEnd`] move them.
+//! Frames: eight bytes of header, then the payload. Pure bytes, no I/O; [`crate::BlockingEnd`] and
+//! its tokio counterpart move them.
 use thiserror::Error;
 
-/// The version of the protocol that this crate speaks.
-pub const VERSION: u16 = 1;
+/// The version of the client conversation that this crate speaks. Every frame's header has it. The
+/// private conversations have no versions of their own: their two ends are one executable, and so
+/// always agree.
+pub const VERSION: u16 = 2;
 /// Bytes of a frame's header.
 pub const HEADER: usize = 8;
-/// Most payload bytes of a frame between supervisor and worker, and from the supervisor to a client.
+/// Most payload bytes of a frame between supervisor and worker, and from the supervisor to a
+/// client.
 pub const MAX_FRAME: usize = 16 << 20;
 /// Most payload bytes of a client's request.
 pub const MAX_REQUEST: usize = 4 << 20;
@@ -59,8 +63,8 @@ pub fn packet(bytes: &[u8], limit: usize) -> Result<&[u8], FrameError> {
     }
 }
 
-/// What the header of `bytes` promises, or `None` if there is not yet a whole header. Wrong bytes are refused as early as they
-/// can be known to be wrong.
+/// What the header of `bytes` promises, or `None` if there is not yet a whole header. Wrong bytes
+/// are refused as early as they can be known to be wrong.
 fn payload_size(bytes: &[u8], limit: usize) -> Result<Option<usize>, FrameError> {
     if bytes.iter().zip(MAGIC).any(|(found, expected)| *found != expected) {
         return Err(FrameError::Magic);
@@ -77,7 +81,8 @@ fn payload_size(bytes: &[u8], limit: usize) -> Result<Option<usize>, FrameError>
     Ok(Some(size))
 }
 
-/// Collects bytes as they arrive and gives out payloads. It never holds more than arrived, whatever a header promises.
+/// Collects bytes as they arrive and gives out payloads. It never holds more than arrived, whatever
+/// a header promises.
 #[derive(Debug)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
@@ -103,6 +108,13 @@ impl FrameBuffer {
             self.bytes = Vec::new();
         }
         &mut self.bytes
+    }
+
+    /// Whether a whole frame has arrived, so that [`FrameBuffer::next_payload`] has something to
+    /// give.
+    pub fn is_whole(&self) -> Result<bool, FrameError> {
+        let rest = &self.bytes[self.consumed..];
+        Ok(payload_size(rest, self.limit)?.is_some_and(|size| rest.len() >= HEADER + size))
     }
 
     /// The payload of the next whole frame, if it has arrived.

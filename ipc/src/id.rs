@@ -20,7 +20,8 @@ impl FromStr for RequestId {
     }
 }
 
-/// One life of one worker slot. A slot's lives are numbered from 1, so that a late message from a dead worker is recognised.
+/// One life of one worker slot. A slot's lives are numbered from 1, so that a late message from a
+/// dead worker is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Life {
     /// The worker slot of its model, from 0.

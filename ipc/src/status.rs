@@ -12,7 +12,8 @@ pub struct Status {
     pub uptime_s: f64,
     /// The thread budget of the host.
     pub cores: usize,
-    /// Each model, in the configuration's order; after them those that are being loaded by a reload, and those that go.
+    /// Each model, in the configuration's order; after them those that are being loaded by a
+    /// reload, and those that go.
     pub models: Vec<Model>,
     /// `serving`, `reloading`, `draining` or `stopping`.
     #[serde(default)]
@@ -29,7 +30,8 @@ pub struct Model {
     pub name: String,
     /// `generate` or `embed`.
     pub kind: String,
-    /// `cold`, `loading`, `warm`, `failed` or `parked`; `draining` if it was replaced or removed and finishes what it had begun.
+    /// `cold`, `loading`, `warm`, `failed` or `parked`; `draining` if it was replaced or removed
+    /// and finishes what it had begun.
     pub state: String,
     /// Why it is `failed`, or has fewer workers than it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +47,8 @@ pub struct Model {
     pub context: Option<u32>,
     /// `request` or `worker`.
     pub isolation: String,
-    /// Bytes of the model's files, once loaded: what a template and its workers share should not take much more.
+    /// Bytes of the model's files, once loaded: what a template and its workers share should not
+    /// take much more.
     #[serde(default)]
     pub weights_bytes: Option<u64>,
     /// The template, while there is one.

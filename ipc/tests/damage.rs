@@ -1,10 +1,11 @@
-//! Frames that were damaged on their way, or made to do harm: they are refused or understood, and nothing panics or takes memory that
-//! did not arrive. What whole frames are is in `golden.rs`.
+//! Frames that were damaged on their way, or made to do harm: they are refused or understood, and
+//! nothing panics or takes memory out of proportion to what arrived. Whole frames are the matter of
+//! `golden.rs`.
 #![cfg(test)]
 
 mod examples;
 
-use examples::{Conversation, all_files};
+use examples::{Conversation, client_files, private_files};
 use ipc::{FrameBuffer, FromTemplate, FromWorker, Request, Response, ToTemplate, ToWorker};
 use std::fs;
 
@@ -28,8 +29,16 @@ impl Random {
     }
 }
 
-/// Lengths that nobody has, as the payload's encoding writes them: 4 GiB, and more than any address.
-const LENGTHS: [&[u8]; 3] = [
+fn all_files() -> Vec<(String, Vec<u8>)> {
+    client_files().into_iter().chain(private_files()).collect()
+}
+
+/// Lengths that nobody has, as the private encoding writes them: 4 GiB, and more than any address;
+/// and openings of JSON.
+const LENGTHS: [&[u8]; 6] = [
+    b"[[[[[[[[[[[[[[[[",
+    b"{\"\":{\"\":{\"\":",
+    b"\\ud800",
     &[0xfc, 0xff, 0xff, 0xff, 0xff],
     &[0xfd, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00],
     &[0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
@@ -52,10 +61,19 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// What is made of the payload; `true` if it is understood. Then it must be the same value after it was written and read again.
+/// What is made of the payload; `true` if it is understood. Then it must be the same value after it
+/// was written and read again.
 fn understood<T: Conversation>(payload: &[u8]) -> bool {
-    let Ok(value) = ipc::decode::<T>(payload) else { return false };
-    let written = ipc::encode(&value).unwrap();
+    let value = match ipc::decode::<T>(payload) {
+        Ok(value) => value,
+        Err(error) => {
+            let words = error.to_string();
+            assert!(words.len() < 600 && !words.chars().any(char::is_control), "{words:?}");
+            return false;
+        }
+    };
+    // A message of a kind that is not known is heard and never said.
+    let Ok(written) = ipc::encode(&value) else { return format!("{value:?}").starts_with("Other") };
     let again = ipc::encode(&ipc::decode::<T>(&written).unwrap()).unwrap();
     assert_eq!(written, again, "{value:?}");
     true
@@ -81,7 +99,8 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Far more than these tests and the other threads' heaps take, and far less than what the lengths above ask for.
+/// Far more than these tests and the other threads' heaps take, and far less than what the lengths
+/// above ask for.
 const ABSURD: u64 = 1 << 30;
 
 #[test]
@@ -168,8 +187,9 @@ fn bytes_after_a_message_are_an_error() {
         for value in T::examples() {
             let mut payload = ipc::encode(&value).unwrap();
             payload.extend_from_slice(&[0; 3]);
-            let error = ipc::decode::<T>(&payload).unwrap_err();
-            assert_eq!(error.to_string(), "a message has 3 bytes too many", "{value:?}");
+            let error = ipc::decode::<T>(&payload).unwrap_err().to_string();
+            let words = ["a message has 3 bytes too many", "a message is no JSON"];
+            assert!(words.contains(&error.as_str()), "{value:?}: {error}");
         }
     }
     check::<Request>();
@@ -178,4 +198,60 @@ fn bytes_after_a_message_are_an_error() {
     check::<FromWorker>();
     check::<ToTemplate>();
     check::<FromTemplate>();
+}
+
+/// A payload of `size` bytes at most that repeats `piece` between `start` and `end`.
+fn repeated(start: &str, piece: &str, end: &str, size: usize) -> Vec<u8> {
+    let count = (size - start.len() - end.len()) / piece.len();
+    [start, &piece.repeat(count), end].concat().into_bytes()
+}
+
+/// The stack is that of a test's thread, 2 MiB; the daemon has more.
+#[test]
+fn deep_nesting_is_refused_or_skipped_on_a_small_stack() {
+    let size = ipc::MAX_REQUEST;
+    for start in [
+        "",
+        "{\"generate\":",
+        "{\"generate\":{\"messages\":",
+        "{\"generate\":{\"messages\":[{\"role\":\"user\",\"content\":",
+        "{\"generate\":{\"unknown\":",
+        "{\"embed\":{\"texts\":",
+        "{\"control\":{\"restart\":",
+        "{\"unknown\":",
+    ] {
+        for piece in ["[", "{\"a\":", "[{\"text\":", "{\"role\":"] {
+            assert!(ipc::decode::<Request>(&repeated(start, piece, "", size)).is_err(), "{start} {piece}");
+            assert!(ipc::decode::<Response>(&repeated(start, piece, "", size)).is_err(), "{start} {piece}");
+        }
+    }
+    // A newer daemon may nest as deeply as it likes in a field that is not known here.
+    let (open, close) = ("[".repeat(size / 2), "]".repeat(size / 2));
+    let payload = format!("{{\"piece\":{{\"text\":\"x\",\"token\":5,\"later\":{open}{close}}}}}");
+    let piece = Response::Piece { text: "x".into(), token: 5 };
+    assert_eq!(ipc::decode::<Response>(payload.as_bytes()).unwrap(), piece);
+    let payload = format!("{{\"later\":{open}{close}}}");
+    assert_eq!(ipc::decode::<Response>(payload.as_bytes()).unwrap(), Response::Other("later".into()));
+}
+
+/// What a request's largest parts take in memory for each byte of its payload, as the specification
+/// says: small messages and small texts take most. A vector that grows has twice the room it needs.
+#[test]
+fn a_request_takes_memory_in_proportion() {
+    use ipc::{ChatMessage, Prompt};
+    const FACTOR: usize = 9;
+    let least_message = "{\"role\":\"user\"},".len();
+    assert!(size_of::<ChatMessage>() <= FACTOR * least_message, "{}", size_of::<ChatMessage>());
+    assert!(size_of::<String>() <= FACTOR * "\"\",".len());
+    let part = "{\"type\":\"text\",\"text\":\"\"},".len();
+    assert!(size_of::<ipc::ContentPart>() <= FACTOR * part);
+    let call = "{\"id\":\"\",\"type\":\"function\",\"function\":{\"name\":\"\",\"arguments\":\"\"}},".len();
+    assert!(size_of::<ipc::ToolCall>() <= FACTOR * call);
+
+    let start = "{\"generate\":{\"messages\":[{\"role\":\"user\"}";
+    let payload = repeated(start, ",{\"role\":\"user\"}", "]}}", ipc::MAX_REQUEST);
+    let Request::Generate(asked) = ipc::decode(&payload).unwrap() else { panic!("another request") };
+    let Prompt::Chat(messages) = &asked.prompt else { panic!("another prompt") };
+    let taken = messages.capacity() * size_of::<ChatMessage>();
+    assert!(taken <= 2 * FACTOR * payload.len(), "{taken} bytes for {}", payload.len());
 }

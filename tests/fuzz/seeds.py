@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Writes the seeds of the fuzzers, which are committed, and the folder with a small embedding model that one of them changes.
 
-They are made of what is in the repository: the protocol's golden frames, the example configuration, the built-in model's header; and of small
-files of each kind that is read. Fuzzers go on from there. The standard library is enough.
+They are made of what is in the repository: the protocol's golden frames, frames of private messages, which a test of `ipc` writes, the
+example configuration, the built-in model's header; and of small files of each kind that is read. Fuzzers go on from there. The standard library is enough.
 """
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import struct
+import subprocess
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -34,22 +37,33 @@ def frames(content: bytes) -> list[bytes]:
 
 
 def frame(payload: bytes) -> bytes:
-    return b"SV" + struct.pack("<HI", 1, len(payload)) + payload
+    return b"SV" + struct.pack("<HI", 2, len(payload)) + payload
 
 
 def wire() -> None:
     conversations = ["request", "response", "to-worker", "from-worker", "to-template", "from-template"]
     said = []
-    for path in sorted((ROOT / "ipc/tests/golden/v1").glob("*.bin")):
-        content = path.read_bytes()
+    with tempfile.TemporaryDirectory() as private:
+        written = ["cargo", "test", "--quiet", "--package", "ipc", "--test", "golden"]
+        subprocess.run(written, cwd=ROOT, env=os.environ | {"IPC_WRITE_PRIVATE": private}, check=True, stdout=subprocess.DEVNULL)
+        paths = [*(ROOT / "ipc/tests/golden/v2").glob("*.bin"), *Path(private).glob("*.bin")]
+        golden = [(path, path.read_bytes()) for path in sorted(paths, key=lambda path: path.name)]
+    for path, content in golden:
         at = next(at for at, name in enumerate(conversations) if path.stem.startswith(name))
         for number, payload in enumerate(frames(content)[:3]):
             seed("messages", f"{path.stem}-{number}", bytes([at]) + payload)
-        if len(content) < 400:
+        if len(content) < 2000:
             seed("frames", path.stem, bytes([5]) + content)
         if at == 1 and len(content) < 2000:
             said.append(content)
     seed("client", "everything", b"".join(said))
+    later = [{"started": {"prompt_tokens": 3}}, {"piece": {"text": "a", "token": 5, "logprob": [-0.5]}}, "heartbeat",
+             {"failed": {"kind": "quota_exceeded", "message": "come back"}}]
+    seed("client", "later", b"".join(frame(json.dumps(message).encode()) for message in later))
+    wrong = [{"generate": {"prompt": "x", "min_p": 0.1}}, {"generate": {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}},
+             {"generate": {"prompt": "x", "max_tokens": "9"}}, {"embed": {"texts": []}}, {"control": {"stop": {"when": 1}}}, {"summarise": 1}]
+    for number, message in enumerate(wrong):
+        seed("messages", f"request-wrong-{number}", bytes([0]) + json.dumps(message).encode())
     status = {
         "version": "0.1.0", "pid": 7, "uptime_s": 12.5, "cores": 4,
         "models": [{
@@ -64,9 +78,8 @@ def wire() -> None:
             "last_crash": {"pid": 20, "slot": 0, "cause": "signal 9", "at": "2026-01-01T00:00:00Z", "request": "req-1", "stderr": ["x"]},
         }],
     }
-    document = json.dumps(status).encode()
-    seed("client", "status", frame(bytes([4, 251]) + struct.pack("<H", len(document)) + document))
-    seed("configuration", "example", (ROOT / "deploy/config.example.toml").read_bytes())
+    seed("client", "status", frame(json.dumps({"status": status}).encode()))
+    seed("configuration", "example", (ROOT / "deploy/supervisor.toml").read_bytes())
     seed("configuration", "small", b'[supervisor]\ncores = 2\nallow_users = ["root", 1]\n[[model]]\npath = "a.gguf"\nworkers = "auto"\n')
 
 

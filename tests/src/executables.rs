@@ -22,6 +22,11 @@ pub fn documents() -> &'static Path {
     built("documents")
 }
 
+/// The executable of an example of the client library.
+pub fn client_example(name: &str) -> &'static Path {
+    built(name)
+}
+
 /// The executable of the scripted bad worker.
 pub fn bad_worker() -> &'static Path {
     built("bad-worker")
@@ -46,7 +51,8 @@ fn built(name: &str) -> &'static Path {
 fn build() -> BTreeMap<String, PathBuf> {
     // `cargo test --workspace` takes what tests and examples depend on into account. So does
     // `cargo build` as soon as there is an example among what it is to build.
-    const WITH_TESTS: [&str; 3] = ["--workspace", "--example", "documents"];
+    const WITH_TESTS: [&str; 7] =
+        ["--workspace", "--example", "documents", "--example", "blocking", "--example", "asynchronous"];
     const WITHOUT: [&str; 4] = ["--package", "supervisor", "--package", "integration-tests"];
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {

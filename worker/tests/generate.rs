@@ -67,7 +67,7 @@ fn a_job_says_its_prompt_each_token_and_its_end() {
 
 #[test]
 fn a_conversation_is_read_through_the_chat_template() {
-    let say = |content: &str| Prompt::Chat(vec![ChatMessage { role: Role::User, content: content.into() }]);
+    let say = |content: &str| Prompt::Chat(vec![ChatMessage::new(Role::User, content)]);
     let messages = run(&mut load("builtin:echo", None), &job(say("x")));
     assert_eq!(messages[0], prompt(&[u32::from(b'x')]));
     let messages = run(&mut load("builtin:pocket", None), &Job { max_tokens: Some(1), ..job(say("What is 2 + 13?")) });

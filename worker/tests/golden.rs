@@ -123,6 +123,7 @@ fn compare(model: &mut Generator, golden: &Golden, expected: &Answer<'_>) -> Res
                 stop = match finish {
                     FinishReason::Stop => "eos".into(),
                     FinishReason::Length => "limit".into(),
+                    FinishReason::Other => "other".into(),
                 };
             }
             other => stop = format!("{other:?}"),
@@ -140,7 +141,7 @@ fn job(golden: &Golden) -> Job {
     let prompt = if golden.raw {
         Prompt::Raw(golden.prompt.clone())
     } else {
-        Prompt::Chat(vec![ChatMessage { role: Role::User, content: golden.prompt.clone() }])
+        Prompt::Chat(vec![ChatMessage::new(Role::User, golden.prompt.clone())])
     };
     Job { max_tokens: Some(MOST), ..common::job(prompt) }
 }

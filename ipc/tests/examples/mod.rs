@@ -1,21 +1,23 @@
-//! One value of each variant of each conversation's type at least, with every field filled and no two fields alike.
+//! One value of each variant of each conversation's type at least, with every field filled and no
+//! two fields alike.
 //!
-//! The matches that name a variant's file have no `_`, so a new variant does not compile before it has a file.
+//! The matches that name a variant's file have no `_`, so a new variant does not compile before it
+//! has a file.
 use ipc::{
-    ChatMessage, Control, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind, FinishReason, Forked,
-    FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, ModelInfo, ModelKind, ModelSpec, Needs,
-    Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole, ToTemplate, ToWorker,
-    TokenCounts, TokenizeJob, TokenizeRequest,
+    ChatMessage, Content, ContentPart, Control, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind,
+    FinishReason, Forked, FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, Message, ModelInfo,
+    ModelKind, ModelSpec, Needs, Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole,
+    ToTemplate, ToWorker, TokenCounts, TokenizeJob, TokenizeRequest, ToolCall,
+    status::{Crash, Model, Queue, Status, Template, Totals, Worker},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt::Debug};
 
 /// A type whose values travel in frames of their own.
-pub(crate) trait Conversation: Serialize + DeserializeOwned + PartialEq + Debug {
+pub(crate) trait Conversation: Message + PartialEq + Debug {
     /// Most payload bytes.
     const LIMIT: usize;
 
-    /// The stem of the file that holds frames of this value's variant.
+    /// The stem of the file for frames of this value's variant.
     fn file(&self) -> &'static str;
 
     /// Values of all variants.
@@ -36,17 +38,22 @@ pub(crate) trait Conversation: Serialize + DeserializeOwned + PartialEq + Debug 
     }
 }
 
-/// Each file's name and bytes.
-pub(crate) fn all_files() -> Vec<(String, Vec<u8>)> {
-    fn frames<T: Conversation>() -> impl Iterator<Item = (String, Vec<u8>)> {
-        T::by_file().into_iter().map(|(name, values)| (name, values.iter().flat_map(T::to_frame).collect()))
-    }
-    let clients = frames::<Request>().chain(frames::<Response>());
-    let workers = frames::<ToWorker>().chain(frames::<FromWorker>());
-    clients.chain(workers).chain(frames::<ToTemplate>()).chain(frames::<FromTemplate>()).collect()
+fn files<T: Conversation>() -> impl Iterator<Item = (String, Vec<u8>)> {
+    T::by_file().into_iter().map(|(name, values)| (name, values.iter().flat_map(T::to_frame).collect()))
 }
 
-const KINDS: [FailureKind; 13] = [
+/// The names and bytes of the client conversation's files, which are kept.
+pub(crate) fn client_files() -> Vec<(String, Vec<u8>)> {
+    files::<Request>().chain(files::<Response>()).collect()
+}
+
+/// The same of the private conversations, whose bytes may change at any time.
+pub(crate) fn private_files() -> Vec<(String, Vec<u8>)> {
+    let workers = files::<ToWorker>().chain(files::<FromWorker>());
+    workers.chain(files::<ToTemplate>()).chain(files::<FromTemplate>()).collect()
+}
+
+const KINDS: [FailureKind; 16] = [
     FailureKind::BadRequest,
     FailureKind::Protocol,
     FailureKind::NotAllowed,
@@ -60,9 +67,10 @@ const KINDS: [FailureKind; 13] = [
     FailureKind::ShuttingDown,
     FailureKind::Engine,
     FailureKind::Cancelled,
+    FailureKind::Draining,
+    FailureKind::ModelChanged,
+    FailureKind::Other,
 ];
-
-const LATER_KINDS: [FailureKind; 2] = [FailureKind::Draining, FailureKind::ModelChanged];
 
 fn sampling() -> Sampling {
     Sampling {
@@ -77,13 +85,106 @@ fn sampling() -> Sampling {
 }
 
 fn conversation() -> Prompt {
-    let turn = |role, content: &str| ChatMessage { role, content: content.into() };
     Prompt::Chat(vec![
-        turn(Role::System, "Be brief."),
-        turn(Role::User, "Wie hei\u{df}t du? \u{1f600}"),
-        turn(Role::Assistant, "Pocket."),
-        turn(Role::User, "And I?"),
+        ChatMessage::new(Role::System, "Be brief."),
+        ChatMessage::new(Role::User, "Wie hei\u{df}t du? \u{1f600}"),
+        ChatMessage::new(Role::Assistant, "Pocket.\n\u{1b}\"\\"),
+        ChatMessage::new(Role::User, "And I?"),
     ])
+}
+
+/// All that the wire can say of a turn, whether it is served or not.
+fn rich_conversation() -> Prompt {
+    let parts = vec![
+        ContentPart::Text("What is this?".into()),
+        ContentPart::ImageUrl { url: "data:image/png;base64,AA==".into(), detail: Some("low".into()) },
+        ContentPart::ImageUrl { url: "https://example.org/a.png".into(), detail: None },
+        ContentPart::InputAudio { data: "AAAA".into(), format: "wav".into() },
+        ContentPart::Refusal("I cannot say.".into()),
+    ];
+    let call = ToolCall { id: "call-1".into(), name: "weather".into(), arguments: "{\"city\":\"Bonn\"}".into() };
+    Prompt::Chat(vec![
+        ChatMessage { content: Content::Parts(parts), name: Some("Ada".into()), ..ChatMessage::new(Role::User, "") },
+        ChatMessage {
+            content: Content::Null,
+            tool_calls: vec![call],
+            reasoning_content: Some("I must look.".into()),
+            ..ChatMessage::new(Role::Assistant, "")
+        },
+        ChatMessage { tool_call_id: Some("call-1".into()), ..ChatMessage::new(Role::Tool, "rain") },
+    ])
+}
+
+fn status() -> Status {
+    let crash = Crash {
+        pid: 20,
+        slot: Some(0),
+        cause: "signal 9".into(),
+        at: "2026-01-01T00:00:00Z".into(),
+        request: Some("req-1".into()),
+        stderr: vec!["the last line".into()],
+    };
+    let worker = Worker {
+        slot: 0,
+        generation: 3,
+        pid: Some(21),
+        state: "busy".into(),
+        request: Some("req-17".into()),
+        phase: Some("decode".into()),
+        age_s: 3.25,
+        prompt_tokens: 4,
+        tokens: 40,
+        tokens_per_s: Some(31.5),
+        threads: 2,
+        private_bytes: Some(8_192),
+        pss_bytes: Some(9_216),
+        memory_age_s: Some(1.5),
+        sandbox: Some("seccomp".into()),
+    };
+    let template = Template {
+        pid: 9,
+        load_s: Some(0.5),
+        pss_bytes: Some(4_096),
+        generation: 1,
+        sandbox: Some("seccomp+landlock".into()),
+    };
+    let model = Model {
+        name: "pocket".into(),
+        kind: "generate".into(),
+        state: "warm".into(),
+        error: Some("why".into()),
+        retry_in_s: Some(2.5),
+        path: "builtin:pocket".into(),
+        architecture: Some("llama".into()),
+        context: Some(512),
+        isolation: "request".into(),
+        weights_bytes: Some(668_000),
+        template: Some(template),
+        queue: Queue { length: 1, limit: 64, oldest_s: 0.125 },
+        workers: vec![worker],
+        totals: Totals {
+            accepted: 20,
+            answered: 11,
+            refused: 1,
+            failed: 2,
+            cancelled: 3,
+            timed_out: 4,
+            replayed: 5,
+            resumed: 6,
+            worker_exits: 21,
+            worker_crashes: 7,
+        },
+        last_crash: Some(crash),
+    };
+    Status {
+        version: "0.1.0".into(),
+        pid: 7,
+        uptime_s: 12.5,
+        cores: 4,
+        models: vec![model],
+        state: "serving".into(),
+        reload_error: Some("unread".into()),
+    }
 }
 
 impl Conversation for Request {
@@ -118,13 +219,18 @@ impl Conversation for Request {
         vec![
             Request::Generate(Box::new(filled)),
             Request::Generate(Box::new(plain)),
+            Request::Generate(Box::new(GenerateRequest::chat("Spell cloud."))),
+            Request::Generate(Box::new(GenerateRequest::new(rich_conversation()))),
             Request::Status,
+            Request::Embed(Box::new(EmbedRequest { model: None, role: TextRole::Plain, ..embed.clone() })),
             Request::Embed(Box::new(embed)),
             Request::Tokenize(Box::new(tokenize)),
             Request::Control(Control::Reload),
             Request::Control(Control::Drain),
             Request::Control(Control::EndDrain),
+            Request::Control(Control::Stop { now: false }),
             Request::Control(Control::Stop { now: true }),
+            Request::Control(Control::Restart { model: None, slot: None }),
             Request::Control(Control::Restart { model: Some("pocket".into()), slot: Some(300) }),
         ]
     }
@@ -138,8 +244,6 @@ impl Conversation for Response {
             Response::Accepted { .. } => "response-accepted",
             Response::Piece { .. } => "response-piece",
             Response::Done(_) => "response-done",
-            // The kinds of failures that were added when the first file was there already have another.
-            Response::Failed(failure) if LATER_KINDS.contains(&failure.kind) => "response-failed-later",
             Response::Failed(_) => "response-failed",
             Response::Status(_) => "response-status",
             Response::Vectors { .. } => "response-vectors",
@@ -147,6 +251,7 @@ impl Conversation for Response {
             Response::Tokenized { .. } => "response-tokenized",
             Response::Notice(_) => "response-notice",
             Response::Controlled => "response-controlled",
+            Response::Other(_) => unreachable!("it is never sent"),
         }
     }
 
@@ -163,7 +268,7 @@ impl Conversation for Response {
             total_us: 5_000_000_003,
         };
         let cut = Done { text: String::new(), finish: FinishReason::Length, ..done.clone() };
-        let failed = KINDS.iter().chain(&LATER_KINDS).zip(1..).map(|(kind, number)| Failure {
+        let failed = KINDS.iter().zip(1..).map(|(kind, number)| Failure {
             kind: *kind,
             message: format!("reason {number}"),
             retry_after_ms: (number % 2 == 0).then_some(number * 1000),
@@ -172,11 +277,12 @@ impl Conversation for Response {
             Response::Accepted { request: RequestId(17), model: "pocket".into() },
             Response::Piece { text: "\u{e9}t\u{e9}".into(), token: 1_535 },
             Response::Piece { text: String::new(), token: 195 },
-            Response::Done(done),
+            Response::Done(done.clone()),
             Response::Done(cut),
+            Response::Done(Done { finish: FinishReason::Other, ..done }),
         ];
         examples.extend(failed.map(Response::Failed));
-        examples.push(Response::Status("{\"version\":\"0.1.0\",\"models\":[]}".into()));
+        examples.push(Response::Status(Box::new(status())));
         let embedded = Embedded { texts: 3, tokens: 27, parts: 2, attempts: 4, wait_us: 55, total_us: 66_000 };
         examples.extend([
             Response::Vectors { first: 2, vectors: vec![vec![0.5, -0.25], vec![0.125, 1.0]] },
@@ -235,9 +341,11 @@ impl Conversation for ToWorker {
         let request = RequestId(20);
         let embed = EmbedJob { request, texts: vec!["a text".into()], role: TextRole::Document };
         let tokenize = TokenizeJob { request, text: "a text".into(), special: true };
+        let rich = Job { prompt: JobPrompt::Fresh(rich_conversation()), ..fresh.clone() };
         vec![
             ToWorker::Go(go),
             ToWorker::Run(Box::new(fresh)),
+            ToWorker::Run(Box::new(rich)),
             ToWorker::Run(Box::new(resumed)),
             ToWorker::Embed(Box::new(embed)),
             ToWorker::Tokenize(Box::new(tokenize)),

@@ -176,8 +176,7 @@ fn ask_all(socket: &Path) -> Result<Outcome, CliError> {
 
 /// One answer; `seen` gets the request's number and the text so far with each piece.
 fn answer(socket: &Path, task: &Task, mut seen: impl FnMut(RequestId, &str)) -> Result<Answer, ClientError> {
-    let messages =
-        task.messages.iter().map(|(role, content)| ChatMessage { role: *role, content: (*content).to_owned() });
+    let messages = task.messages.iter().map(|(role, content)| ChatMessage::new(*role, *content));
     let request = GenerateRequest::new(Prompt::Chat(messages.collect()));
     let (mut id, mut text) = (None, String::new());
     for response in Client::connect(socket)?.generate(request)? {

@@ -3,7 +3,7 @@
 //! Many texts are several requests, one after another: the daemon splits each between its workers.
 use super::{SocketArgument, error::CliError, exit_when_interrupted, print};
 use clap::ValueEnum;
-use ipc::{Client, ClientError, EmbedRequest, Embedded, MAX_REQUEST, Response, TextRole};
+use ipc::{Client, ClientError, EmbedRequest, Embedded, MAX_REQUEST, Response, TextRole, json_length};
 use serde::Serialize;
 use std::{
     fmt::Write as _,
@@ -13,8 +13,11 @@ use std::{
 
 /// Most texts of a request.
 const TEXTS: usize = 2048;
-/// Bytes of texts after which a request is full; one text may have more.
+/// Bytes of texts in JSON that a request has at most; one text may have more.
 const BYTES: usize = MAX_REQUEST / 4;
+/// Bytes of lines that are read ahead. The last line of a request comes from there and may take six
+/// times as much in JSON, so a request has `BYTES` and six times this at most.
+const AHEAD: usize = MAX_REQUEST / 32;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -60,7 +63,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let model = arguments.model;
     let mut embed = |texts| output.embed(&mut client, EmbedRequest { model: model.clone(), texts, role });
     if arguments.texts == ["-"] {
-        let mut lines = BufReader::with_capacity(BYTES, io::stdin().lock());
+        let mut lines = BufReader::with_capacity(AHEAD, io::stdin().lock());
         while let Some(texts) = batch(&mut lines)? {
             embed(texts)?;
         }
@@ -152,12 +155,13 @@ fn head(index: u64, vector: &[f32]) -> String {
 fn batches(texts: Vec<String>) -> Vec<Vec<String>> {
     let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
     for text in texts {
-        bytes += text.len();
-        batch.push(text);
-        if batch.len() == TEXTS || bytes >= BYTES {
+        let more = json_length(&text);
+        if batch.len() == TEXTS || !batch.is_empty() && bytes + more > BYTES {
             batches.push(mem::take(&mut batch));
             bytes = 0;
         }
+        bytes += more;
+        batch.push(text);
     }
     if !batch.is_empty() {
         batches.push(batch);
@@ -175,9 +179,10 @@ fn batch(lines: &mut BufReader<impl Read>) -> Result<Option<Vec<String>>, CliErr
         if line.is_empty() {
             break;
         }
-        bytes += line.len();
         let line = line.strip_suffix(b"\n").map_or(&*line, |line| line.strip_suffix(b"\r").unwrap_or(line));
-        batch.push(String::from_utf8(line.to_vec()).map_err(|_| CliError::NotText)?);
+        let text = String::from_utf8(line.to_vec()).map_err(|_| CliError::NotText)?;
+        bytes += json_length(&text);
+        batch.push(text);
     }
     Ok((!batch.is_empty()).then_some(batch))
 }
@@ -185,6 +190,7 @@ fn batch(lines: &mut BufReader<impl Read>) -> Result<Option<Vec<String>>, CliErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc::Request;
 
     fn read(input: &[u8], capacity: usize) -> Vec<Vec<String>> {
         let mut lines = BufReader::with_capacity(capacity, input);
@@ -211,6 +217,16 @@ mod tests {
         assert_eq!(sizes, [TEXTS, TEXTS]);
         let sizes: Vec<usize> = batches(vec!["a".repeat(BYTES); 3]).iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 1, 1]);
+        // What is written in six bytes counts for six.
+        let control = "\u{1}".repeat(1000);
+        let lines = format!("{control}\n").repeat(TEXTS);
+        for batches in [batches(vec![control; TEXTS]), read(lines.as_bytes(), AHEAD)] {
+            assert!(batches.len() > 1);
+            for texts in batches {
+                let request = Request::Embed(Box::new(EmbedRequest { model: None, texts, role: TextRole::Document }));
+                assert!(ipc::encode(&request).unwrap().len() <= MAX_REQUEST);
+            }
+        }
     }
 
     #[test]

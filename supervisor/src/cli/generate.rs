@@ -87,12 +87,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
 
 impl Arguments {
     fn request(self, text: String) -> GenerateRequest {
-        let message = |role, content| ChatMessage { role, content };
         let prompt = if self.raw {
             Prompt::Raw(text)
         } else {
-            let system = self.system.map(|system| message(Role::System, system));
-            Prompt::Chat(system.into_iter().chain([message(Role::User, text)]).collect())
+            let system = self.system.map(|system| ChatMessage::new(Role::System, system));
+            Prompt::Chat(system.into_iter().chain([ChatMessage::new(Role::User, text)]).collect())
         };
         let sampling = Sampling {
             temperature: self.temperature,

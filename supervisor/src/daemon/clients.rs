@@ -8,7 +8,7 @@ use super::{
     request::{Asked, Request},
 };
 use interprocess::local_socket::tokio::Stream;
-use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
+use ipc::{Failure, FailureKind, InvalidRequest, ModelKind, RequestId, Response};
 use policy::{Event, PoolId};
 use std::{
     io,
@@ -102,13 +102,14 @@ impl Daemon {
             // It was said before the client could know.
             return;
         }
-        if client.outbox.queued() > UNHEARD && matches!(said, FromClient::Request(_) | FromClient::Undecodable(_)) {
+        let is_asking = matches!(said, FromClient::Request(_) | FromClient::Invalid(..) | FromClient::Undecodable(_));
+        if client.outbox.queued() > UNHEARD && is_asking {
             // It asks and asks and never listens, or has gone.
             return self.forget(id);
         }
-        client.has_asked |= matches!(said, FromClient::Request(_) | FromClient::Undecodable(_));
+        client.has_asked |= is_asking;
         match said {
-            FromClient::Request(_) if !client.is_idle() => {
+            FromClient::Request(_) | FromClient::Invalid(..) if !client.is_idle() => {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
@@ -116,10 +117,11 @@ impl Daemon {
             FromClient::Request(ipc::Request::Embed(asked)) => self.submit(id, Asked::Embed(asked)),
             FromClient::Request(ipc::Request::Tokenize(asked)) => self.submit(id, Asked::Tokenize(asked)),
             FromClient::Request(ipc::Request::Status) => {
-                let response = Response::Status(self.report());
+                let response = Response::Status(Box::new(self.report()));
                 self.reply(id, &response);
             }
             FromClient::Request(ipc::Request::Control(control)) => self.control(id, control),
+            FromClient::Invalid(kind, invalid) => self.refuse(id, kind, invalid_request(&invalid)),
             FromClient::Undecodable(error) => {
                 let failure = Failure::new(FailureKind::BadRequest, chain(&error));
                 outcome::refused(&failure, None, client.peer);
@@ -168,18 +170,21 @@ impl Daemon {
         }
     }
 
+    /// Refuses a request of this kind before any model sees it.
+    fn refuse(&mut self, connection: ConnectionId, kind: &str, failure: Failure) {
+        let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
+        outcome::refused(&failure, Some(kind), peer);
+        self.reply(connection, &Response::Failed(failure));
+    }
+
     fn submit(&mut self, connection: ConnectionId, asked: Asked) {
         let found = match asked.validate() {
             Ok(()) => self.find_model(asked.model(), asked.kind()),
-            Err(invalid) => Err(Failure::new(FailureKind::BadRequest, invalid.to_string())),
+            Err(invalid) => Err(invalid_request(&invalid)),
         };
         let pool = match found {
             Ok(pool) => pool,
-            Err(failure) => {
-                let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
-                outcome::refused(&failure, Some(asked.name()), peer);
-                return self.reply(connection, &Response::Failed(failure));
-            }
+            Err(failure) => return self.refuse(connection, asked.name(), failure),
         };
         let Some(client) = self.clients.get_mut(&connection) else { return };
         self.submitted += 1;
@@ -240,4 +245,8 @@ impl Daemon {
             }
         }
     }
+}
+
+fn invalid_request(invalid: &InvalidRequest) -> Failure {
+    Failure::new(FailureKind::BadRequest, invalid.to_string())
 }

@@ -3,7 +3,7 @@
 //! What is sent to a client is queued here without bound of its own: a request can send only so much as its context allows, and the
 //! daemon looks at [`Outbox::queued`] before it adds more.
 use super::{ConnectionId, Input};
-use ipc::{AsyncEnd, EndError, Failure, FailureKind, MAX_FRAME, MAX_REQUEST, Request, Response};
+use ipc::{AsyncEnd, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io,
@@ -20,10 +20,20 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
-    task::JoinHandle,
+    sync::{Semaphore, mpsc},
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
+
+/// Longer payloads are read beside the loop, which nothing may hold for more than 10 ms.
+///
+/// The slowest payloads that are known take 30 ns a byte, and a Raspberry Pi is four times slower: 10
+/// ms are enough for 81 KiB there. `cargo run --release -p ipc --example parse_times` measures it.
+const LARGE: usize = 64 << 10;
+
+/// Large payloads are read one at a time, whoever sends them, for reading one takes memory of many
+/// times its size.
+static READER: Semaphore = Semaphore::const_new(1);
 
 /// A client that has not taken fewer bytes than this has caught up.
 const LITTLE: usize = 1 << 20;
@@ -33,6 +43,9 @@ const LITTLE: usize = 1 << 20;
 pub(crate) enum FromClient {
     /// A request.
     Request(Request),
+    /// The kind of a large request that no model could serve, and why. The request itself is
+    /// forgotten already, for that takes long, too.
+    Invalid(&'static str, InvalidRequest),
     /// A frame that holds no request. The connection goes on.
     Undecodable(EndError),
     /// Something that is no frame. The connection cannot go on.
@@ -143,8 +156,9 @@ pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
 async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender<Input>) {
     let mut end = AsyncEnd::new(read, MAX_REQUEST, MAX_FRAME);
     loop {
-        let said = match end.receive().await {
-            Ok(Some(request)) => FromClient::Request(request),
+        let said = match end.receive_payload().await {
+            Ok(Some(payload)) if payload.len() > LARGE => read_aside(payload).await,
+            Ok(Some(payload)) => read_here(payload),
             Err(error @ EndError::Codec(_)) => FromClient::Undecodable(error),
             Err(error @ EndError::Frame(ipc::FrameError::CutOff)) => {
                 tracing::debug!("a client left in the middle of a frame: {error}");
@@ -164,6 +178,42 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
         if inputs.send(Input::Client(id, said)).await.is_err() || last {
             return;
         }
+    }
+}
+
+fn read_here(payload: &[u8]) -> FromClient {
+    match ipc::decode(payload) {
+        Ok(request) => FromClient::Request(request),
+        Err(error) => FromClient::Undecodable(EndError::Codec(error)),
+    }
+}
+
+/// Reads a payload, and checks the request, on another thread. Nothing more of this client is read
+/// meanwhile.
+async fn read_aside(payload: &[u8]) -> FromClient {
+    let Ok(permit) = READER.acquire().await else { return FromClient::Gone };
+    let payload = payload.to_vec();
+    let read = spawn_blocking(move || {
+        // Given back when the thread is done, even if the client has gone.
+        let _permit = permit;
+        match read_here(&payload) {
+            FromClient::Request(request) => match check(&request) {
+                Ok(()) => FromClient::Request(request),
+                Err((kind, invalid)) => FromClient::Invalid(kind, invalid),
+            },
+            said => said,
+        }
+    });
+    // It ends without a result only when the daemon does.
+    read.await.unwrap_or(FromClient::Gone)
+}
+
+fn check(request: &Request) -> Result<(), (&'static str, InvalidRequest)> {
+    match request {
+        Request::Generate(asked) => asked.validate().map_err(|invalid| ("generate", invalid)),
+        Request::Embed(asked) => asked.validate().map_err(|invalid| ("embed", invalid)),
+        Request::Tokenize(asked) => asked.validate().map_err(|invalid| ("tokenize", invalid)),
+        Request::Status | Request::Control(_) => Ok(()),
     }
 }
 

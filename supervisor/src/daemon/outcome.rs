@@ -159,6 +159,7 @@ fn kind_name(kind: FailureKind) -> &'static str {
         FailureKind::ModelChanged => "model_changed",
         FailureKind::Engine => "engine",
         FailureKind::Cancelled => "cancelled",
+        FailureKind::Other => "other",
     }
 }
 

@@ -12,11 +12,11 @@ use std::{
 };
 
 impl Daemon {
-    /// The status, as JSON.
-    pub(super) fn report(&self) -> String {
+    /// The status.
+    pub(super) fn report(&self) -> Status {
         let (now, policy_now) = (Instant::now(), self.now());
         let models = self.pools.iter();
-        let status = Status {
+        Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: seconds(self.started.elapsed()),
@@ -24,9 +24,7 @@ impl Daemon {
             models: models.map(|(id, pool)| self.model(id, pool, now, policy_now)).collect(),
             state: self.state().to_owned(),
             reload_error: self.reload_error.clone(),
-        };
-        // Plain data always serialises.
-        serde_json::to_string(&status).unwrap_or_default()
+        }
     }
 
     fn model(&self, id: PoolId, pool: &Pool, now: Instant, policy_now: Time) -> Model {

@@ -166,8 +166,11 @@ impl Request {
     /// Most bytes that may wait for the client, beyond which it is taken for one that does not listen.
     pub(crate) fn outbox_limit(&self, info: Option<&ModelInfo>, workers: u32) -> usize {
         const LITTLE: usize = 64 << 10;
-        /// A token's frame, of generous size.
-        const FRAME: usize = 256;
+        /// Bytes of a token's text as JSON, on average over an answer. That is generous: a token has
+        /// about four letters, and a control character, which no model writes often, takes six.
+        const TEXT: usize = 240;
+        /// A token's frame.
+        const FRAME: usize = ipc::HEADER + r#"{"piece":{"text":"","token":9999999}}"#.len() + TEXT;
         let context = info.map_or(0, |info| info.context as usize);
         match &self.kind {
             Kind::Generation(_) => LITTLE + context * FRAME,

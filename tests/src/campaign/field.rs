@@ -113,9 +113,9 @@ impl<'a> Watch<'a> {
             None => Line::open(self.field.daemon.socket()).map_err(|error| error.to_string())?,
         };
         line.ask(&Request::Status, false)?;
-        let Response::Status(document) = line.receive()? else { return Err("no status".to_owned()) };
+        let Response::Status(status) = line.receive()? else { return Err("no status".to_owned()) };
         self.line = Some(line);
-        serde_json::from_str(&document).map_err(|error| error.to_string())
+        Ok(*status)
     }
 
     /// Looks until `condition` holds.

@@ -339,7 +339,7 @@ fn codes(text: &str) -> impl Iterator<Item = &str> {
 /// A conversation whose turns are the user's and the model's by turns.
 fn chat(turns: &[String]) -> Prompt {
     let roles = [Role::User, Role::Assistant].into_iter().cycle();
-    let messages = roles.zip(turns).map(|(role, content)| ChatMessage { role, content: content.clone() });
+    let messages = roles.zip(turns).map(|(role, content)| ChatMessage::new(role, content.clone()));
     Prompt::Chat(messages.collect())
 }
 

@@ -112,7 +112,7 @@ pub fn tokenizer(bytes: &[u8]) {
 pub fn chat(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (source, said) = text.split_once('\0').unwrap_or((&text, "hello"));
-    let turn = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+    let turn = |role, content: &str| ChatMessage::new(role, content);
     let messages =
         [turn(Role::System, "be brief"), turn(Role::User, said), turn(Role::Assistant, "yes"), turn(Role::User, said)];
     match ChatTemplate::new(source, "<s>", "</s>").render(&messages, &Zoned::default()) {

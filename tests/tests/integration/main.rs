@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod bad_input;
+mod clients;
 mod command_line;
 mod daemon;
 mod models;

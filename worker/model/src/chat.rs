@@ -65,11 +65,11 @@ impl ChatTemplate {
         match &self.0 {
             Kind::LastMessage => {
                 let said = messages.iter().rev().find(|message| message.role == Role::User).or(messages.last());
-                Ok(said.map(|message| message.content.clone()).unwrap_or_default())
+                Ok(said.map(|message| message.text().to_owned()).unwrap_or_default())
             }
             Kind::Broken(reason) => Err(ChatError::Broken(reason.clone())),
             Kind::Jinja { environment, start, end } => {
-                let turn = |message: &ChatMessage| context! { role => role(message.role), content => message.content.as_str() };
+                let turn = |message: &ChatMessage| context! { role => role(message.role), content => message.text() };
                 let now = now.clone();
                 let strftime_now = move |format: &str| {
                     jiff::fmt::strtime::format(format, &now)
@@ -150,6 +150,7 @@ fn role(role: Role) -> &'static str {
         Role::System => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
+        Role::Tool => "tool",
     }
 }
 
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     fn said(role: Role, content: &str) -> ChatMessage {
-        ChatMessage { role, content: content.to_owned() }
+        ChatMessage::new(role, content)
     }
 
     fn now() -> Zoned {

@@ -1,6 +1,6 @@
 //! What a client asks a model for: whether any could serve it, which one is meant, and whether it was asked before.
 use crate::log::{Noted, Prompts};
-use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, ModelKind, Prompt, TokenizeRequest};
+use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, MessageJson, ModelKind, Prompt, TokenizeRequest};
 use policy::PoolId;
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -57,7 +57,7 @@ impl Asked {
         match self {
             Asked::Generate(asked) => match &asked.prompt {
                 Prompt::Raw(text) => prompts.note(text),
-                Prompt::Chat(messages) => prompts.note(messages),
+                Prompt::Chat(messages) => prompts.note(&messages.iter().map(MessageJson).collect::<Vec<_>>()),
             },
             Asked::Embed(asked) => prompts.note(&asked.texts),
             Asked::Tokenize(asked) => prompts.note(&asked.text),

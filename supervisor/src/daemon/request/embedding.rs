@@ -3,7 +3,7 @@
 //! A part whose worker died is computed again as a whole, because only then its tokens are counted; what was heard of it
 //! before is not heard again.
 use super::{Heard, Lie, Times};
-use ipc::{EmbedJob, EmbedRequest, Embedded, FromWorker, ModelInfo, RequestId, Response, TextRole};
+use ipc::{EmbedJob, EmbedRequest, Embedded, FromWorker, MAX_FRAME, ModelInfo, RequestId, Response, TextRole};
 use std::{collections::BTreeMap, iter, mem, ops::Range, time::Instant};
 
 /// Batches of fewer texts stay whole.
@@ -119,10 +119,15 @@ impl Embedding {
         let mut ready = Vec::new();
         while let Some(heard) = self.heard.get_mut(&self.front) {
             if !heard.vectors.is_empty() {
-                let vectors = mem::take(&mut heard.vectors);
-                let first = self.delivered;
-                self.delivered += u32::try_from(vectors.len()).unwrap_or(u32::MAX);
-                ready.push(Response::Vectors { first, vectors });
+                let mut vectors = mem::take(&mut heard.vectors);
+                let most = most_in_a_frame(vectors.first().map_or(0, Vec::len));
+                while !vectors.is_empty() {
+                    let rest = vectors.split_off(vectors.len().min(most));
+                    let first = self.delivered;
+                    self.delivered += u32::try_from(vectors.len()).unwrap_or(u32::MAX);
+                    ready.push(Response::Vectors { first, vectors });
+                    vectors = rest;
+                }
             }
             if !heard.is_done {
                 break;
@@ -140,9 +145,25 @@ impl Embedding {
     }
 }
 
-/// Most bytes that the vectors of one part can have in a frame.
+/// Most bytes that the vectors of one part can have in frames: of one text each in the worst case.
 pub(super) fn most_bytes(info: Option<&ModelInfo>) -> usize {
-    info.map_or(0, |info| MOST * (info.dimensions as usize * size_of::<f32>() + 16))
+    info.map_or(0, |info| MOST * (ipc::HEADER + ENVELOPE + vector_bytes(info.dimensions as usize)))
+}
+
+/// Bytes of a message of vectors around them.
+const ENVELOPE: usize = r#"{"vectors":{"first":4294967295,"vectors":[]}}"#.len();
+
+/// Bytes of a vector in a message: its base64, two quotes and a comma.
+const fn vector_bytes(dimensions: usize) -> usize {
+    (dimensions * size_of::<f32>()).div_ceil(3) * 4 + 3
+}
+
+/// Vectors that fit into one frame, whatever their numbers are.
+const fn most_in_a_frame(dimensions: usize) -> usize {
+    match (MAX_FRAME - ENVELOPE) / vector_bytes(dimensions) {
+        0 => 1,
+        count => count,
+    }
 }
 
 /// Whether vectors are what a model makes whose vectors have so many numbers.
@@ -259,6 +280,29 @@ mod tests {
         assert_eq!(sent(embedding.hear(0, vectors(2, [92, 3]), 2)), [(3, vec![3.0])]);
         assert_eq!(sent(embedding.hear(0, vectors(4, 4..7), 2)), [(4, vec![4.0, 5.0, 6.0])]);
         assert_eq!(sent(embedding.hear(0, embedded(7), 2)), []);
+    }
+
+    #[test]
+    fn vectors_fit_into_frames() {
+        for dimensions in [1, 2, 3, 384, 100_000] {
+            let most = most_in_a_frame(dimensions).min(MOST);
+            let vectors = vec![vec![f32::NAN; dimensions]; most];
+            let payload = ipc::encode(&Response::Vectors { first: u32::MAX, vectors }).unwrap();
+            assert!(payload.len() <= MAX_FRAME);
+            // One comma fewer than vectors.
+            assert_eq!(payload.len(), ENVELOPE + most * vector_bytes(dimensions) - 1);
+        }
+        let wide = 200_000;
+        let mut embedding = embedding(MOST - 1, 1);
+        embedding.job(REQUEST, 0);
+        let vectors = vec![vec![0.5; wide]; MOST - 1];
+        let Ok(Heard::More(pieces)) =
+            embedding.hear(0, FromWorker::Vectors { request: REQUEST, first: 0, vectors }, wide as u32)
+        else {
+            panic!("not believed")
+        };
+        let sizes: Vec<usize> = pieces.iter().map(|piece| ipc::encode(piece).unwrap().len()).collect();
+        assert!(sizes.len() > 1 && sizes.iter().all(|size| *size <= MAX_FRAME), "{sizes:?}");
     }
 
     #[test]

@@ -22,18 +22,22 @@ impl Tokenization {
 
     /// Most ids that the text can have: one for each byte, and a few around them.
     fn most_ids(&self) -> usize {
-        const AROUND: usize = 16;
-        self.asked.text.len() + AROUND
+        self.asked.text.len() + TokenizeRequest::IDS_AROUND
+    }
+
+    /// Whether these can be the text's ids.
+    fn may_be(&self, ids: &[u32]) -> bool {
+        ids.len() <= self.most_ids() && ids.iter().all(|id| *id < TokenizeRequest::IDS_BELOW)
     }
 
     /// Most bytes that the answer can have.
     pub(super) fn most_bytes(&self) -> usize {
-        self.most_ids() * 5
+        self.most_ids() * TokenizeRequest::ID_BYTES
     }
 
     pub(super) fn hear(&mut self, message: FromWorker) -> Result<Heard, Lie> {
         match message {
-            FromWorker::Tokenized { ids, .. } if ids.len() <= self.most_ids() => {
+            FromWorker::Tokenized { ids, .. } if self.may_be(&ids) => {
                 self.count = Some(ids.len() as u64);
                 self.ids = Some(ids);
                 Ok(Heard::Done(Vec::new()))
@@ -63,6 +67,8 @@ mod tests {
         let mut tokenization = Tokenization::new(asked);
         assert!(tokenization.hear(tokenized(21)).is_err());
         assert!(tokenization.hear(FromWorker::Embedded { request: RequestId(1), tokens: 4 }).is_err());
+        let absurd = FromWorker::Tokenized { request: RequestId(1), ids: vec![TokenizeRequest::IDS_BELOW] };
+        assert!(tokenization.hear(absurd).is_err());
         assert!(tokenization.answer().is_none());
         assert!(matches!(tokenization.hear(tokenized(20)), Ok(Heard::Done(pieces)) if pieces.is_empty()));
         assert_eq!(tokenization.answer(), Some(Response::Tokenized { ids: vec![7; 20] }));

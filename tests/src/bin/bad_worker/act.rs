@@ -2,7 +2,7 @@
 use crate::{pages::Pages, probe};
 use integration_tests::{LIMIT, process::state, until};
 use ipc::{
-    BlockingEnd, FinishReason, FromWorker, RequestId, Sandbox, TokenCounts,
+    BlockingEnd, FinishReason, FromWorker, RequestId, Sandbox, TokenCounts, VERSION,
     board::{self, Word},
 };
 use nix::{
@@ -104,15 +104,19 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
         id: 120,
         text: text.to_owned(),
     };
+    // A frame whose header promises so many bytes, and what comes of them.
+    let frame = |version: u16, size: u32, payload: &[u8]| {
+        [b"SV", version.to_le_bytes().as_slice(), &size.to_le_bytes(), payload].concat()
+    };
     match action {
         "garbage" => body.write(b"GET / HTTP/1.1\r\n\r\n"),
         // A header that promises four gibibytes.
-        "huge" => body.write(b"SV\x01\x00\xff\xff\xff\xff"),
-        "wrong-version" => body.write(b"SV\x09\x00\x01\x00\x00\x00\x00"),
+        "huge" => body.write(&frame(VERSION, u32::MAX, b"")),
+        "wrong-version" => body.write(&frame(9, 1, b"\0")),
         // A variant that there is not.
-        "undecodable" => body.write(b"SV\x01\x00\x01\x00\x00\x00\xfa"),
+        "undecodable" => body.write(&frame(VERSION, 1, b"\xfa")),
         "cut-off" => {
-            body.write(b"SV\x01\x00\x10\x00\x00\x00half of");
+            body.write(&frame(VERSION, 16, b"half of"));
             system::exit_now(0)
         }
         "hang-up" => {

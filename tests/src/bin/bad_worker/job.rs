@@ -71,7 +71,7 @@ fn prompt(job: &Job, bad: &Bad) -> String {
     match &job.prompt {
         JobPrompt::Fresh(Prompt::Raw(text)) => text.clone(),
         JobPrompt::Fresh(Prompt::Chat(messages)) => {
-            messages.last().map(|last| last.content.clone()).unwrap_or_default()
+            messages.last().map(|last| last.text().to_owned()).unwrap_or_default()
         }
         JobPrompt::Ids(ids) => {
             let bytes: Vec<u8> =

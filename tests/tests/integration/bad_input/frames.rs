@@ -1,7 +1,7 @@
 //! What is no frame, or a frame that holds no request.
 use super::{echo, serves};
 use integration_tests::{Daemon, Running, Wire};
-use ipc::{Failure, FailureKind, GenerateRequest, HEADER, MAX_REQUEST, Request, Response};
+use ipc::{EmbedRequest, Failure, FailureKind, GenerateRequest, HEADER, MAX_REQUEST, Request, Response, TextRole};
 
 fn raw(text: &str) -> Request {
     Request::Generate(Box::new(GenerateRequest::raw(text)))
@@ -48,10 +48,10 @@ fn what_is_no_frame_is_refused_and_the_connection_closed() {
         (b"\0", no_frame),
         (b"SX", no_frame),
         (&vec![b'x'; 1 << 20], no_frame),
-        (&header(2, 0), "the other side speaks version 2 of the protocol, this side speaks version 1"),
+        (&header(1, 0), "the other side speaks version 1 of the protocol, this side speaks version 2"),
         (&[header(0, 1), vec![0]].concat(), "the other side speaks version 0"),
-        (&header(1, limit + 1), &too_long),
-        (&header(1, u32::MAX), &too_long),
+        (&header(2, limit + 1), &too_long),
+        (&header(2, u32::MAX), &too_long),
     ];
     for (bytes, words) in cases {
         let message = dismissed(&daemon, bytes);
@@ -73,32 +73,101 @@ fn what_is_no_frame_is_refused_and_the_connection_closed() {
 fn a_frame_without_a_request_is_refused_and_the_connection_goes_on() {
     let daemon = echo("");
     let mut wire = Wire::connect(&daemon);
-    let damaged = |change: fn(&mut Vec<u8>)| {
-        let mut payload = ipc::encode(&raw("<<text>>")).unwrap();
-        change(&mut payload);
-        ipc::frame(&payload, MAX_REQUEST).unwrap()
-    };
-    let not_text = |payload: &mut Vec<u8>| {
-        let at = payload.windows(2).position(|bytes| bytes == b"<<").unwrap();
-        payload[at..at + 2].copy_from_slice(b"\xc3\x28");
-    };
-    let cases: [(Vec<u8>, &str); 6] = [
-        (damaged(not_text), "does not decode"),
-        (damaged(|payload| payload.extend_from_slice(b"abc")), "3 bytes too many"),
-        (damaged(|payload| payload.truncate(5)), "does not decode"),
-        (damaged(|payload| payload.clear()), "does not decode"),
-        (damaged(|payload| payload[0] = 77), "does not decode"),
-        // The length of the text is 2^64 - 1.
-        (damaged(|payload| *payload = [&[0, 0, 0, 0xfd][..], &[0xff; 8]].concat()), "does not decode"),
+    let frame = |payload: &[u8]| ipc::frame(payload, MAX_REQUEST).unwrap();
+    let secret = "a secret that nobody repeats";
+    let with = |field: &str| format!("{{\"generate\":{{\"prompt\":\"{secret}\",{field}}}}}").into_bytes();
+    // What is long is read elsewhere, and answered in the same way.
+    let long = with(&format!("\"model\":\"{}\",\"min_p\":0.5", "x".repeat(1 << 20)));
+    let cases: [(Vec<u8>, &str); 14] = [
+        (b"{\"generate\":{\"prompt\":\"\xc3\x28\"}}".to_vec(), "no JSON: invalid unicode code point"),
+        (b"\"status\"abc".to_vec(), "no JSON: trailing characters"),
+        (b"{\"gene".to_vec(), "no JSON: EOF"),
+        (b"".to_vec(), "no JSON: EOF"),
+        (b"\x01".to_vec(), "no JSON: expected value"),
+        (vec![b'['; MAX_REQUEST], "a message is a string or an object with one field, its kind"),
+        (with("\"min_p\":0.5"), "generate: unknown field \"min_p\", expected one of model, prompt"),
+        (long, "generate: unknown field \"min_p\", expected one of model, prompt"),
+        (with("\"seed\":1,\"seed\":2"), "generate: duplicate field \"seed\""),
+        (with("\"max_tokens\":\"9\""), "generate.max_tokens: expected a whole number below 2^32, found a string"),
+        (with("\"messages\":[]"), "generate: there are both a prompt and messages"),
+        (b"{\"generate\":{\"prompt\":7}}".to_vec(), "generate.prompt: expected a string"),
+        (
+            b"{\"generate\":{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"mood\":\"sad\"}]}}".to_vec(),
+            "generate.messages[0]: unknown field \"mood\"",
+        ),
+        (b"{\"summarise\":{\"text\":\"x\"}}".to_vec(), "unknown kind \"summarise\", expected one of generate, status"),
     ];
-    for (frame, words) in cases {
+    for (payload, words) in cases {
+        let frame = frame(&payload);
         assert!(wire.write(&frame));
         let Failure { kind, message, .. } = failure(&mut wire);
         assert_eq!(kind, FailureKind::BadRequest, "{message}");
         assert!(message.contains(words) && !message.contains('\n'), "{message:?} does not say {words:?}");
+        assert!(!message.contains(secret) && message.len() < 1_000, "{message:?}");
         wire.send(&Request::Status);
         assert!(matches!(wire.receive(), Some(Response::Status(_))), "the connection does not go on");
     }
+    serves(&daemon);
+}
+
+#[test]
+fn what_no_model_is_told_yet_is_refused_and_not_dropped() {
+    let daemon = echo("");
+    let mut wire = Wire::connect(&daemon);
+    let said =
+        |turn: &str| format!("{{\"generate\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}},{turn}]}}}}");
+    for (turn, words) in [
+        (r#"{"role":"tool","content":"x","tool_call_id":"1"}"#, "the role tool"),
+        (
+            r#"{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+            "tool calls",
+        ),
+        (r#"{"role":"assistant","content":"x","reasoning_content":"y"}"#, "reasoning_content"),
+        (r#"{"role":"user","content":"x","name":"Ada"}"#, "a name"),
+        (r#"{"role":"user","content":null}"#, "no content"),
+        (
+            r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,"}}]}"#,
+            "a content part of the type image_url",
+        ),
+        (
+            r#"{"role":"user","content":[{"type":"text","text":"x"},{"type":"text","text":"y"}]}"#,
+            "several content parts",
+        ),
+    ] {
+        assert!(wire.write(&ipc::frame(said(turn).as_bytes(), MAX_REQUEST).unwrap()));
+        let Failure { kind, message, .. } = failure(&mut wire);
+        assert_eq!(kind, FailureKind::BadRequest);
+        assert_eq!(message, format!("messages[1] has {words}, which is not served yet"));
+    }
+    let part = said(r#"{"role":"user","content":[{"type":"text","text":"one part"}]}"#);
+    assert!(wire.write(&ipc::frame(part.as_bytes(), MAX_REQUEST).unwrap()));
+    let mut text = String::new();
+    while let Some(Response::Accepted { .. } | Response::Piece { .. }) = wire.receive().inspect(|response| {
+        if let Response::Piece { text: piece, .. } = response {
+            text.push_str(piece);
+        }
+    }) {}
+    assert_eq!(text, "one part");
+}
+
+#[test]
+fn large_requests_are_answered_in_order_and_refused_by_what_is_wrong_with_them() {
+    let daemon = echo("");
+    let mut wire = Wire::connect(&daemon);
+    let texts = vec!["x".to_owned(); 70_000];
+    let many = Request::Embed(Box::new(EmbedRequest { model: None, texts, role: TextRole::Plain }));
+    for _ in 0..3 {
+        // The second one comes while the first is read.
+        assert!(wire.write(&[Wire::frame(&many), Wire::frame(&Request::Status)].concat()));
+        let Failure { kind, message, .. } = failure(&mut wire);
+        assert_eq!(kind, FailureKind::BadRequest);
+        assert_eq!(message, "70000 texts are more than the 65536 that one request may have");
+        assert!(matches!(wire.receive(), Some(Response::Status(_))));
+    }
+    // One that nobody waits for any more is read and forgotten.
+    let gone = Wire::connect(&daemon);
+    gone.write(&Wire::frame(&many));
+    drop(gone);
     serves(&daemon);
 }
 
@@ -170,7 +239,7 @@ fn noise_from_many_connections_changes_nothing() {
         let wire = Wire::connect(&daemon);
         let noise: Vec<u8> = (0..round).map(|_| byte()).collect();
         // Half of them begin as a frame does.
-        let bytes = if round % 2 == 0 { noise } else { [header(1, round), noise].concat() };
+        let bytes = if round % 2 == 0 { noise } else { [header(2, round), noise].concat() };
         wire.write(&bytes);
     }
     serves(&daemon);

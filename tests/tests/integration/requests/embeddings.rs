@@ -210,10 +210,10 @@ fn a_text_is_tokenised_by_a_model_of_either_kind() {
         wire.send(&Request::Tokenize(Box::new(TokenizeRequest { model: None, text: "abc".into(), special: false })));
         assert!(matches!(wire.receive(), Some(Response::Accepted { .. })));
         assert_eq!(wire.receive(), Some(Response::Tokenized { ids: vec![97, 98, 99] }));
-        let text = "x".repeat((2 << 20) + 1);
+        let text = "x".repeat(TokenizeRequest::LONGEST + 1);
         wire.send(&Request::Tokenize(Box::new(TokenizeRequest { model: None, text, special: false })));
         let Some(Response::Failed(failure)) = wire.receive() else { panic!("served") };
-        assert_eq!(failure.message, "the text has 2097153 bytes, but must have 2097152 at most");
+        assert_eq!(failure.message, "the text has 2097134 bytes, but must have 2097133 at most");
         let text = "!many-ids?times=1".to_owned();
         wire.send(&Request::Tokenize(Box::new(TokenizeRequest { model: None, text: text.clone(), special: false })));
         assert!(matches!(wire.receive(), Some(Response::Accepted { .. })));

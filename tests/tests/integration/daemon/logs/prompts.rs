@@ -58,7 +58,7 @@ fn equal_prompts_have_equal_marks() {
 fn whole_prompts_are_said_where_that_is_asked_for() {
     let daemon = echo("", "log_prompts = \"full\"");
     generate(&daemon, GenerateRequest::raw("two\n\u{1b}[2Jlines")).unwrap();
-    let turn = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+    let turn = |role, content: &str| ChatMessage::new(role, content);
     let messages = vec![turn(Role::System, "be brief"), turn(Role::User, "hello")];
     generate(&daemon, GenerateRequest::new(Prompt::Chat(messages))).unwrap();
     generate(&daemon, GenerateRequest::raw("x".repeat(9000))).unwrap_err();
