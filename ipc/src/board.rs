@@ -19,8 +19,6 @@ pub enum Word {
     Phase = 1,
     /// Worker: tokens of the prompt, or texts of the batch, that are done.
     PromptDone = 2,
-    /// Worker: tokens of the prompt, or texts of the batch.
-    PromptTotal = 3,
     /// Worker: tokens generated.
     Generated = 4,
     /// Worker: threads it computes with now.

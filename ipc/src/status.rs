@@ -14,7 +14,7 @@ pub struct Status {
     pub cores: usize,
     /// Each model, in the configuration's order; after them those that are being loaded by a
     /// reload, and those that go.
-    pub models: Vec<Model>,
+    pub models: Vec<ModelStatus>,
     /// `serving`, `reloading`, `draining` or `stopping`.
     #[serde(default)]
     pub state: String,
@@ -25,7 +25,7 @@ pub struct Status {
 
 /// One model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Model {
+pub struct ModelStatus {
     /// Its name.
     pub name: String,
     /// `generate` or `embed`.
@@ -52,11 +52,11 @@ pub struct Model {
     #[serde(default)]
     pub weights_bytes: Option<u64>,
     /// The template, while there is one.
-    pub template: Option<Template>,
+    pub template: Option<TemplateStatus>,
     /// Requests that wait.
     pub queue: Queue,
     /// Each slot's serving life, and its spare after it.
-    pub workers: Vec<Worker>,
+    pub workers: Vec<WorkerStatus>,
     /// Counts since the daemon started.
     pub totals: Totals,
     /// The last worker or template that ended otherwise than it should.
@@ -65,7 +65,7 @@ pub struct Model {
 
 /// The process that holds a model and forks its workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Template {
+pub struct TemplateStatus {
     /// Its pid.
     pub pid: u32,
     /// Seconds that loading and warming took; none while it loads.
@@ -92,7 +92,7 @@ pub struct Queue {
 
 /// One worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Worker {
+pub struct WorkerStatus {
     /// Its slot.
     pub slot: u32,
     /// Which life of the slot.

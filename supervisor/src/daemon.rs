@@ -9,31 +9,31 @@
 //!  worker tasks ──┘                         └── Finish ────────────────────> client
 //! ```
 
-mod act;
+mod access_log;
 mod activation;
 mod admission;
 mod children;
 mod clients;
 mod connection;
 mod control;
+mod effects;
 mod event_loop;
 mod housekeeping;
 mod identity;
 mod listener;
+mod memory_watch;
+mod models;
 mod notify;
-mod outcome;
-mod pool;
-mod pools;
+mod open_request;
 mod reload;
 mod report;
-mod request;
+mod served_model;
 mod signals;
+mod stderr_tail;
 mod stop;
-mod tail;
-mod template;
+mod template_process;
 mod untrusted;
-mod watch;
-mod worker;
+mod worker_process;
 
 pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use event_loop::{Place, Setup, run};
@@ -44,18 +44,18 @@ use crate::{
     config::{Auto, Config, Source, SupervisorConfig},
     log::Prompts,
 };
+use access_log::Peer;
 use connection::{FromClient, Outbox};
 use interprocess::local_socket::tokio::Stream;
 use ipc::RequestId;
 use listener::ClientSocket;
+use models::Models;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use notify::Notify;
-use outcome::Peer;
+use open_request::OpenRequest;
 use policy::{Event, Limits, Policy, TemplateState, Time};
-use pool::Pool;
-use pools::Pools;
 use reload::Reloading;
-use request::Request;
+use served_model::ServedModel;
 use std::{
     collections::{HashMap, VecDeque},
     hash::RandomState,
@@ -68,10 +68,10 @@ use std::{
     time::{Duration, Instant},
 };
 use system::proc::Sample;
-use template::{Starter, TemplateSaid};
+use template_process::{Starter, TemplateSaid};
 use tokio::sync::mpsc;
-pub(crate) use worker::WorkerFds;
-use worker::WorkerSaid;
+pub(crate) use worker_process::WorkerFds;
+use worker_process::WorkerSaid;
 
 /// One connection of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,8 +113,8 @@ struct Daemon {
     source: Source,
     /// Whether the configuration names models.
     names_models: bool,
-    pools: Pools,
-    requests: HashMap<RequestId, Request>,
+    models: Models,
+    requests: HashMap<RequestId, OpenRequest>,
     clients: HashMap<ConnectionId, Client>,
     socket: ClientSocket,
     notify: Notify,
@@ -191,16 +191,16 @@ impl Daemon {
             Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
         };
         let limits = Limits { cores, drain: config.supervisor.shutdown_timeout, ..Limits::default() };
-        let pools: Vec<Pool> = config.models.into_iter().map(|model| Pool::new(model, cores)).collect();
+        let pools: Vec<ServedModel> = config.models.into_iter().map(|model| ServedModel::new(model, cores)).collect();
         let pool_limits = pools.iter().map(|pool| pool.limits(&config.supervisor)).collect();
         Daemon {
-            policy: Policy::new(limits, pool_limits, request::draw_seed()),
+            policy: Policy::new(limits, pool_limits, open_request::draw_seed()),
             started: Instant::now(),
             cores,
             supervisor: config.supervisor,
             source,
             names_models: config.names_models,
-            pools: Pools::new(pools),
+            models: Models::new(pools),
             requests: HashMap::new(),
             clients: HashMap::new(),
             socket,
@@ -285,7 +285,7 @@ impl Daemon {
     fn observation_interval(&self) -> tokio::time::Interval {
         const LONGEST: Duration = Duration::from_millis(500);
         const SHORTEST: Duration = Duration::from_millis(20);
-        let shortest_timeout = self.pools.values().map(|pool| pool.config.progress_timeout).min().unwrap_or(LONGEST);
+        let shortest_timeout = self.models.values().map(|pool| pool.config.progress_timeout).min().unwrap_or(LONGEST);
         let mut interval = tokio::time::interval((shortest_timeout / 8).clamp(SHORTEST, LONGEST));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         interval
@@ -296,7 +296,7 @@ impl Daemon {
         if self.has_served || self.reloading.is_some() {
             return None;
         }
-        let reasons = self.pools.served().map(|(id, pool)| {
+        let reasons = self.models.served().map(|(id, pool)| {
             let parked = matches!(self.policy.pool(id).state, TemplateState::Parked { .. });
             pool.why_hopeless(parked)
         });

@@ -10,7 +10,7 @@ mod prompt;
 mod record;
 mod writer;
 
-pub(crate) use prompt::{Noted, Prompts};
+pub(crate) use prompt::{LoggedPrompt, Prompts};
 
 use crate::config::{Auto, LogFormat};
 use format::Format;

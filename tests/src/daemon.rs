@@ -4,7 +4,7 @@ use crate::{
 };
 use ipc::{
     Client, ClientError, RequestId,
-    status::{Model, Status, Worker},
+    status::{ModelStatus, Status, WorkerStatus},
 };
 use nix::{
     sys::{
@@ -200,7 +200,7 @@ impl Daemon {
 
     /// The status of its only model.
     #[track_caller]
-    pub fn model(&self) -> Model {
+    pub fn model(&self) -> ModelStatus {
         only(self.status())
     }
 
@@ -224,14 +224,14 @@ impl Daemon {
 
     /// Looks at its only model until `condition` holds.
     #[track_caller]
-    pub fn until_model(&self, what: &str, mut condition: impl FnMut(&Model) -> bool) -> Model {
+    pub fn until_model(&self, what: &str, mut condition: impl FnMut(&ModelStatus) -> bool) -> ModelStatus {
         only(self.until(what, |status| status.models.first().is_some_and(&mut condition)))
     }
 
     /// Waits until every model is served, is not wanted or has failed, and every slot of those that are served is idle.
     #[track_caller]
     pub fn settle(&self) -> Status {
-        let is_idle = |worker: &Worker| matches!(worker.state.as_str(), "idle" | "spare");
+        let is_idle = |worker: &WorkerStatus| matches!(worker.state.as_str(), "idle" | "spare");
         self.until("every model is served and idle, or cold, or has failed", |status| {
             status.models.iter().all(|model| match model.state.as_str() {
                 "warm" => model.workers.iter().all(is_idle),
@@ -243,9 +243,9 @@ impl Daemon {
 
     /// The worker that serves a request, waited for.
     #[track_caller]
-    pub fn worker_of(&self, request: RequestId) -> Worker {
+    pub fn worker_of(&self, request: RequestId) -> WorkerStatus {
         let name = request.to_string();
-        let serves = |worker: &&Worker| {
+        let serves = |worker: &&WorkerStatus| {
             worker.request.as_deref() == Some(&name) && worker.pid.is_some() && worker.state == "busy"
         };
         let found = |status: &Status| status.models.iter().flat_map(|model| &model.workers).find(serves).cloned();
@@ -364,7 +364,7 @@ fn spawn(folder: &Path, mut command: Command, wrap: impl FnOnce(Command, &Path) 
     command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
-fn only(status: Status) -> Model {
+fn only(status: Status) -> ModelStatus {
     assert_eq!(status.models.len(), 1, "the daemon serves one model");
     status.models.into_iter().next().unwrap_or_else(|| panic!("there is no model"))
 }

@@ -50,7 +50,7 @@ fn serve(
     };
     progress.phase(Phase::Embed);
     let total = job.texts.len();
-    progress.prompt(0, total as u64);
+    progress.prompt(0);
     let (mut done, mut tokens) = (0, 0);
     while done < total {
         let group = group(bert, &job.texts[done..], job.role, &mut go_on)?.ok_or_else(cancelled)?;
@@ -62,7 +62,7 @@ fn serve(
         let first = done;
         done += vectors.len();
         tokens += group.iter().map(|text| text.len() as u64).sum::<u64>();
-        progress.prompt(done as u64, total as u64);
+        progress.prompt(done as u64);
         let message = FromWorker::Vectors { request: job.request, first: first as u32, vectors };
         if emit(message).is_break() {
             return Err(Ended::Unheard);

@@ -21,7 +21,7 @@ pub trait Progress: Pace {
     /// It does something else now.
     fn phase(&self, phase: Phase);
     /// So many of the prompt's tokens are done.
-    fn prompt(&self, done: u64, total: u64);
+    fn prompt(&self, done: u64);
     /// The answer has so many tokens now.
     fn generated(&self, count: u64);
     /// One more step is done.
@@ -118,7 +118,7 @@ fn serve(
     model.begin(total);
     let mut logits: &[f32] = &[];
     let mut done = found.fed.min(total);
-    progress.prompt(done as u64, total as u64);
+    progress.prompt(done as u64);
     for chunk in prompt[done..].chunks(job.chunk as usize) {
         go_on()?;
         let computed = model.forward(chunk, done, cache.numbers(), progress);
@@ -127,7 +127,7 @@ fn serve(
         if done < total {
             cache.commit_prompt(done);
         }
-        progress.prompt(done as u64, total as u64);
+        progress.prompt(done as u64);
         progress.tick();
     }
 

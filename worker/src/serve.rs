@@ -57,7 +57,7 @@ fn live(model: &mut LoadedModel, fds: WorkerFds, filters: &Filters) -> Result<()
     let Started { mut end, board, inherited } = started;
     let sandbox = confine(&go, inherited, filters)?;
     board.word(Word::Threads).store(1, Relaxed);
-    end.send(&FromWorker::Hello { sandbox, threads: go.threads }).map_err(ServeError::Socket)?;
+    end.send(&FromWorker::Hello { sandbox }).map_err(ServeError::Socket)?;
     while let Some(message) = end.receive().map_err(ServeError::Socket)? {
         let memory = end.stream().take_descriptor();
         let mut broken = None;
@@ -141,8 +141,7 @@ impl Progress for BoardProgress<'_> {
         self.0.word(Word::Phase).store(phase as u64, Relaxed);
     }
 
-    fn prompt(&self, done: u64, total: u64) {
-        self.0.word(Word::PromptTotal).store(total, Relaxed);
+    fn prompt(&self, done: u64) {
         self.0.word(Word::PromptDone).store(done, Relaxed);
     }
 

@@ -133,5 +133,5 @@ pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandb
     prctl::set_no_new_privs().map_err(StartupError::Privileges)?;
     let landlock = deny_paths().map_err(StartupError::Sandbox)?;
     filters.deny_calls(Role::Worker).map_err(StartupError::Sandbox)?;
-    Ok(Sandbox { no_new_privileges: true, resource_limits: true, seccomp: true, landlock })
+    Ok(Sandbox { seccomp: true, landlock })
 }

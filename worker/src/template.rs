@@ -7,7 +7,7 @@
 //! is a subreaper, becomes the worker's parent; it sees the worker's exit status, and the worker outlives the template.
 //!
 //! Invariant: the process has one thread at every fork; else it refuses.
-use ipc::{Forked, FromTemplate, Life, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
+use ipc::{Forked, FromTemplate, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
 use model::Admit;
 use nix::{
     fcntl::OFlag,
@@ -37,8 +37,6 @@ use thiserror::Error;
 /// What a worker is born with.
 #[derive(Debug)]
 pub struct WorkerFds {
-    /// Which life it is.
-    pub life: Life,
     /// The supervisor's pid.
     pub supervisor: u32,
     /// Its socket to the supervisor.
@@ -165,7 +163,7 @@ pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Re
             return Err(TemplateError::Order);
         };
         hooks.step(ForkStep::Asked);
-        let fds = WorkerFds { life, supervisor, socket, board, stderr, inherited: Inherited::default() };
+        let fds = WorkerFds { supervisor, socket, board, stderr, inherited: Inherited::default() };
         let answer = match template.fork(fds, &mut model, hooks) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
             Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
@@ -307,7 +305,7 @@ impl Control {
 pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
     let landlock = deny_paths()?;
     filters.deny_calls(Role::Template)?;
-    Ok(Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock })
+    Ok(Sandbox { seccomp: true, landlock })
 }
 
 /// Ties this process's life to the supervisor's.

@@ -84,7 +84,7 @@ impl Progress for Life {
     fn phase(&self, _: Phase) {
         self.event(Event::Fed);
     }
-    fn prompt(&self, _: u64, _: u64) {
+    fn prompt(&self, _: u64) {
         self.event(Event::Fed);
     }
     fn generated(&self, _: u64) {

@@ -159,8 +159,8 @@ impl Progress for Diary {
     fn phase(&self, phase: Phase) {
         self.note(phase.name().to_owned());
     }
-    fn prompt(&self, done: u64, total: u64) {
-        self.note(format!("{done}/{total}"));
+    fn prompt(&self, done: u64) {
+        self.note(format!("read {done}"));
     }
     fn generated(&self, count: u64) {
         self.note(format!("{count}"));
@@ -183,10 +183,10 @@ fn each_step_is_reported_and_ticks() {
     };
     assert_eq!(
         report(&mut model, &Job { chunk: 2, ..raw("abc") }),
-        "prompt 0/3 2/3 tick 3/3 tick decode 1 tick 2 tick 3 tick"
+        "prompt read 0 read 2 tick read 3 tick decode 1 tick 2 tick 3 tick"
     );
     let taken_over = Job { generated: vec![97, 98], chunk: 8, ..ids(&[97, 98, 99]) };
-    assert_eq!(report(&mut model, &taken_over), "prompt 0/3 3/3 tick replay 1 tick 2 tick decode 3 tick");
+    assert_eq!(report(&mut model, &taken_over), "prompt read 0 read 3 tick replay 1 tick 2 tick decode 3 tick");
 }
 
 #[test]

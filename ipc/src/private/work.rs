@@ -1,5 +1,5 @@
 //! What the supervisor and a worker tell each other.
-use crate::{FailureKind, FinishReason, Life, Prompt, RequestId, Sampling, TextRole};
+use crate::{FailureKind, FinishReason, Prompt, RequestId, Sampling, TextRole};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -19,16 +19,12 @@ pub enum ToWorker {
 /// What a worker must know before it confines itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Go {
-    /// Which life this is.
-    pub life: Life,
     /// The supervisor's pid, which must be the worker's parent by now.
     pub supervisor: u32,
     /// Most private memory that the worker may take, in bytes.
     pub memory: u64,
     /// Whether it exits after its first request.
     pub single: bool,
-    /// Most threads that it may ever compute with.
-    pub threads: u32,
 }
 
 /// One request, as a worker gets it: all that is needed to begin it, or to go on with it where a
@@ -101,8 +97,6 @@ pub enum FromWorker {
     Hello {
         /// What confines it.
         sandbox: Sandbox,
-        /// Most threads that it computes with.
-        threads: u32,
     },
     /// The prompt's ids, before the model reads them.
     Prompt {
@@ -179,10 +173,6 @@ pub struct TokenCounts {
 /// What confines a process. Each field is what was applied, not what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
-    /// It can gain no privileges by exec.
-    pub no_new_privileges: bool,
-    /// Core dumps, files and private memory are limited.
-    pub resource_limits: bool,
     /// The system calls it may make are filtered.
     pub seccomp: bool,
     /// The version of Landlock that denies it every file, if the kernel has it.

@@ -8,7 +8,7 @@ use ipc::{
     FinishReason, Forked, FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, Message, ModelInfo,
     ModelKind, ModelSpec, Needs, Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole,
     ToTemplate, ToWorker, TokenCounts, TokenizeJob, TokenizeRequest, ToolCall,
-    status::{Crash, Model, Queue, Status, Template, Totals, Worker},
+    status::{Crash, ModelStatus, Queue, Status, TemplateStatus, Totals, WorkerStatus},
 };
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -124,7 +124,7 @@ fn status() -> Status {
         request: Some("req-1".into()),
         stderr: vec!["the last line".into()],
     };
-    let worker = Worker {
+    let worker = WorkerStatus {
         slot: 0,
         generation: 3,
         pid: Some(21),
@@ -141,14 +141,14 @@ fn status() -> Status {
         memory_age_s: Some(1.5),
         sandbox: Some("seccomp".into()),
     };
-    let template = Template {
+    let template = TemplateStatus {
         pid: 9,
         load_s: Some(0.5),
         pss_bytes: Some(4_096),
         generation: 1,
         sandbox: Some("seccomp+landlock".into()),
     };
-    let model = Model {
+    let model = ModelStatus {
         name: "pocket".into(),
         kind: "generate".into(),
         state: "warm".into(),
@@ -331,13 +331,7 @@ impl Conversation for ToWorker {
             cache: true,
             ..fresh.clone()
         };
-        let go = Go {
-            life: Life { slot: 3, generation: 4 },
-            supervisor: 1_234,
-            memory: 512 << 20,
-            single: true,
-            threads: 9,
-        };
+        let go = Go { supervisor: 1_234, memory: 512 << 20, single: true };
         let request = RequestId(20);
         let embed = EmbedJob { request, texts: vec!["a text".into()], role: TextRole::Document };
         let tokenize = TokenizeJob { request, text: "a text".into(), special: true };
@@ -371,10 +365,10 @@ impl Conversation for FromWorker {
 
     fn examples() -> Vec<FromWorker> {
         let request = RequestId(19);
-        let sandbox = Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock: Some(6) };
+        let sandbox = Sandbox { seccomp: true, landlock: Some(6) };
         let counts = TokenCounts { prompt: 23, completion: 24 };
         vec![
-            FromWorker::Hello { sandbox, threads: 5 },
+            FromWorker::Hello { sandbox },
             FromWorker::Prompt { request, ids: vec![2, 202, 394] },
             FromWorker::Token { request, index: 21, id: 22, text: "word".into() },
             FromWorker::Done { request, text: "rest".into(), finish: FinishReason::Length, counts },
@@ -434,7 +428,7 @@ impl Conversation for FromTemplate {
             cache: 1 << 24,
             weights: 668_000_000,
             dimensions: 384,
-            sandbox: Sandbox { no_new_privileges: true, resource_limits: false, seccomp: true, landlock: Some(7) },
+            sandbox: Sandbox { seccomp: true, landlock: Some(7) },
         };
         let life = Life { slot: 2, generation: 70_000 };
         vec![

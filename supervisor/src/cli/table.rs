@@ -7,7 +7,7 @@
 mod tests;
 
 use bytesize::ByteSize;
-use ipc::status::{Crash, Model, Status, Template, Totals, Worker};
+use ipc::status::{Crash, ModelStatus, Status, TemplateStatus, Totals, WorkerStatus};
 use std::fmt::Display;
 use system::text::{Escaped, shorten};
 
@@ -50,7 +50,7 @@ struct Page {
 }
 
 impl Page {
-    fn model(&mut self, model: &Model) {
+    fn model(&mut self, model: &ModelStatus) {
         let mut title = format!("{}: {}", escaped(&model.name), escaped(&model.state));
         if let Some(seconds) = model.retry_in_s {
             title.push_str(&format!(", next try in {} at the earliest", duration(seconds)));
@@ -86,7 +86,7 @@ impl Page {
         }
     }
 
-    fn workers(&mut self, workers: &[Worker]) {
+    fn workers(&mut self, workers: &[WorkerStatus]) {
         if workers.is_empty() {
             return;
         }
@@ -180,7 +180,7 @@ impl Page {
     }
 }
 
-fn template_words(template: &Template) -> String {
+fn template_words(template: &TemplateStatus) -> String {
     let mut words = vec![format!("pid {}", template.pid)];
     words.push(template.load_s.map_or("loading".to_string(), |seconds| format!("loaded in {}", duration(seconds))));
     words.extend(template.pss_bytes.map(size));
@@ -191,10 +191,10 @@ fn template_words(template: &Template) -> String {
 }
 
 /// What a model's processes take, against its files; nothing before both are known.
-fn memory_words(model: &Model) -> Option<String> {
+fn memory_words(model: &ModelStatus) -> Option<String> {
     let files = model.weights_bytes.filter(|bytes| *bytes > 0)?;
     let template = model.template.as_ref()?.pss_bytes?;
-    let sum = |of: fn(&Worker) -> Option<u64>| model.workers.iter().filter_map(of).fold(0, u64::saturating_add);
+    let sum = |of: fn(&WorkerStatus) -> Option<u64>| model.workers.iter().filter_map(of).fold(0, u64::saturating_add);
     let all = template.saturating_add(sum(|worker| worker.pss_bytes));
     let times = all as f64 / files as f64;
     let own = sum(|worker| worker.private_bytes);
@@ -222,7 +222,7 @@ fn request_words(totals: &Totals) -> String {
     if words.is_empty() { "none yet".to_string() } else { words.join(", ") }
 }
 
-fn worker_words(model: &Model) -> String {
+fn worker_words(model: &ModelStatus) -> String {
     let mut words = match model.isolation.as_str() {
         "request" => "a fresh process for each request".to_string(),
         "worker" => "a process for many requests".to_string(),
@@ -236,7 +236,7 @@ fn worker_words(model: &Model) -> String {
     words
 }
 
-fn cells(worker: &Worker) -> [String; HEADS.len()] {
+fn cells(worker: &WorkerStatus) -> [String; HEADS.len()] {
     // What a worker has computed and how old it is says nothing while it has no request or no process.
     let serving = worker.request.is_some();
     let lives = worker.pid.is_some();

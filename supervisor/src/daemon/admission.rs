@@ -5,7 +5,7 @@
 //! needs before it reads the weights; what it turns out to take, if that is more, counts from then on. While a reload is under way, a model
 //! that another one is to be loaded beside counts with what it is now or with what it is to be, whichever is more; one that grows in place counts
 //! others with what they are to be (`reload.rs`), and is given workers when there is room for them.
-use super::{Daemon, pool::Pool};
+use super::{Daemon, served_model::ServedModel};
 use crate::config::ModelConfig;
 use ipc::{ModelInfo, Needs};
 use policy::PoolId;
@@ -29,40 +29,40 @@ pub(crate) struct Need {
 impl Daemon {
     /// Makes room for a model that is about to be loaded. `Err` says why there is none.
     pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
-        let pool = &self.pools[id];
+        let pool = &self.models[id];
         let need = Need::of(&pool.config, needs, pool.slots);
         self.most_needed(id, need).admit_model(self.needed_by_others(id), need.weights, HostMemory::now())?;
-        self.pools[id].need = Some(need);
+        self.models[id].need = Some(need);
         Ok(())
     }
 
     /// Whether a model that is to be loaded later can be, if nothing else is there then. `Err` says why it never can.
     pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
-        let pool = &self.pools[id];
+        let pool = &self.models[id];
         Need::of(&pool.config, needs, pool.slots).fits(0, HostMemory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
     pub(super) fn admit_loaded(&mut self, id: PoolId, info: &ModelInfo) -> Result<(), String> {
-        let pool = &self.pools[id];
+        let pool = &self.models[id];
         let told = pool.need.map_or(info.weights, |need| need.weights);
         let taken = pool.template.as_ref().map_or(0, |template| proc::anonymous(template.process.pid()));
         let need = Need::of(&pool.config, Needs { weights: told.max(taken), cache: info.cache }, pool.slots);
         self.most_needed(id, need).admit_model(self.needed_by_others(id), 0, HostMemory::now())?;
-        self.pools[id].need = Some(need);
+        self.models[id].need = Some(need);
         Ok(())
     }
 
     /// What the other models that are loaded may take of the memory.
     pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.pools.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
+        let others = self.models.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
         let needs = others.filter_map(|(id, pool)| Some(self.most_needed(id, pool.need?)));
         needs.map(|need| need.total()).fold(0, u64::saturating_add)
     }
 
     /// What a model that needs so much now may need in the course of the reload that is under way, if one is.
     fn most_needed(&self, id: PoolId, now: Need) -> Need {
-        let planned = self.planned(id).map(|config| now.resized(config, Pool::slots_of(config, self.cores)));
+        let planned = self.planned(id).map(|config| now.resized(config, ServedModel::slots_of(config, self.cores)));
         planned.filter(|planned| planned.total() > now.total()).unwrap_or(now)
     }
 }

@@ -1,11 +1,11 @@
 //! What templates and workers say, checked and turned into events. Nothing that they say is believed.
 use super::{
     Daemon,
-    act::{describe, is_fault},
+    effects::{describe, is_fault},
     identity,
-    request::Heard,
-    template::{Template, TemplateSaid},
-    worker::WorkerSaid,
+    open_request::WorkerReply,
+    template_process::{TemplateProcess, TemplateSaid},
+    worker_process::WorkerSaid,
 };
 use crate::{
     config::Confinement,
@@ -30,7 +30,7 @@ const UNCONFINED: &str = "Landlock does not confine it, and the configuration sa
 
 impl Daemon {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
-        let Some(pool) = self.pools.get_mut(id.pool) else { return };
+        let Some(pool) = self.models.get_mut(id.pool) else { return };
         let Some(template) = pool.template.as_ref().filter(|template| template.id == id) else { return };
         if template.only_opens && !matches!(said, TemplateSaid::Exited(..)) {
             return self.hear_opened(id, said);
@@ -54,7 +54,7 @@ impl Daemon {
                 if let Err(message) = self.admit_loaded(id.pool, &info) {
                     return self.refuse_model(id, message);
                 }
-                let pool = &mut self.pools[id.pool];
+                let pool = &mut self.models[id.pool];
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
                 let load_s = info.load_ms as f64 / 1e3;
                 tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");
@@ -74,7 +74,7 @@ impl Daemon {
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
                 FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
-            ) if pool.template.as_ref().and_then(Template::asked_for) != Some(life) => {
+            ) if pool.template.as_ref().and_then(TemplateProcess::asked_for) != Some(life) => {
                 tracing::error!(model = pool.config.name, "the template speaks of a worker that it was not asked for");
                 pool.template.as_ref().inspect(|template| template.process.kill());
             }
@@ -111,7 +111,7 @@ impl Daemon {
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         tracing::error!(model = pool.config.name, "{message}");
         pool.error = Some(message);
         self.feed(Event::LoadFailed(id));
@@ -127,22 +127,21 @@ impl Daemon {
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.inputs.clone();
-        let kind = self.pools[id.pool].kind();
+        let kind = self.models[id.pool].kind();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
         if worker.terminated {
             // It finds its socket closed.
-            self.pools[id.pool].workers.remove(&id.life);
+            self.models[id.pool].workers.remove(&id.life);
             self.events.push_back(Event::ForkFailed(id));
             return self.next_fork(template);
         }
         match worker.adopt(pid, kind, &inputs) {
             Ok(()) => {
-                let pool = &self.pools[id.pool];
+                let pool = &self.models[id.pool];
                 let single = pool.isolation == Isolation::Request;
-                let threads = pool.spec.threads;
                 if let Some(worker) = self.worker(id) {
                     let memory = worker.memory_limit;
-                    let go = Go { life: id.life, supervisor: process::id(), memory, single, threads };
+                    let go = Go { supervisor: process::id(), memory, single };
                     worker.send(&ToWorker::Go(go));
                 }
                 self.events.push_back(Event::Forked(id));
@@ -167,7 +166,7 @@ impl Daemon {
         let state = self.policy.pool(id.pool).state;
         let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. } | TemplateState::Stopped);
         let is_unwanted = self.policy.is_closing() || is_given_up;
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             let pid = template.process.pid();
@@ -206,9 +205,9 @@ impl Daemon {
     }
 
     /// Has a worker that did something wrong ended.
-    pub(super) fn misbehaved(&mut self, id: WorkerId, misdeed: String) {
+    pub(super) fn misbehaved(&mut self, id: WorkerId, violation: String) {
         if let Some(worker) = self.worker(id) {
-            worker.misdeed.get_or_insert(misdeed);
+            worker.violation.get_or_insert(violation);
         }
         self.feed(Event::Misbehaved(id));
     }
@@ -216,7 +215,7 @@ impl Daemon {
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
     fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         let Some(worker) = pool.workers.get_mut(&id.life) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
@@ -255,16 +254,16 @@ impl Daemon {
             return Ok(());
         };
         match request.hear(part.number, message, &worker.origin.info, Instant::now()).map_err(|_| LIE)? {
-            Heard::Nothing => {}
-            Heard::More(pieces) => {
+            WorkerReply::Nothing => {}
+            WorkerReply::More(pieces) => {
                 self.feed(Event::Streamed(id));
                 self.deliver_all(about, &pieces);
             }
-            Heard::Done(pieces) => {
+            WorkerReply::Done(pieces) => {
                 self.deliver_all(about, &pieces);
                 self.ended(id, Event::Answered(id));
             }
-            Heard::Refused => self.ended(id, Event::Rejected(id)),
+            WorkerReply::Refused => self.ended(id, Event::Rejected(id)),
         }
         Ok(())
     }
@@ -278,7 +277,7 @@ impl Daemon {
     }
 
     fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         let Some(worker) = pool.workers.remove(&id.life) else { return };
         pool.totals.worker_exits += 1;
         if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
@@ -289,7 +288,7 @@ impl Daemon {
         if crashed {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
-                Some(reason) => format!("{exit}: {}", worker.misdeed.as_deref().unwrap_or(describe(reason))),
+                Some(reason) => format!("{exit}: {}", worker.violation.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
             let pid = worker.process.as_ref().map_or(0, Process::pid);

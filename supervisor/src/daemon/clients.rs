@@ -1,11 +1,11 @@
 //! What clients ask for, checked and turned into events.
 use super::{
     CONNECTIONS, Client, ConnectionId, Daemon,
+    access_log::{self, Peer},
     connection::{FromClient, Outbox, to_frame},
     listener::is_operator,
-    outcome::{self, Peer},
-    pool::Pool,
-    request::{Asked, Request},
+    open_request::{ModelRequest, OpenRequest},
+    served_model::ServedModel,
 };
 use interprocess::local_socket::tokio::Stream;
 use ipc::{Failure, FailureKind, InvalidRequest, ModelKind, RequestId, Response};
@@ -50,14 +50,14 @@ impl Daemon {
         let stream = UnixStream::from(stream);
         let peer = Peer::of(&stream);
         if let Some(failure) = refusal {
-            outcome::refused(&failure, None, peer);
+            access_log::refused(&failure, None, peer);
             // Nothing has been sent yet, so there is room for this; a client that has gone needs no reason.
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
             return;
         }
         self.connections += 1;
         let id = ConnectionId(self.connections);
-        let longest = self.pools.values().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
+        let longest = self.models.values().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
         let outbox = Outbox::open(stream, id, self.inputs.clone(), Arc::clone(&self.queued), longest);
         let client = Client {
             outbox,
@@ -113,9 +113,9 @@ impl Daemon {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
-            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, Asked::Generate(asked)),
-            FromClient::Request(ipc::Request::Embed(asked)) => self.submit(id, Asked::Embed(asked)),
-            FromClient::Request(ipc::Request::Tokenize(asked)) => self.submit(id, Asked::Tokenize(asked)),
+            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, ModelRequest::Generate(asked)),
+            FromClient::Request(ipc::Request::Embed(asked)) => self.submit(id, ModelRequest::Embed(asked)),
+            FromClient::Request(ipc::Request::Tokenize(asked)) => self.submit(id, ModelRequest::Tokenize(asked)),
             FromClient::Request(ipc::Request::Status) => {
                 let response = Response::Status(Box::new(self.report()));
                 self.reply(id, &response);
@@ -124,7 +124,7 @@ impl Daemon {
             FromClient::Invalid(kind, invalid) => self.refuse(id, kind, invalid_request(&invalid)),
             FromClient::Undecodable(error) => {
                 let failure = Failure::new(FailureKind::BadRequest, chain(&error));
-                outcome::refused(&failure, None, client.peer);
+                access_log::refused(&failure, None, client.peer);
                 self.reply(id, &Response::Failed(failure));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
@@ -151,7 +151,7 @@ impl Daemon {
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
         self.withdraw(id);
         if let Some(client) = self.clients.get_mut(&id) {
-            outcome::refused(&failure, None, client.peer);
+            access_log::refused(&failure, None, client.peer);
             client.outbox.send(&Response::Failed(failure));
             client.outbox.close();
         }
@@ -173,11 +173,11 @@ impl Daemon {
     /// Refuses a request of this kind before any model sees it.
     fn refuse(&mut self, connection: ConnectionId, kind: &str, failure: Failure) {
         let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
-        outcome::refused(&failure, Some(kind), peer);
+        access_log::refused(&failure, Some(kind), peer);
         self.reply(connection, &Response::Failed(failure));
     }
 
-    fn submit(&mut self, connection: ConnectionId, asked: Asked) {
+    fn submit(&mut self, connection: ConnectionId, asked: ModelRequest) {
         let found = match asked.validate() {
             Ok(()) => self.find_model(asked.model(), asked.kind()),
             Err(invalid) => Err(invalid_request(&invalid)),
@@ -190,16 +190,16 @@ impl Daemon {
         self.submitted += 1;
         let id = RequestId(self.submitted);
         client.active = Some(id);
-        client.outbox.patience = self.pools[pool].config.client_timeout;
+        client.outbox.patience = self.models[pool].config.client_timeout;
         let fingerprint = asked.fingerprint(&self.fingerprints, pool);
         let noted = asked.noted(&self.prompts);
-        let slots = self.pools[pool].slots;
-        let request = Request::new(id, pool, connection, asked, noted, slots, Instant::now());
+        let slots = self.models[pool].slots;
+        let request = OpenRequest::new(id, pool, connection, asked, noted, slots, Instant::now());
         let work = request.work();
         self.requests.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });
         if self.requests.contains_key(&id) {
-            let pool = &mut self.pools[pool];
+            let pool = &mut self.models[pool];
             pool.totals.accepted += 1;
             let accepted = Response::Accepted { request: id, model: pool.config.name.clone() };
             if let Some(client) = self.clients.get(&connection) {
@@ -210,8 +210,8 @@ impl Daemon {
 
     /// The model that a request means, which must be of this kind: the one that it names, or the only one.
     pub(super) fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
-        let fits = |pool: &Pool| kind.is_none_or(|kind| pool.kind() == kind);
-        let fitting = || self.pools.served().filter(|(_, pool)| fits(pool));
+        let fits = |pool: &ServedModel| kind.is_none_or(|kind| pool.kind() == kind);
+        let fitting = || self.models.served().filter(|(_, pool)| fits(pool));
         let names = fitting().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
         let refused = |kind, text| Err(Failure::new(kind, text));
         let does = match kind {
@@ -227,9 +227,9 @@ impl Daemon {
                 (Some(_), Some(_)) => refused(FailureKind::UnknownModel, format!("name one of the models: {names}")),
             };
         };
-        match self.pools.named(name) {
+        match self.models.named(name) {
             // Why a model cannot be loaded is worth more than what it would have done.
-            Some(id) if fits(&self.pools[id]) || self.pools[id].error.is_some() => Ok(id),
+            Some(id) if fits(&self.models[id]) || self.models[id].error.is_some() => Ok(id),
             Some(_) if names.is_empty() => {
                 refused(FailureKind::BadRequest, format!("the model {name} cannot do that, and no other here {does}"))
             }
@@ -237,7 +237,8 @@ impl Daemon {
                 refused(FailureKind::BadRequest, format!("the model {name} cannot do that; what {does} is: {names}"))
             }
             None => {
-                let all = self.pools.served().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+                let all =
+                    self.models.served().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
                 refused(
                     FailureKind::UnknownModel,
                     format!("there is no model {:?}; there is: {all}", shorten(name, NAME)),

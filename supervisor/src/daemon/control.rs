@@ -89,11 +89,11 @@ impl Daemon {
 
     fn restart(&mut self, model: Option<&str>, slot: Option<u32>) -> Result<Vec<String>, Failure> {
         let pools = match (model, slot) {
-            (None, None) => self.pools.served().map(|(id, _)| id).collect(),
+            (None, None) => self.models.served().map(|(id, _)| id).collect(),
             _ => vec![self.find_model(model, None)?],
         };
         if let (Some(slot), [id]) = (slot, &pools[..]) {
-            let pool = &self.pools[*id];
+            let pool = &self.models[*id];
             if slot >= pool.slots {
                 let (name, last) = (&pool.config.name, pool.slots - 1);
                 let text = format!("{name} has no slot {slot}; its slots are 0 to {last}");
@@ -102,7 +102,7 @@ impl Daemon {
         }
         let lines = pools.iter().map(|id| self.describe_restart(*id, slot)).collect();
         for pool in pools {
-            tracing::info!(target: OPERATION, model = self.pools[pool].config.name, slot, "restarting workers");
+            tracing::info!(target: OPERATION, model = self.models[pool].config.name, slot, "restarting workers");
             self.feed(Event::Restart { pool, slot });
         }
         Ok(lines)
@@ -110,13 +110,13 @@ impl Daemon {
 
     /// What a restart is about to do.
     fn describe_restart(&self, id: PoolId, slot: Option<u32>) -> String {
-        let (name, view) = (&self.pools[id].config.name, self.policy.pool(id));
-        if !view.workers.iter().any(|worker| self.pools[id].workers.contains_key(&worker.id.life)) {
+        let (name, view) = (&self.models[id].config.name, self.policy.pool(id));
+        if !view.workers.iter().any(|worker| self.models[id].workers.contains_key(&worker.id.life)) {
             return format!("{name}: there is no worker now that could be replaced");
         }
         let Some(slot) = slot else {
             let there =
-                view.workers.iter().filter(|worker| self.pools[id].workers.contains_key(&worker.id.life)).count();
+                view.workers.iter().filter(|worker| self.models[id].workers.contains_key(&worker.id.life)).count();
             let busy = view.workers.iter().filter(|worker| worker.request.is_some()).count();
             let workers = count(there, "worker");
             return match busy {

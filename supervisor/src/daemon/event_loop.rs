@@ -2,7 +2,8 @@
 //!
 //! What follows from each input is elsewhere; here is only when each is looked at.
 use super::{
-    Adopted, Daemon, ListenError, housekeeping, listener::ClientSocket, signals::Signals, template::Starter, watch,
+    Adopted, Daemon, ListenError, housekeeping, listener::ClientSocket, memory_watch, signals::Signals,
+    template_process::Starter,
 };
 use crate::{
     config::{Config, Source},
@@ -75,7 +76,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut daemon = Daemon::new(setup.config, setup.source, socket, starter, prompts, sender);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
-    let mut watch = tokio::time::interval(watch::INTERVAL);
+    let mut watch = tokio::time::interval(memory_watch::INTERVAL);
     watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut watchdog = daemon.notify.watchdog_interval().map(tokio::time::interval);
     let mut batch = Vec::with_capacity(BATCH);

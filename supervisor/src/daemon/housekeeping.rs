@@ -33,7 +33,7 @@ impl Daemon {
     pub(super) fn observe(&mut self) {
         let now = Instant::now();
         let mut seen = Vec::new();
-        for worker in self.pools.values_mut().flat_map(|pool| pool.workers.values_mut()) {
+        for worker in self.models.values_mut().flat_map(|pool| pool.workers.values_mut()) {
             if worker.part.is_some() && worker.killed.is_none() {
                 worker.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
@@ -83,7 +83,7 @@ impl Daemon {
         match self.policy.stalled(self.now()) {
             None => self.notify.watchdog(),
             Some(id) => {
-                let model = &self.pools[id].config.name;
+                let model = &self.models[id].config.name;
                 tracing::error!(model, "nothing moves any more: its processes were killed and do not end");
             }
         }
@@ -91,14 +91,15 @@ impl Daemon {
 
     /// Reaps children that nobody knows: workers whose template died before it could speak of them.
     fn bury_orphans(&mut self) {
-        if self.pools.values().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
+        if self.models.values().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
             // One of them may be about to be introduced.
             self.children_ended = true;
             return;
         }
-        let templates = self.pools.values().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
+        let templates =
+            self.models.values().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
         let workers =
-            self.pools.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+            self.models.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         let Ok(children) = proc::children() else {
             // There is no descriptor left to look with.

@@ -5,7 +5,7 @@
 //! that it reads what the file says by then.
 mod difference;
 
-use super::{ConnectionId, Daemon, identity, pool::Pool};
+use super::{ConnectionId, Daemon, identity, served_model::ServedModel};
 use crate::{
     config::{Config, ModelConfig, SupervisorConfig},
     log::OPERATION,
@@ -36,7 +36,7 @@ pub(crate) struct Reloading {
 /// A model of the new configuration, and how it is different from the one of its name that is served, if there is one.
 #[derive(Debug)]
 struct Compared {
-    new: Pool,
+    new: ServedModel,
     old: Option<(PoolId, Difference)>,
 }
 
@@ -111,7 +111,7 @@ impl Daemon {
             models.push(self.plan_model(model, &supervisor, &mut changes));
         }
         let stays = |id: PoolId| models.iter().any(|model| model.pool == id || model.old == Some(id));
-        let removed: Vec<_> = self.pools.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
+        let removed: Vec<_> = self.models.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         changes.extend(removed.iter().copied().map(Change::Remove));
         let remarks = self.remarks(&supervisor);
         Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
@@ -141,9 +141,9 @@ impl Daemon {
 
     /// A model of the new configuration beside the one of its name that is served.
     fn compare(&self, config: ModelConfig, supervisor: &SupervisorConfig) -> Compared {
-        let new = Pool::new(config, self.cores);
-        let old = self.pools.named(&new.config.name).map(|old| {
-            let before = &self.pools[old];
+        let new = ServedModel::new(config, self.cores);
+        let old = self.models.named(&new.config.name).map(|old| {
+            let before = &self.models[old];
             let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
             let is_cold = self.policy.pool(old).state == TemplateState::Cold;
             (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files, is_cold))
@@ -155,13 +155,13 @@ impl Daemon {
         let Compared { new, old } = compared;
         let limits = new.limits(supervisor);
         let Some((old, difference)) = old else {
-            let pool = self.pools.insert(new);
+            let pool = self.models.insert(new);
             changes.push(Change::Add { pool, limits });
             return Planned { pool, difference: None, old: None, adjusted: None };
         };
-        let before = &self.pools[old];
+        let before = &self.models[old];
         if difference.needs_template {
-            let pool = self.pools.insert(new);
+            let pool = self.models.insert(new);
             changes.push(Change::Replace { old, new: pool, limits });
             return Planned { pool, difference: Some(difference), old: Some(old), adjusted: None };
         }
@@ -177,7 +177,7 @@ impl Daemon {
     fn admit_more(&self, compared: &[Compared]) -> Result<(), String> {
         let planned = compared.iter().filter_map(|Compared { new, old }| {
             let (old, difference) = old.as_ref()?;
-            let now = self.pools[*old].need?;
+            let now = self.models[*old].need?;
             let then = if difference.needs_template { now } else { now.resized(&new.config, new.slots) };
             Some((&new.config.name, now, then))
         });
@@ -197,23 +197,23 @@ impl Daemon {
         for model in &reloading.models {
             if let Some(old) = model.old {
                 // What is counted goes on with the model's name.
-                let old = &mut self.pools[old];
+                let old = &mut self.models[old];
                 let (totals, crash) = (std::mem::take(&mut old.totals), old.last_crash.take());
-                let new = &mut self.pools[model.pool];
+                let new = &mut self.models[model.pool];
                 new.totals.add(totals);
                 new.last_crash = new.last_crash.take().or(crash);
             }
-            let pool = &mut self.pools[model.pool];
+            let pool = &mut self.models[model.pool];
             if let Some(config) = &model.adjusted {
                 pool.adjust(config.clone(), self.cores);
             }
             lines.push(format!("{}: {}", pool.config.name, describe(model, pool)));
         }
         for id in &reloading.removed {
-            lines.push(format!("{}: removed; what was admitted is finished", self.pools[*id].config.name));
+            lines.push(format!("{}: removed; what was admitted is finished", self.models[*id].config.name));
         }
         lines.extend(reloading.remarks);
-        self.pools.serve(reloading.models.iter().map(|model| model.pool).collect());
+        self.models.serve(reloading.models.iter().map(|model| model.pool).collect());
         let old = std::mem::replace(&mut self.supervisor, reloading.supervisor);
         self.supervisor.socket = old.socket;
         (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
@@ -234,7 +234,7 @@ impl Daemon {
         let Some(reloading) = self.reloading.take() else { return };
         let failure = match because_of {
             Some(id) => {
-                let pool = &self.pools[id];
+                let pool = &self.models[id];
                 Failure::new(FailureKind::Unavailable, format!("{}: {}", pool.config.name, pool.why_refused()))
             }
             None => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
@@ -254,8 +254,8 @@ impl Daemon {
 
     /// Nothing is left of a model: what was counted goes on with its name.
     pub(super) fn forget_pool(&mut self, id: PoolId) {
-        let Some(pool) = self.pools.remove(id) else { return };
-        let successor = self.pools.named(&pool.config.name);
+        let Some(pool) = self.models.remove(id) else { return };
+        let successor = self.models.named(&pool.config.name);
         let what = match successor {
             // Later ones have higher numbers.
             Some(served) if served < id => "what was tried",
@@ -264,7 +264,7 @@ impl Daemon {
         };
         tracing::info!(target: OPERATION, model = pool.config.name, "nothing is left of {what}");
         if let Some(successor) = successor {
-            let new = &mut self.pools[successor];
+            let new = &mut self.models[successor];
             new.totals.add(pool.totals);
             new.last_crash = new.last_crash.take().or(pool.last_crash);
         }
@@ -272,7 +272,7 @@ impl Daemon {
 }
 
 /// What has become of a model.
-fn describe(model: &Planned, pool: &Pool) -> String {
+fn describe(model: &Planned, pool: &ServedModel) -> String {
     let loaded = pool.info.as_ref().filter(|_| pool.template.is_some());
     let loaded = loaded.map(|info| humantime::format_duration(Duration::from_millis(info.load_ms)));
     let loaded = loaded.map(|time| format!("loaded in {time}"));

@@ -1,9 +1,9 @@
 //! The status document. Making it reads what is known already; it loads nothing and waits for nothing.
-use super::{Daemon, pool::Pool, worker::Worker as Process};
+use super::{Daemon, served_model::ServedModel, worker_process::WorkerProcess};
 use ipc::{
     Life, ModelKind,
     board::{Phase, Word},
-    status::{Model, Queue, Status, Template, Worker},
+    status::{ModelStatus, Queue, Status, TemplateStatus, WorkerStatus},
 };
 use policy::{Isolation, PoolId, PoolView, TemplateState, Time, WorkerState, WorkerView};
 use std::{
@@ -15,7 +15,7 @@ impl Daemon {
     /// The status.
     pub(super) fn report(&self) -> Status {
         let (now, policy_now) = (Instant::now(), self.now());
-        let models = self.pools.iter();
+        let models = self.models.iter();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -27,9 +27,9 @@ impl Daemon {
         }
     }
 
-    fn model(&self, id: PoolId, pool: &Pool, now: Instant, policy_now: Time) -> Model {
+    fn model(&self, id: PoolId, pool: &ServedModel, now: Instant, policy_now: Time) -> ModelStatus {
         let mut model = model(pool, &self.policy.pool(id), self.supervisor.queue, now, policy_now);
-        if !self.pools.is_served(id) && !self.is_tried(id) {
+        if !self.models.is_served(id) && !self.is_tried(id) {
             "draining".clone_into(&mut model.state);
         }
         model
@@ -52,7 +52,7 @@ impl Daemon {
     pub(super) fn summary(&self) -> String {
         let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
         let (mut busy, mut waiting, mut slots) = (0, 0, 0);
-        for (id, pool) in self.pools.served() {
+        for (id, pool) in self.models.served() {
             let view = self.policy.pool(id);
             *match view.state {
                 TemplateState::Warm => &mut warm,
@@ -72,7 +72,7 @@ impl Daemon {
     }
 }
 
-fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, policy_now: Time) -> Model {
+fn model(pool: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant, policy_now: Time) -> ModelStatus {
     let (state, retry_at) = match view.state {
         TemplateState::Loading | TemplateState::Waiting { .. } => ("loading", None),
         TemplateState::Warm => ("warm", None),
@@ -82,7 +82,7 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, policy_
     };
     let is_warm = view.state == TemplateState::Warm;
     let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
-    let template = pool.template.as_ref().map(|template| Template {
+    let template = pool.template.as_ref().map(|template| TemplateStatus {
         pid: template.process.pid(),
         load_s: load_s.filter(|_| is_warm),
         pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
@@ -97,7 +97,7 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, policy_
         Isolation::Request => "request",
         Isolation::Worker => "worker",
     };
-    Model {
+    ModelStatus {
         name: pool.config.name.clone(),
         kind: kind.to_owned(),
         state: state.to_owned(),
@@ -121,9 +121,9 @@ fn model(pool: &Pool, view: &PoolView, queue_limit: usize, now: Instant, policy_
     }
 }
 
-fn worker(view: &WorkerView, pool: &Pool, now: Instant) -> Worker {
+fn worker(view: &WorkerView, pool: &ServedModel, now: Instant) -> WorkerStatus {
     let Life { slot, generation } = view.id.life;
-    let process: Option<&Process> = pool.workers.get(&view.id.life);
+    let process: Option<&WorkerProcess> = pool.workers.get(&view.id.life);
     let word = |word| process.map_or(0, |process| process.board.word(word).load(Relaxed));
     let busy = view.request.is_some();
     let memory = process.and_then(|process| process.memory);
@@ -135,7 +135,7 @@ fn worker(view: &WorkerView, pool: &Pool, now: Instant) -> Worker {
         WorkerState::Stopping => "stopping",
         WorkerState::Waiting { .. } => "waiting",
     };
-    Worker {
+    WorkerStatus {
         slot,
         generation,
         pid: process.and_then(|process| process.process.as_ref()).map(crate::process::Process::pid),
@@ -145,7 +145,7 @@ fn worker(view: &WorkerView, pool: &Pool, now: Instant) -> Worker {
         age_s: process.map_or(0.0, |process| seconds(now.duration_since(process.forked_at))),
         prompt_tokens: if busy { word(Word::PromptDone) } else { 0 },
         tokens: if busy { word(Word::Generated) } else { 0 },
-        tokens_per_s: process.filter(|_| busy).and_then(Process::tokens_per_second),
+        tokens_per_s: process.filter(|_| busy).and_then(WorkerProcess::tokens_per_second),
         threads: word(Word::Threads),
         private_bytes: memory.map(|(sample, _)| sample.private),
         pss_bytes: memory.map(|(sample, _)| sample.proportional),

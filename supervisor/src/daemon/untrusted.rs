@@ -1,10 +1,10 @@
 //! What workers say and write, without workers: see [`crate::untrusted`].
 use super::{
     ConnectionId,
-    request::{Asked, Heard, Request, Server},
-    worker::{Origin, Worker},
+    open_request::{ModelRequest, OpenRequest, ServedBy, WorkerReply},
+    worker_process::{Origin, WorkerProcess},
 };
-use crate::log::Noted;
+use crate::log::LoggedPrompt;
 use ipc::{
     FromWorker, Life, ModelInfo, ModelKind, RequestId, Sandbox,
     board::{Phase, WORDS, Word},
@@ -18,9 +18,9 @@ use std::{
 /// A request and what its workers say of it.
 pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
     let asked = match asked {
-        ipc::Request::Generate(asked) => Asked::Generate(asked),
-        ipc::Request::Embed(asked) => Asked::Embed(asked),
-        ipc::Request::Tokenize(asked) => Asked::Tokenize(asked),
+        ipc::Request::Generate(asked) => ModelRequest::Generate(asked),
+        ipc::Request::Embed(asked) => ModelRequest::Embed(asked),
+        ipc::Request::Tokenize(asked) => ModelRequest::Tokenize(asked),
         ipc::Request::Status | ipc::Request::Control(_) => return,
     };
     if asked.validate().is_err() {
@@ -29,8 +29,9 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
     let now = Instant::now();
     let template = TemplateId { pool: PoolId(0), generation: 1 };
     let origin = Origin { template, info: Arc::new(info.clone()), identity: Identity(0) };
-    let server = Server { life: Life { slot: 0, generation: 1 }, pid: None };
-    let mut request = Request::new(RequestId(1), PoolId(0), ConnectionId(1), asked, Noted::default(), 2, now);
+    let server = ServedBy { life: Life { slot: 0, generation: 1 }, pid: None };
+    let mut request =
+        OpenRequest::new(RequestId(1), PoolId(0), ConnectionId(1), asked, LoggedPrompt::default(), 2, now);
     let parts = request.work().parts;
     let mut outcome = Outcome::Cancelled;
     for (part, is_begun, message) in said {
@@ -40,13 +41,13 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
         }
         match request.hear(part, message, info, now) {
             // The worker is condemned, and the next one begins.
-            Err(_) | Ok(Heard::Nothing | Heard::More(_)) => {}
-            Ok(Heard::Done(_)) => outcome = Outcome::Answered,
-            Ok(Heard::Refused) => outcome = Outcome::Rejected,
+            Err(_) | Ok(WorkerReply::Nothing | WorkerReply::More(_)) => {}
+            Ok(WorkerReply::Done(_)) => outcome = Outcome::Answered,
+            Ok(WorkerReply::Refused) => outcome = Outcome::Rejected,
         }
         assert!(request.outbox_limit(Some(info), 2) < 1 << 30, "what waits for a client has a bound");
     }
-    let model = super::request::Named { name: "model", error: None };
+    let model = super::open_request::NamedModel { name: "model", error: None };
     let _last = request.last_message(outcome, &model, Time::default(), now);
 }
 
@@ -68,9 +69,9 @@ pub(crate) fn look(looks: &[[u64; WORDS]]) {
         sandbox: Sandbox::default(),
     };
     let origin = Origin { template, info: Arc::new(info), identity: Identity(0) };
-    let Ok((mut worker, _fds)) = Worker::prepare(worker, origin, 0, now) else { return };
+    let Ok((mut worker, _fds)) = WorkerProcess::prepare(worker, origin, 0, now) else { return };
     for words in looks {
-        for word in [Word::Ticks, Word::Phase, Word::PromptDone, Word::PromptTotal, Word::Generated, Word::Threads] {
+        for word in [Word::Ticks, Word::Phase, Word::PromptDone, Word::Generated, Word::Threads] {
             worker.board.word(word).store(words[word as usize], Relaxed);
         }
         now += Duration::from_secs(1);

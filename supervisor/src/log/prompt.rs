@@ -19,7 +19,7 @@ pub(crate) struct Prompts {
 
 /// What is logged of one prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Noted {
+pub(crate) struct LoggedPrompt {
     /// Its beginning, as JSON.
     pub(crate) text: Option<String>,
     /// Its mark.
@@ -42,15 +42,15 @@ impl Prompts {
     }
 
     /// What is logged of a prompt, which is any plain data.
-    pub(crate) fn note(&self, prompt: &impl Serialize) -> Noted {
+    pub(crate) fn note(&self, prompt: &impl Serialize) -> LoggedPrompt {
         match self.what {
-            LogPrompts::None => Noted::default(),
+            LogPrompts::None => LoggedPrompt::default(),
             LogPrompts::Hash => {
                 let mut hash = Sha256::new_with_prefix(self.key);
                 // Plain data always serialises. Most of the hash is not told, so nobody can go on from it.
                 hash.update(serde_json::to_vec(prompt).unwrap_or_default());
                 let mark = hash.finalize().iter().take(MARK).map(|byte| format!("{byte:02x}")).collect();
-                Noted { hash: Some(mark), ..Noted::default() }
+                LoggedPrompt { hash: Some(mark), ..LoggedPrompt::default() }
             }
             LogPrompts::Full => {
                 let mut beginning = Beginning(Vec::new());
@@ -58,7 +58,10 @@ impl Prompts {
                 let _cut = serde_json::to_writer(&mut beginning, prompt);
                 let text = String::from_utf8_lossy(&beginning.0);
                 // What is cut off may have been the rest of a character.
-                Noted { text: Some(text.trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned()), ..Noted::default() }
+                LoggedPrompt {
+                    text: Some(text.trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned()),
+                    ..LoggedPrompt::default()
+                }
             }
         }
     }
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn nothing_is_the_default() {
-        assert_eq!(prompts(LogPrompts::None).note(&"secret"), Noted::default());
+        assert_eq!(prompts(LogPrompts::None).note(&"secret"), LoggedPrompt::default());
     }
 
     #[test]
@@ -108,7 +111,7 @@ mod tests {
         let one = prompts(LogPrompts::Hash);
         let mark = one.note(&"secret").hash.expect("a mark");
         assert!(mark.len() == 2 * MARK && mark.bytes().all(|byte| byte.is_ascii_hexdigit()), "{mark}");
-        assert_eq!(one.note(&"secret"), Noted { hash: Some(mark.clone()), text: None });
+        assert_eq!(one.note(&"secret"), LoggedPrompt { hash: Some(mark.clone()), text: None });
         assert_ne!(one.note(&"secrets").hash, Some(mark.clone()));
         assert_ne!(prompts(LogPrompts::Hash).note(&"secret").hash, Some(mark));
         assert!(!format!("{one:?}").contains("key"));

@@ -1,6 +1,6 @@
 //! What a daemon holds when it is at rest: descriptors, memory, processes. After a campaign it must be what it was before.
 use crate::{Daemon, LIMIT, process, wait::pause};
-use ipc::status::{Model, Totals};
+use ipc::status::{ModelStatus, Totals};
 use std::{collections::BTreeMap, time::Instant};
 
 /// How much more memory the supervisor may have after a campaign: what the heap keeps of what it has once needed, and the stacks of the
@@ -103,7 +103,7 @@ pub(crate) struct Sums {
 }
 
 /// The daemon's counts now.
-pub(crate) fn sums(models: &[Model]) -> Sums {
+pub(crate) fn sums(models: &[ModelStatus]) -> Sums {
     let mut sums = Sums::default();
     for Totals { accepted, answered, refused, failed, cancelled, timed_out, worker_crashes, .. } in
         models.iter().map(|model| model.totals)

@@ -6,7 +6,7 @@ use super::{
     load::{Tally, ask_script},
 };
 use crate::{SmallDisk, exchange::Outcome, process, random::Random, wait::pause};
-use ipc::status::{Model, Status, Worker};
+use ipc::status::{ModelStatus, Status, WorkerStatus};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -109,11 +109,11 @@ impl<'a> Striker<'a> {
         let field = self.field;
         let _charged = field.ledger(pool).strike(count as u32);
         let mut victims = Vec::new();
-        let is_victim = |worker: &&Worker| worker.pid.is_some() && (!only_busy || worker.state == "busy");
+        let is_victim = |worker: &&WorkerStatus| worker.pid.is_some() && (!only_busy || worker.state == "busy");
         let status = self.watch.until("there is somebody to strike", |status| {
             field.is_over() || model(status, pool).workers.iter().filter(is_victim).count() >= count
         })?;
-        let mut workers: Vec<&Worker> = model(&status, pool).workers.iter().filter(is_victim).collect();
+        let mut workers: Vec<&WorkerStatus> = model(&status, pool).workers.iter().filter(is_victim).collect();
         self.random.shuffle(&mut workers);
         let began = Instant::now();
         for worker in workers.into_iter().take(count) {
@@ -208,12 +208,12 @@ impl<'a> Striker<'a> {
 }
 
 /// The campaign's models are always there.
-fn model(status: &Status, pool: Pool) -> &Model {
+fn model(status: &Status, pool: Pool) -> &ModelStatus {
     &status.models[pool as usize]
 }
 
 /// Whether a later life serves in the victim's slot, or could.
-fn is_replaced(model: &Model, victim: &Victim) -> bool {
+fn is_replaced(model: &ModelStatus, victim: &Victim) -> bool {
     let in_slot = || model.workers.iter().filter(|worker| worker.slot == victim.slot);
     in_slot().all(|worker| worker.pid != Some(victim.pid))
         && in_slot()

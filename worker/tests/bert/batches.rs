@@ -16,7 +16,7 @@ fn job(texts: &[&str]) -> EmbedJob {
 /// Writes down what a batch reports, and asks it to stop after some ticks.
 #[derive(Default)]
 struct Diary {
-    progress: RefCell<Vec<(u64, u64)>>,
+    progress: RefCell<Vec<u64>>,
     phases: RefCell<Vec<Phase>>,
     ticks: RefCell<usize>,
     stop_after: Option<usize>,
@@ -32,8 +32,8 @@ impl Progress for Diary {
     fn phase(&self, phase: Phase) {
         self.phases.borrow_mut().push(phase);
     }
-    fn prompt(&self, done: u64, total: u64) {
-        self.progress.borrow_mut().push((done, total));
+    fn prompt(&self, done: u64) {
+        self.progress.borrow_mut().push(done);
     }
     fn generated(&self, _: u64) {
         panic!("nothing is generated");
@@ -71,12 +71,12 @@ fn vectors_come_in_order_and_in_groups() {
     assert_eq!(*end, FromWorker::Embedded { request: RequestId(1), tokens: 1200 });
     assert_eq!(groups.len(), 3, "a group has 512 tokens or one text more");
     let mut found = Vec::new();
-    let mut progress = vec![(0, 100)];
+    let mut progress = vec![0];
     for group in groups {
         let FromWorker::Vectors { request: RequestId(1), first, vectors } = group else { panic!("{group:?}") };
         assert_eq!(*first as usize, found.len());
         found.extend_from_slice(vectors);
-        progress.push((found.len() as u64, 100));
+        progress.push(found.len() as u64);
     }
     assert_eq!(found, expected);
     assert_eq!((diary.progress.into_inner(), diary.phases.into_inner()), (progress, vec![Phase::Embed]));

@@ -61,7 +61,7 @@ impl Pace for Silent {
 
 impl Progress for Silent {
     fn phase(&self, _: Phase) {}
-    fn prompt(&self, _: u64, _: u64) {}
+    fn prompt(&self, _: u64) {}
     fn generated(&self, _: u64) {}
     fn tick(&self) {}
     fn stop_requested(&self, _: RequestId) -> bool {

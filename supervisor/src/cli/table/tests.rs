@@ -2,13 +2,13 @@
 use super::*;
 use ipc::status::Queue;
 
-fn status(models: Vec<Model>) -> Status {
+fn status(models: Vec<ModelStatus>) -> Status {
     let (version, state) = ("0.1.0".to_string(), "serving".to_string());
     Status { version, pid: 7, uptime_s: 12.5, cores: 4, models, state, reload_error: None }
 }
 
-fn idle_model() -> Model {
-    Model {
+fn idle_model() -> ModelStatus {
+    ModelStatus {
         name: "pocket".to_string(),
         kind: "generate".to_string(),
         state: "warm".to_string(),
@@ -19,7 +19,7 @@ fn idle_model() -> Model {
         context: Some(512),
         isolation: "request".to_string(),
         weights_bytes: None,
-        template: Some(Template {
+        template: Some(TemplateStatus {
             pid: 9,
             load_s: Some(0.4),
             pss_bytes: Some(5_200_000),
@@ -33,8 +33,8 @@ fn idle_model() -> Model {
     }
 }
 
-fn worker(slot: u32, generation: u64, pid: u32) -> Worker {
-    Worker {
+fn worker(slot: u32, generation: u64, pid: u32) -> WorkerStatus {
+    WorkerStatus {
         slot,
         generation,
         pid: Some(pid),
@@ -54,8 +54,8 @@ fn worker(slot: u32, generation: u64, pid: u32) -> Worker {
     }
 }
 
-fn busy(slot: u32, generation: u64, pid: u32, phase: &str) -> Worker {
-    Worker {
+fn busy(slot: u32, generation: u64, pid: u32, phase: &str) -> WorkerStatus {
+    WorkerStatus {
         state: "busy".to_string(),
         request: Some(format!("req-{pid}")),
         phase: Some(phase.to_string()),
@@ -68,14 +68,14 @@ fn busy(slot: u32, generation: u64, pid: u32, phase: &str) -> Worker {
     }
 }
 
-fn busy_model() -> Model {
+fn busy_model() -> ModelStatus {
     let unborn =
-        Worker { pid: None, state: "waiting".to_string(), sandbox: None, private_bytes: None, ..worker(2, 9, 0) };
-    Model {
+        WorkerStatus { pid: None, state: "waiting".to_string(), sandbox: None, private_bytes: None, ..worker(2, 9, 0) };
+    ModelStatus {
         queue: Queue { length: 3, limit: 64, oldest_s: 1.26 },
         workers: vec![
             busy(0, 3, 4021, "decode"),
-            Worker { state: "spare".to_string(), ..worker(0, 4, 4023) },
+            WorkerStatus { state: "spare".to_string(), ..worker(0, 4, 4023) },
             busy(1, 12, 4022, "prompt"),
             unborn,
         ],
@@ -244,7 +244,7 @@ pocket: warm
 fn a_crashed_model() {
     let totals =
         Totals { accepted: 20, answered: 20, replayed: 1, worker_exits: 20, worker_crashes: 1, ..Totals::default() };
-    let model = Model { totals, last_crash: Some(crash()), ..idle_model() };
+    let model = ModelStatus { totals, last_crash: Some(crash()), ..idle_model() };
     assert_page(
         &status(vec![model]),
         Some(80),
@@ -273,7 +273,7 @@ pocket: warm
 
 #[test]
 fn a_failed_and_a_parked_model() {
-    let failed = Model {
+    let failed = ModelStatus {
         name: "big".to_string(),
         state: "failed".to_string(),
         error: Some(
@@ -285,14 +285,14 @@ fn a_failed_and_a_parked_model() {
         context: None,
         template: None,
         // Nothing to see of each of them.
-        workers: vec![Worker { pid: None, state: "waiting".to_string(), ..worker(0, 0, 1) }],
+        workers: vec![WorkerStatus { pid: None, state: "waiting".to_string(), ..worker(0, 0, 1) }],
         ..idle_model()
     };
-    let parked = Model {
+    let parked = ModelStatus {
         state: "parked".to_string(),
         retry_in_s: Some(29.97),
         isolation: "worker".to_string(),
-        template: Some(Template { pid: 31, load_s: None, pss_bytes: None, generation: 3, sandbox: None }),
+        template: Some(TemplateStatus { pid: 31, load_s: None, pss_bytes: None, generation: 3, sandbox: None }),
         workers: Vec::new(),
         last_crash: Some(Crash { slot: None, request: None, stderr: Vec::new(), ..crash() }),
         ..idle_model()
@@ -335,25 +335,27 @@ fn a_column_is_spared_only_when_it_must_be() {
 
 #[test]
 fn what_processes_take_is_shown_against_the_files() {
-    let line = |model: Model| {
+    let line = |model: ModelStatus| {
         let page = render(&status(vec![model]), None);
         page.lines().find(|line| line.contains("  memory")).map(str::to_string)
     };
-    let shares = |private, pss| Worker { private_bytes: private, pss_bytes: pss, ..worker(0, 1, 21) };
+    let shares = |private, pss| WorkerStatus { private_bytes: private, pss_bytes: pss, ..worker(0, 1, 21) };
     let workers = vec![
         shares(Some(8_000_000), Some(300_000_000)),
         shares(Some(9_000_000), Some(301_000_000)),
         shares(None, None),
     ];
     let template =
-        Some(Template { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1, sandbox: None });
-    let model = Model { weights_bytes: Some(600_000_000), template, workers, ..idle_model() };
+        Some(TemplateStatus { pid: 9, load_s: Some(0.4), pss_bytes: Some(299_000_000), generation: 1, sandbox: None });
+    let model = ModelStatus { weights_bytes: Some(600_000_000), template, workers, ..idle_model() };
     let words = "  memory     600.0 MB of files, 900.0 MB in all processes (1.50 times that), 17.0 MB of workers alone";
     assert_eq!(line(model.clone()).as_deref(), Some(words));
-    for unknown in [Model { weights_bytes: None, ..model.clone() }, Model { weights_bytes: Some(0), ..model.clone() }] {
+    for unknown in
+        [ModelStatus { weights_bytes: None, ..model.clone() }, ModelStatus { weights_bytes: Some(0), ..model.clone() }]
+    {
         assert_eq!(line(unknown), None);
     }
-    assert_eq!(line(Model { template: None, ..model }), None, "what is not there takes nothing");
+    assert_eq!(line(ModelStatus { template: None, ..model }), None, "what is not there takes nothing");
 }
 
 #[test]
@@ -368,7 +370,7 @@ fn hostile_text() {
     let shown = r#"a\u{1b}[2J\u{9b}1m\r\nb\t\u{7}\u{202e}\u{200b}\u{2028}\0\\né"#;
     assert_eq!(escaped(hostile), shown);
     let text = || hostile.to_string();
-    let model = Model {
+    let model = ModelStatus {
         name: text(),
         kind: text(),
         state: text(),
@@ -377,7 +379,7 @@ fn hostile_text() {
         architecture: Some(text()),
         isolation: text(),
         weights_bytes: None,
-        workers: vec![Worker {
+        workers: vec![WorkerStatus {
             state: text(),
             request: Some(text()),
             phase: Some(text()),

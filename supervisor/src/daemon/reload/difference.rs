@@ -1,5 +1,5 @@
 //! How a model of a new configuration is different from the one that is served, by the names of the settings.
-use super::super::{admission::Need, pool::Pool};
+use super::super::{admission::Need, served_model::ServedModel};
 use crate::config::SupervisorConfig;
 use policy::Load;
 
@@ -16,8 +16,8 @@ impl Difference {
     /// What is different between the model that is served and the one that is to be, each with what holds for all models. The former
     /// may be cold: let go, or not asked for yet.
     pub(super) fn between(
-        (old, old_common): (&Pool, &SupervisorConfig),
-        (new, new_common): (&Pool, &SupervisorConfig),
+        (old, old_common): (&ServedModel, &SupervisorConfig),
+        (new, new_common): (&ServedModel, &SupervisorConfig),
         has_new_files: bool,
         is_cold: bool,
     ) -> Difference {
@@ -72,7 +72,7 @@ mod tests {
             ModelConfig { load: Load::Lazy, ..ModelConfig::new("x".into(), ModelSource::parse("builtin:pocket")) };
         let (mut model, mut common) = (config.clone(), SupervisorConfig::default());
         change(&mut model, &mut common);
-        let [old, new] = [config, model].map(|config| Pool::new(config, 4));
+        let [old, new] = [config, model].map(|config| ServedModel::new(config, 4));
         let found = Difference::between((&old, &SupervisorConfig::default()), (&new, &common), false, true);
         (named(&found.keys).unwrap_or_default(), found.needs_template)
     }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn new_files_are_another_model() {
-        let [old, new] = [0, 1].map(|_| Pool::new(ModelConfig::new("x".into(), ModelSource::parse("y")), 4));
+        let [old, new] = [0, 1].map(|_| ServedModel::new(ModelConfig::new("x".into(), ModelSource::parse("y")), 4));
         let common = SupervisorConfig::default();
         let found = Difference::between((&old, &common), (&new, &common), true, false);
         assert_eq!(found, Difference { keys: vec!["the files themselves"], needs_template: true });

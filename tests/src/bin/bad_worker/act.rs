@@ -123,7 +123,7 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
             let _gone = body.end.stream().stream().shutdown(std::net::Shutdown::Both);
             alone("hang");
         }
-        "hello" => body.send(&FromWorker::Hello { sandbox: Sandbox::default(), threads: 1 }),
+        "hello" => body.send(&FromWorker::Hello { sandbox: Sandbox::default() }),
         "wrong-request" => body.send(&token(RequestId(request.0 + 1000), index, "x")),
         "wrong-index" => body.send(&token(request, index + 5, "x")),
         "prompt-again" => body.send(&FromWorker::Prompt { request, ids: vec![1] }),

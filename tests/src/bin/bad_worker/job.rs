@@ -99,7 +99,7 @@ fn embed(job: &EmbedJob, time: Duration, teller: &mut Teller<'_>) -> ControlFlow
             progress.tick();
         }
         let first = number * AT_ONCE;
-        progress.prompt((first + texts.len()) as u64, total as u64);
+        progress.prompt((first + texts.len()) as u64);
         let vectors = texts.iter().map(|text| vector_of(text, teller.body.dimensions)).collect();
         teller.say(FromWorker::Vectors { request: job.request, first: first as u32, vectors })?;
     }

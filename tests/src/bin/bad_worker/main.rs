@@ -206,7 +206,7 @@ fn live(bad: &mut Bad, fds: WorkerFds, filters: &Filters) -> Result<(), String> 
         job::strike(&[&bad.script], moment, &mut body);
     };
     life(Moment::Go, &mut end);
-    end.send(&FromWorker::Hello { sandbox, threads: 1 }).map_err(|error| chain(&error))?;
+    end.send(&FromWorker::Hello { sandbox }).map_err(|error| chain(&error))?;
     life(Moment::Idle, &mut end);
     loop {
         cache::note(end.stream().stream(), &bad.folder).map_err(|error| error.to_string())?;

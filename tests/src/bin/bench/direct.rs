@@ -75,13 +75,7 @@ impl Direct {
         }
         ours.set_read_timeout(Some(LIMIT))?;
         let mut socket = BlockingEnd::new(ours, MAX_FRAME, MAX_FRAME);
-        socket.send(&ToWorker::Go(Go {
-            life,
-            supervisor: process::id(),
-            memory: 512 << 20,
-            single: false,
-            threads: 1,
-        }))?;
+        socket.send(&ToWorker::Go(Go { supervisor: process::id(), memory: 512 << 20, single: false }))?;
         match socket.receive::<FromWorker>()? {
             Some(FromWorker::Hello { .. }) => {}
             other => return Err(format!("the worker does not say hello: {other:?}").into()),

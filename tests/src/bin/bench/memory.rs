@@ -44,7 +44,7 @@ pub(crate) fn measure(models: &[Model]) -> Result<()> {
     Ok(())
 }
 
-fn row(model: &Model, workers: &str, status: &status::Model) -> Result<()> {
+fn row(model: &Model, workers: &str, status: &status::ModelStatus) -> Result<()> {
     let template = Memory::of(status.template.as_ref().ok_or("the model has no template")?.pid)?;
     let pids = status.workers.iter().filter_map(|worker| worker.pid);
     let all: Vec<Memory> = pids.map(Memory::of).collect::<Result<_>>()?;

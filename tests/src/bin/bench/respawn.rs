@@ -102,7 +102,7 @@ fn replace(server: &Server, client: &mut Client) -> Result<Duration> {
     let model = server.settle()?;
     let worker = model.workers.first().ok_or("there is no worker")?;
     let (pid, generation) = (worker.pid.ok_or("the worker has no pid")?, worker.generation);
-    let is_new = |worker: &status::Worker| worker.state == "idle" && worker.generation > generation;
+    let is_new = |worker: &status::WorkerStatus| worker.state == "idle" && worker.generation > generation;
     let began = Instant::now();
     if !process::kill(pid, Signal::SIGKILL) {
         return Err("the worker has ended by itself".into());

@@ -3,7 +3,7 @@ use crate::Result;
 use integration_tests::{Signal, process, supervisor};
 use ipc::{
     Client, ClientError,
-    status::{Model, Worker},
+    status::{ModelStatus, WorkerStatus},
 };
 use std::{
     fs::{self, File},
@@ -90,22 +90,23 @@ impl Server {
     }
 
     /// Waits until all workers are idle and nothing is done about them any more.
-    pub(crate) fn settle(&self) -> Result<Model> {
+    pub(crate) fn settle(&self) -> Result<ModelStatus> {
         /// A new worker's memory is looked at. If that has not happened at this age, it will not happen soon.
         const OLD: f64 = 0.1;
         self.until("its workers are idle", |model| {
-            let is_quiet =
-                |worker: &Worker| worker.state == "idle" && (worker.private_bytes.is_some() || worker.age_s > OLD);
+            let is_quiet = |worker: &WorkerStatus| {
+                worker.state == "idle" && (worker.private_bytes.is_some() || worker.age_s > OLD)
+            };
             model.state == "warm" && !model.workers.is_empty() && model.workers.iter().all(is_quiet)
         })
     }
 
     /// Waits until a worker is idle.
-    pub(crate) fn first_idle(&self) -> Result<Model> {
+    pub(crate) fn first_idle(&self) -> Result<ModelStatus> {
         self.until("a worker is idle", |model| model.workers.iter().any(|worker| worker.state == "idle"))
     }
 
-    fn until(&self, what: &str, condition: impl Fn(&Model) -> bool) -> Result<Model> {
+    fn until(&self, what: &str, condition: impl Fn(&ModelStatus) -> bool) -> Result<ModelStatus> {
         let began = Instant::now();
         loop {
             match Client::connect(&self.socket).and_then(|mut client| client.status()) {

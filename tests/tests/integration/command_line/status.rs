@@ -38,7 +38,7 @@ fn json_has_the_shape_that_is_promised() {
     let victim = daemon.pid_of(running.request());
     integration_tests::process::kill(victim, Signal::SIGKILL);
     daemon.until_model("a crash is shown and all is well again", |model| {
-        let busy = |worker: &ipc::status::Worker| worker.state == "busy" && worker.private_bytes.is_some();
+        let busy = |worker: &ipc::status::WorkerStatus| worker.state == "busy" && worker.private_bytes.is_some();
         model.last_crash.is_some() && model.workers.iter().any(busy)
     });
     let ended = Call::new(["status", "--json"]).to(daemon.socket()).run();

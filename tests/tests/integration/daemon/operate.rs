@@ -2,7 +2,7 @@
 use integration_tests::{
     Call, Daemon, Held, LIMIT, Running, Signal, command, generate, held, model, supervisor, until,
 };
-use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
+use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::ModelStatus};
 use nix::unistd::Uid;
 use std::{
     fs::{self, Permissions},
@@ -100,7 +100,7 @@ fn a_drain_that_is_cut_short_by_a_stop_has_failed() {
     assert!(daemon.wait().success());
 }
 
-fn lives(model: &Model) -> Vec<(u32, u64)> {
+fn lives(model: &ModelStatus) -> Vec<(u32, u64)> {
     model.workers.iter().map(|worker| (worker.slot, worker.generation)).collect()
 }
 

@@ -158,7 +158,7 @@ fn a_model_that_could_not_be_loaded_is_tried_again() {
     process::kill(daemon.model().template.unwrap().pid, Signal::SIGKILL);
     let model = daemon.until_model("loading has failed", |model| model.state == "failed");
     assert_eq!(model.error.as_deref(), Some("this model fails to load as its script says"));
-    let served = |model: &ipc::status::Model| model.state == "warm" && model.error.is_none();
+    let served = |model: &ipc::status::ModelStatus| model.state == "warm" && model.error.is_none();
     assert_eq!(daemon.until_model("it is served", served).template.unwrap().generation, 3);
     daemon.settle();
     assert_serves(&daemon);
@@ -168,7 +168,7 @@ fn a_model_that_could_not_be_loaded_is_tried_again() {
 fn a_daemon_told_to_stop_ends_also_what_does_not_want_to() {
     for script in ["linger@idle", "spin@idle", "hang@go", "hang@load", "linger@birth"] {
         let mut daemon = Daemon::launch_scripted(script, "workers = 2");
-        let begun = |model: &ipc::status::Model| match script {
+        let begun = |model: &ipc::status::ModelStatus| match script {
             "hang@load" => model.template.is_some(),
             _ => model.workers.iter().all(|worker| worker.pid.is_some()),
         };

@@ -1,6 +1,6 @@
 //! Models that are loaded when they are asked for and let go when they are not.
 use integration_tests::{Call, Daemon, LIMIT, Running, Signal, generate, process, until};
-use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::Model};
+use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::ModelStatus};
 use std::thread;
 
 fn text(daemon: &Daemon, text: &str) -> Result<String, ClientError> {
@@ -8,7 +8,7 @@ fn text(daemon: &Daemon, text: &str) -> Result<String, ClientError> {
 }
 
 #[track_caller]
-fn is_cold(daemon: &Daemon, model: &Model) {
+fn is_cold(daemon: &Daemon, model: &ModelStatus) {
     assert_eq!((model.state.as_str(), model.workers.len()), ("cold", 0), "{model:?}");
     assert_eq!((&model.template, &model.last_crash, &model.error), (&None, &None, &None));
     until("its processes have gone", LIMIT, || process::children(daemon.pid()).is_empty());
@@ -51,7 +51,7 @@ fn a_model_that_nobody_asks_for_is_let_go_and_comes_back() {
     for load in ["eager", "lazy"] {
         let settings = format!("workers = 2\nload = \"{load}\"\nidle_unload = \"100ms\"");
         let daemon = Daemon::launch_scripted("ok", &settings);
-        let cold = |model: &Model| model.state == "cold" && model.template.is_none() && model.workers.is_empty();
+        let cold = |model: &ModelStatus| model.state == "cold" && model.template.is_none() && model.workers.is_empty();
         let is_loaded = u64::from(load == "eager");
         for round in 0..3 {
             is_cold(&daemon, &daemon.until_model("it is let go", cold));

@@ -8,7 +8,7 @@ use integration_tests::{
 };
 use ipc::{
     Client, ClientError, FailureKind, GenerateRequest,
-    status::{Model, Status},
+    status::{ModelStatus, Status},
 };
 use std::{
     fs,
@@ -64,22 +64,22 @@ fn ask(daemon: &Daemon, name: &str) -> Result<String, ClientError> {
     generate(daemon, request).map(|finished| finished.text)
 }
 
-fn named<'a>(status: &'a Status, name: &str) -> &'a Model {
+fn named<'a>(status: &'a Status, name: &str) -> &'a ModelStatus {
     status.models.iter().find(|model| model.name == name).unwrap()
 }
 
 /// The processes of a model.
-fn pids(model: &Model) -> Vec<Option<u32>> {
+fn pids(model: &ModelStatus) -> Vec<Option<u32>> {
     let template = model.template.as_ref().map(|template| template.pid);
     std::iter::once(template).chain(model.workers.iter().map(|worker| worker.pid)).collect()
 }
 
-fn generation(model: &Model) -> u64 {
+fn generation(model: &ModelStatus) -> u64 {
     model.template.as_ref().map_or(0, |template| template.generation)
 }
 
 /// Which process a model's template is. What it takes of the memory is another number at each look.
-fn template(model: &Model) -> Option<(u32, u64)> {
+fn template(model: &ModelStatus) -> Option<(u32, u64)> {
     model.template.as_ref().map(|template| (template.pid, template.generation))
 }
 
@@ -345,11 +345,11 @@ fn nothing_goes_on_with_another_models_files() {
     assert!(running.read(3).unwrap());
     let waiting = Running::begin(&mut second, GenerateRequest::raw("!kill@prompt?times=1 not begun")).unwrap();
     let spare =
-        |model: &Model| model.workers.iter().find(|worker| worker.state == "spare").and_then(|worker| worker.pid);
+        |model: &ModelStatus| model.workers.iter().find(|worker| worker.state == "spare").and_then(|worker| worker.pid);
     let old = spare(&daemon.until_model("a spare stands by", |model| spare(model).is_some())).unwrap();
     // The model's file changes on disk, and then its template dies.
     fs::write(daemon.folder().join("script:ok"), "other weights").unwrap();
-    let template = |model: &Model| model.template.as_ref().map(|template| template.pid);
+    let template = |model: &ModelStatus| model.template.as_ref().map(|template| template.pid);
     process::kill(template(&daemon.model()).unwrap(), Signal::SIGKILL);
     daemon.until_model("another one is there", |model| generation(model) == 2 && model.state == "warm");
     // So does the spare that could have gone on.

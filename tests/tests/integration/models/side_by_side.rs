@@ -2,7 +2,7 @@
 use integration_tests::{Daemon, Running, Signal, Wire, bad_worker, process, vector_of};
 use ipc::{
     Client, EmbedRequest, Failure, FailureKind, GenerateRequest, Request, Response, TextRole, TokenizeRequest,
-    status::{Model, Status, Worker},
+    status::{ModelStatus, Status, WorkerStatus},
 };
 
 /// A chat model and two that make vectors, all scripted.
@@ -47,11 +47,11 @@ fn ask(daemon: &Daemon, request: &Request) -> Result<(String, Response), Failure
     }
 }
 
-fn find<'a>(status: &'a Status, name: &str) -> &'a Model {
+fn find<'a>(status: &'a Status, name: &str) -> &'a ModelStatus {
     status.models.iter().find(|model| model.name == name).unwrap()
 }
 
-fn busy<'a>(status: &'a Status, name: &str) -> Vec<&'a Worker> {
+fn busy<'a>(status: &'a Status, name: &str) -> Vec<&'a WorkerStatus> {
     find(status, name).workers.iter().filter(|worker| worker.state == "busy").collect()
 }
 

@@ -1,6 +1,6 @@
 //! A client that goes away frees its slot at once, and nobody is blamed for it.
 use integration_tests::{Daemon, LIMIT, Running, generate, model, until};
-use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response, status::Model};
+use ipc::{BlockingEnd, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response, status::ModelStatus};
 use std::{net::Shutdown, os::unix::net::UnixStream};
 
 /// Longer than any test lasts.
@@ -15,7 +15,7 @@ fn start(path: &str, isolation: &str) -> Daemon {
 }
 
 #[track_caller]
-fn assert_no_crash(model: &Model, cancelled: u64) {
+fn assert_no_crash(model: &ModelStatus, cancelled: u64) {
     let totals = model.totals;
     assert_eq!((totals.cancelled, totals.answered, totals.failed), (cancelled, 0, 0));
     assert_eq!((totals.worker_crashes, totals.replayed, totals.resumed), (0, 0, 0));

@@ -2,7 +2,7 @@
 use integration_tests::{Daemon, Running, generate};
 use ipc::{
     GenerateRequest,
-    status::{Status, Worker},
+    status::{Status, WorkerStatus},
 };
 use std::thread;
 
@@ -69,7 +69,7 @@ fn what_a_worker_does_is_shown_while_it_does_it() {
     let mut client = daemon.client();
     let running = Running::begin(&mut client, request).unwrap();
     let name = running.request().to_string();
-    let find = |status: &Status| -> Option<Worker> {
+    let find = |status: &Status| -> Option<WorkerStatus> {
         check(status);
         status.models[0].workers.iter().find(|worker| worker.request.as_ref() == Some(&name)).cloned()
     };

@@ -1,6 +1,6 @@
 //! Workers that do under a request whatever a worker can do wrong: the client gets the right outcome, the slot comes back.
 use integration_tests::{Daemon, Finished, Running, generate, process};
-use ipc::{ClientError, Failure, FailureKind, GenerateRequest, status::Model};
+use ipc::{ClientError, Failure, FailureKind, GenerateRequest, status::ModelStatus};
 
 /// Ways to end, and what the status says of them.
 const DEATHS: [(&str, &str); 7] = [
@@ -34,7 +34,7 @@ fn failure(ended: Result<Finished, ClientError>) -> Failure {
 
 /// The daemon's model, when all its slots are idle again.
 #[track_caller]
-fn settled(daemon: &Daemon) -> Model {
+fn settled(daemon: &Daemon) -> ModelStatus {
     daemon.has_only_its_own();
     daemon.settle().models.remove(0)
 }

@@ -1,6 +1,6 @@
 //! A supervisor that may open no more descriptors: whoever waits goes on waiting, and is served when there are some again.
 use integration_tests::{Daemon, Running, Signal, Wire, model, process, until};
-use ipc::{Client, GenerateRequest, Request, Response, status::Model};
+use ipc::{Client, GenerateRequest, Request, Response, status::ModelStatus};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -10,7 +10,7 @@ fn exhaust(daemon: &Daemon) -> u64 {
     process::limit_descriptors(daemon.pid(), 0)
 }
 
-fn status(client: &mut Client) -> Model {
+fn status(client: &mut Client) -> ModelStatus {
     client.status().unwrap().models.remove(0)
 }
 

@@ -2,7 +2,7 @@
 use integration_tests::{Daemon, LIMIT, Running, Signal, generate, model, process, skipped, until};
 use ipc::{
     Client, GenerateRequest,
-    status::{Model, Status},
+    status::{ModelStatus, Status},
 };
 use std::collections::BTreeSet;
 
@@ -126,7 +126,7 @@ fn as_many_run_at_once_as_there_are_slots() {
     let text = "!stop@3?times=24 and more";
     let ask = |client| Running::begin(client, GenerateRequest::raw(text)).unwrap();
     let running: Vec<Running<'_>> = clients.iter_mut().map(ask).collect();
-    let busy = |model: &Model| model.workers.iter().filter(|worker| worker.state == "busy").count();
+    let busy = |model: &ModelStatus| model.workers.iter().filter(|worker| worker.state == "busy").count();
     let model = daemon.until_model("all slots are busy", |model| busy(model) == 24);
     assert_eq!(model.queue.length, 6);
     let pids: BTreeSet<_> = model.workers.iter().filter_map(|worker| worker.request.as_ref().and(worker.pid)).collect();

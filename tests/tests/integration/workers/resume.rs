@@ -1,6 +1,6 @@
 //! A worker that dies under a request is invisible: the answer is the one that an undisturbed worker gives, token by token.
 use integration_tests::{Daemon, Finished, LIMIT, Running, Signal, generate, model, process, until};
-use ipc::{ClientError, FailureKind, FinishReason, GenerateRequest, Sampling, status::Model};
+use ipc::{ClientError, FailureKind, FinishReason, GenerateRequest, Sampling, status::ModelStatus};
 
 const MODES: [&str; 2] = ["request", "worker"];
 
@@ -31,7 +31,7 @@ fn scripts(kills: &[usize]) -> String {
 
 /// The pid of the one worker, which waits for a request.
 fn idle(daemon: &Daemon) -> u32 {
-    let is_idle = |model: &Model| model.workers[0].state == "idle";
+    let is_idle = |model: &ModelStatus| model.workers[0].state == "idle";
     daemon.until_model("the worker is idle", is_idle).workers[0].pid.unwrap()
 }
 
@@ -150,7 +150,8 @@ fn a_worker_killed_in_mid_stream_is_resumed_and_counted_so() {
         let pid = daemon.pid_of(request);
         process::kill(pid, Signal::SIGKILL);
         let second = next_pid(&daemon, &running, &[pid]);
-        let is_far = |model: &Model| model.workers.iter().any(|worker| worker.pid == Some(second) && worker.tokens > 0);
+        let is_far =
+            |model: &ModelStatus| model.workers.iter().any(|worker| worker.pid == Some(second) && worker.tokens > 0);
         daemon.until_model("its successor has said something", is_far);
         let totals = daemon.model().totals;
         assert_eq!((totals.replayed, totals.resumed, totals.worker_crashes), (0, 1, 1));

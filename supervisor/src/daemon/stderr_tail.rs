@@ -10,14 +10,14 @@ const LONGEST_LINE: usize = 400;
 
 /// Reads a child's stderr until its end.
 #[derive(Debug)]
-pub(crate) struct Tail {
+pub(crate) struct StderrTail {
     lines: Arc<Mutex<Lines>>,
     reading: JoinHandle<()>,
 }
 
-impl Tail {
+impl StderrTail {
     /// Begins to read.
-    pub(crate) fn follow(mut stderr: Receiver) -> Tail {
+    pub(crate) fn follow(mut stderr: Receiver) -> StderrTail {
         let lines = Arc::new(Mutex::new(Lines::default()));
         let kept = Arc::clone(&lines);
         let reading = tokio::spawn(async move {
@@ -26,7 +26,7 @@ impl Tail {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).add(&buffer[..count]);
             }
         });
-        Tail { lines, reading }
+        StderrTail { lines, reading }
     }
 
     /// The last lines, when the child has ended; bounded, because a stranger may hold its stderr open.

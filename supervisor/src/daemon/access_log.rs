@@ -3,7 +3,7 @@
 //! What is in it never comes from a process that has seen a prompt, unless prompts are logged.
 use super::{
     Client,
-    request::{Measure, Request},
+    open_request::{Measure, OpenRequest},
 };
 use crate::log::{Prompts, REQUEST};
 use ipc::{Failure, FailureKind, Response, status::Totals};
@@ -30,7 +30,7 @@ impl Peer {
 
 /// The line about a request that was taken and has ended so, with this as its last message. `client` is there if it still is.
 pub(super) fn ended(
-    request: &Request,
+    request: &OpenRequest,
     outcome: Outcome,
     response: &Response,
     model: &str,

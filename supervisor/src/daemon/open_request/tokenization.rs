@@ -1,5 +1,5 @@
 //! A text that becomes ids: one job, one answer.
-use super::{Heard, Lie};
+use super::{ProtocolViolation, WorkerReply};
 use ipc::{FromWorker, RequestId, Response, TokenizeJob, TokenizeRequest};
 
 /// What is kept of it.
@@ -35,14 +35,14 @@ impl Tokenization {
         self.most_ids() * TokenizeRequest::ID_BYTES
     }
 
-    pub(super) fn hear(&mut self, message: FromWorker) -> Result<Heard, Lie> {
+    pub(super) fn hear(&mut self, message: FromWorker) -> Result<WorkerReply, ProtocolViolation> {
         match message {
             FromWorker::Tokenized { ids, .. } if self.may_be(&ids) => {
                 self.count = Some(ids.len() as u64);
                 self.ids = Some(ids);
-                Ok(Heard::Done(Vec::new()))
+                Ok(WorkerReply::Done(Vec::new()))
             }
-            _ => Err(Lie),
+            _ => Err(ProtocolViolation),
         }
     }
 
@@ -70,7 +70,7 @@ mod tests {
         let absurd = FromWorker::Tokenized { request: RequestId(1), ids: vec![TokenizeRequest::IDS_BELOW] };
         assert!(tokenization.hear(absurd).is_err());
         assert!(tokenization.answer().is_none());
-        assert!(matches!(tokenization.hear(tokenized(20)), Ok(Heard::Done(pieces)) if pieces.is_empty()));
+        assert!(matches!(tokenization.hear(tokenized(20)), Ok(WorkerReply::Done(pieces)) if pieces.is_empty()));
         assert_eq!(tokenization.answer(), Some(Response::Tokenized { ids: vec![7; 20] }));
     }
 }

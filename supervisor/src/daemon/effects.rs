@@ -1,10 +1,11 @@
 //! The policy's effects, done.
 use super::{
-    Daemon, identity,
-    outcome::{self, Class},
-    request::{Named, Server},
-    template::Template,
-    worker::{Origin, Worker},
+    Daemon,
+    access_log::{self, Class},
+    identity,
+    open_request::{NamedModel, ServedBy},
+    template_process::TemplateProcess,
+    worker_process::{Origin, WorkerProcess},
 };
 use crate::process::{Process, is_shortage};
 use ipc::{RequestId, Response, board::Word};
@@ -64,20 +65,20 @@ impl Daemon {
         }
     }
 
-    pub(super) fn template(&mut self, id: TemplateId) -> Option<&mut Template> {
-        self.pools.get_mut(id.pool)?.template.as_mut().filter(|template| template.id == id)
+    pub(super) fn template(&mut self, id: TemplateId) -> Option<&mut TemplateProcess> {
+        self.models.get_mut(id.pool)?.template.as_mut().filter(|template| template.id == id)
     }
 
-    pub(super) fn worker(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.pools.get_mut(id.pool)?.workers.get_mut(&id.life)
+    pub(super) fn worker(&mut self, id: WorkerId) -> Option<&mut WorkerProcess> {
+        self.models.get_mut(id.pool)?.workers.get_mut(&id.life)
     }
 
     fn start_template(&mut self, id: TemplateId, only_opens: bool) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         let what = if only_opens { "looking whether it can be loaded" } else { "loading" };
         tracing::info!(model = pool.config.name, path = %pool.spec.source, "{what}");
         pool.identity = Some(identity::now(&pool.spec));
-        match Template::start(&self.starter, id, &pool.spec, only_opens, self.inputs.clone()) {
+        match TemplateProcess::start(&self.starter, id, &pool.spec, only_opens, self.inputs.clone()) {
             Ok(template) => {
                 let path = format!("/proc/{}/smaps_rollup", template.process.pid());
                 pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
@@ -94,7 +95,7 @@ impl Daemon {
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
         if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, HostMemory::now())) {
             return self.no_room(id, &reason);
@@ -103,7 +104,7 @@ impl Daemon {
             return self.not_forked(id, "its template has loaded nothing");
         };
         let origin = Origin { template, info, identity };
-        let fds = match Worker::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
+        let fds = match WorkerProcess::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
             Ok((worker, fds)) => {
                 pool.workers.insert(id.life, worker);
                 fds
@@ -115,7 +116,7 @@ impl Daemon {
             None => Err(io::Error::other("its template has ended")),
         };
         match asked {
-            Ok(()) => self.pools[id.pool].shortage = None,
+            Ok(()) => self.models[id.pool].shortage = None,
             Err(error) => self.not_made(id, &error),
         }
     }
@@ -127,7 +128,7 @@ impl Daemon {
 
     /// Notes that there is nothing to make a worker of now.
     fn no_room(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         if pool.shortage.is_none() {
             tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
         }
@@ -138,7 +139,7 @@ impl Daemon {
 
     /// Notes that a worker will not come.
     pub(super) fn not_forked(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         tracing::error!(model = pool.config.name, worker = %id.life, "cannot fork a worker: {reason}");
         pool.workers.remove(&id.life);
         self.events.push_back(Event::ForkFailed(id));
@@ -146,14 +147,14 @@ impl Daemon {
 
     fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
         let Some(request) = self.requests.get_mut(&part.request) else { return };
-        let pool = &mut self.pools[to.pool];
+        let pool = &mut self.models[to.pool];
         let Some(worker) = pool.workers.get_mut(&to.life) else { return };
         if request.has_begun(part.number) {
             pool.totals.resumed += 1;
         } else if attempt > 1 {
             pool.totals.replayed += 1;
         }
-        let server = Server { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
+        let server = ServedBy { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
         let (job, cache) = request.job(part.number, server, &worker.origin, Instant::now());
         worker.forget_speed();
         worker.part = Some(part);
@@ -162,10 +163,10 @@ impl Daemon {
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
-        let pool = &mut self.pools[id.pool];
+        let pool = &mut self.models[id.pool];
         let Some(worker) = pool.workers.get_mut(&id.life) else { return };
         if is_fault(reason) {
-            let why = worker.misdeed.as_deref().unwrap_or(describe(reason));
+            let why = worker.violation.as_deref().unwrap_or(describe(reason));
             // That it has ended, and why, is told when it has.
             tracing::debug!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
         }
@@ -174,18 +175,18 @@ impl Daemon {
 
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut request) = self.requests.remove(&id) else { return };
-        let pool = &mut self.pools[request.pool];
+        let pool = &mut self.models[request.pool];
         *Class::of(outcome, request.was_begun()).count(&mut pool.totals) += 1;
         if outcome == Outcome::ShuttingDown && request.was_begun() {
             self.drained_in_vain();
         }
         let now = Instant::now();
         let policy_now = self.now();
-        let pool = &self.pools[request.pool];
-        let model = Named { name: &pool.config.name, error: pool.error.as_deref() };
+        let pool = &self.models[request.pool];
+        let model = NamedModel { name: &pool.config.name, error: pool.error.as_deref() };
         let response = request.last_message(outcome, &model, policy_now, now);
         let client = self.clients.get(&request.client);
-        outcome::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
+        access_log::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
         // A client whose request was withdrawn is told nothing more of it.
         let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
         if let Some(client) = client {
@@ -221,7 +222,7 @@ impl Daemon {
         /// Bytes that may wait for any client.
         const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
-        let pool = &self.pools[request.pool];
+        let pool = &self.models[request.pool];
         let limit = request.outbox_limit(pool.info.as_deref(), pool.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();

@@ -1,5 +1,5 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
-use super::{Input, tail::Tail};
+use super::{Input, stderr_tail::StderrTail};
 use crate::process::{Exit, Process, is_shortage};
 use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
 use nix::{
@@ -84,7 +84,7 @@ pub(crate) struct Origin {
 
 /// A worker process.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct WorkerProcess {
     pub(crate) id: WorkerId,
     pub(crate) origin: Origin,
     /// Most bytes of memory that it may have for itself.
@@ -102,7 +102,7 @@ pub(crate) struct Worker {
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
     /// What it did wrong, if it was found to do something wrong.
-    pub(crate) misdeed: Option<String>,
+    pub(crate) violation: Option<String>,
     /// Whether it was asked to exit.
     pub(crate) terminated: bool,
     /// Its memory, opened before it closes itself to inspection.
@@ -116,20 +116,20 @@ pub(crate) struct Worker {
     generated: VecDeque<(Instant, u64)>,
 }
 
-impl Worker {
+impl WorkerProcess {
     /// Makes what a worker is born with.
     pub(crate) fn prepare(
         id: WorkerId,
         origin: Origin,
         memory_limit: u64,
         now: Instant,
-    ) -> io::Result<(Worker, WorkerFds)> {
+    ) -> io::Result<(WorkerProcess, WorkerFds)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         super::set_nonblocking(&read)?;
         let shared = Board::create()?;
-        let worker = Worker {
+        let worker = WorkerProcess {
             id,
             origin,
             memory_limit,
@@ -141,7 +141,7 @@ impl Worker {
             part: None,
             has_seen_requests: false,
             killed: None,
-            misdeed: None,
+            violation: None,
             terminated: false,
             memory_file: None,
             memory: None,
@@ -167,7 +167,7 @@ impl Worker {
         self.faults_file = unless_gone(File::open(format!("/proc/{pid}/stat")))?;
         self.faults_seen = self.faults();
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
-        let tail = Tail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
+        let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
         let (outgoing, mut frames) = mpsc::unbounded_channel::<Outgoing>();
         tokio::spawn(async move {
             while let Some(outgoing) = frames.recv().await {
@@ -291,7 +291,7 @@ async fn write_one(write: &mut OwnedWriteHalf, Outgoing { frame, descriptor }: O
 }
 
 /// Hears a worker until it has ended and nothing that it said is left.
-async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: Tail, inputs: mpsc::Sender<Input>) {
+async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: StderrTail, inputs: mpsc::Sender<Input>) {
     let mut end = AsyncEnd::new(read, MAX_FRAME, MAX_FRAME);
     let hear = async {
         loop {

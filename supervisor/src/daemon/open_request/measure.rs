@@ -1,12 +1,12 @@
 //! What the log says of a request when it has ended: who served it, how long that took, and how much there was of it.
-use super::{Kind, Request};
-use crate::log::Noted;
+use super::{Kind, OpenRequest};
+use crate::log::LoggedPrompt;
 use ipc::Life;
 use std::time::{Duration, Instant};
 
 /// A worker as the log speaks of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServedBy {
     pub(crate) life: Life,
     pub(crate) pid: Option<u32>,
 }
@@ -28,11 +28,11 @@ pub(crate) struct Measure<'a> {
     /// Vectors that have gone to the client.
     pub(crate) texts: Option<u64>,
     pub(crate) attempts: u32,
-    pub(crate) server: Option<Server>,
-    pub(crate) noted: &'a Noted,
+    pub(crate) server: Option<ServedBy>,
+    pub(crate) noted: &'a LoggedPrompt,
 }
 
-impl Request {
+impl OpenRequest {
     /// What is known of it now.
     pub(crate) fn measure(&self, now: Instant) -> Measure<'_> {
         let since = |then: Instant| then.duration_since(self.times.submitted);

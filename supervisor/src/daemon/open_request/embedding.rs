@@ -2,7 +2,7 @@
 //!
 //! A part whose worker died is computed again as a whole, because only then its tokens are counted; what was heard of it
 //! before is not heard again.
-use super::{Heard, Lie, Times};
+use super::{ProtocolViolation, Times, WorkerReply};
 use ipc::{EmbedJob, EmbedRequest, Embedded, FromWorker, MAX_FRAME, ModelInfo, RequestId, Response, TextRole};
 use std::{collections::BTreeMap, iter, mem, ops::Range, time::Instant};
 
@@ -72,29 +72,34 @@ impl Embedding {
         self.heard.get(&part).is_some_and(|heard| heard.received > 0)
     }
 
-    pub(super) fn hear(&mut self, part: u32, message: FromWorker, dimensions: u32) -> Result<Heard, Lie> {
+    pub(super) fn hear(
+        &mut self,
+        part: u32,
+        message: FromWorker,
+        dimensions: u32,
+    ) -> Result<WorkerReply, ProtocolViolation> {
         let range = self.range(part);
-        let heard = self.heard.get_mut(&part).filter(|heard| !heard.is_done).ok_or(Lie)?;
+        let heard = self.heard.get_mut(&part).filter(|heard| !heard.is_done).ok_or(ProtocolViolation)?;
         match message {
             FromWorker::Vectors { first, vectors, .. } => {
                 let is_next = first as usize == heard.sent && !vectors.is_empty();
                 if !is_next || vectors.len() > range.len() - heard.sent || !are_sane(&vectors, dimensions) {
-                    return Err(Lie);
+                    return Err(ProtocolViolation);
                 }
                 let known = heard.received.saturating_sub(heard.sent).min(vectors.len());
                 heard.sent += vectors.len();
                 heard.received = heard.received.max(heard.sent);
                 heard.vectors.extend(vectors.into_iter().skip(known));
-                Ok(Heard::More(self.deliver()))
+                Ok(WorkerReply::More(self.deliver()))
             }
             FromWorker::Embedded { tokens, .. } if heard.sent == range.len() => {
                 heard.is_done = true;
                 self.tokens = self.tokens.saturating_add(tokens);
                 // They have served.
                 self.texts.get_mut(range).unwrap_or_default().fill_with(String::new);
-                Ok(Heard::Done(self.deliver()))
+                Ok(WorkerReply::Done(self.deliver()))
             }
-            _ => Err(Lie),
+            _ => Err(ProtocolViolation),
         }
     }
 
@@ -220,8 +225,8 @@ mod tests {
     }
 
     /// The first components that go to the client by this.
-    fn sent(heard: Result<Heard, Lie>) -> Vec<(u32, Vec<f32>)> {
-        let (Ok(Heard::More(pieces)) | Ok(Heard::Done(pieces))) = heard else { panic!("{heard:?}") };
+    fn sent(heard: Result<WorkerReply, ProtocolViolation>) -> Vec<(u32, Vec<f32>)> {
+        let (Ok(WorkerReply::More(pieces)) | Ok(WorkerReply::Done(pieces))) = heard else { panic!("{heard:?}") };
         let sent = pieces.into_iter().map(|piece| match piece {
             Response::Vectors { first, vectors } => (first, vectors.iter().map(|vector| vector[0]).collect()),
             other => panic!("{other:?}"),
@@ -296,7 +301,7 @@ mod tests {
         let mut embedding = embedding(MOST - 1, 1);
         embedding.job(REQUEST, 0);
         let vectors = vec![vec![0.5; wide]; MOST - 1];
-        let Ok(Heard::More(pieces)) =
+        let Ok(WorkerReply::More(pieces)) =
             embedding.hear(0, FromWorker::Vectors { request: REQUEST, first: 0, vectors }, wide as u32)
         else {
             panic!("not believed")

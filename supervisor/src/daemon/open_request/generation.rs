@@ -1,5 +1,5 @@
 //! A text that a model continues, as it must be known for another worker to go on with it.
-use super::{Heard, Lie, Times};
+use super::{ProtocolViolation, Times, WorkerReply};
 use ipc::{Done, FinishReason, FromWorker, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts};
 use policy::Identity;
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
@@ -122,18 +122,23 @@ impl Generation {
     }
 
     /// Takes in what a worker says whose model reads and writes at most `context` tokens.
-    pub(super) fn hear(&mut self, message: FromWorker, context: u32, now: Instant) -> Result<Heard, Lie> {
+    pub(super) fn hear(
+        &mut self,
+        message: FromWorker,
+        context: u32,
+        now: Instant,
+    ) -> Result<WorkerReply, ProtocolViolation> {
         let context = context as usize;
         match message {
             FromWorker::Prompt { ids, .. } if self.prompt_ids.is_none() && ids.len() <= context => {
                 self.prompt_ids = Some(ids);
-                Ok(Heard::Nothing)
+                Ok(WorkerReply::Nothing)
             }
             FromWorker::Token { index, id, text, .. } => {
                 let read = self.prompt_ids.as_ref().map_or(0, Vec::len);
                 let is_next = index as usize == self.generated.len() && self.end.is_none();
                 if !is_next || self.generated.len() + read >= context {
-                    return Err(Lie);
+                    return Err(ProtocolViolation);
                 }
                 if self.first_piece.is_none() {
                     self.first_piece = Some(now);
@@ -142,13 +147,13 @@ impl Generation {
                 }
                 self.generated.push(id);
                 self.delivered += text.len() as u64;
-                Ok(Heard::More(vec![Response::Piece { text, token: id }]))
+                Ok(WorkerReply::More(vec![Response::Piece { text, token: id }]))
             }
             FromWorker::Done { text, finish, counts, .. } => {
                 self.end.get_or_insert(End { text, finish, counts });
-                Ok(Heard::Done(Vec::new()))
+                Ok(WorkerReply::Done(Vec::new()))
             }
-            _ => Err(Lie),
+            _ => Err(ProtocolViolation),
         }
     }
 

@@ -1,19 +1,19 @@
 //! A request, as the daemon remembers it until its one outcome: all that another worker needs to go on with it.
 //!
 //! What is kept of each kind of request, and what its workers may say of it, is in `request/`.
-mod asked;
 mod embedding;
 mod failure;
 mod generation;
 mod measure;
+mod model_request;
 mod tokenization;
 
-pub(crate) use asked::Asked;
-pub(crate) use failure::Named;
-pub(crate) use measure::{Measure, Server};
+pub(crate) use failure::NamedModel;
+pub(crate) use measure::{Measure, ServedBy};
+pub(crate) use model_request::ModelRequest;
 
-use super::{ConnectionId, worker::Origin};
-use crate::log::Noted;
+use super::{ConnectionId, worker_process::Origin};
+use crate::log::LoggedPrompt;
 use embedding::Embedding;
 use generation::Generation;
 use ipc::{Failure, FromWorker, ModelInfo, RequestId, Response, ToWorker};
@@ -23,7 +23,7 @@ use tokenization::Tokenization;
 
 /// A request that has not ended.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct OpenRequest {
     pub(crate) id: RequestId,
     pub(crate) pool: PoolId,
     pub(crate) client: ConnectionId,
@@ -34,9 +34,9 @@ pub(crate) struct Request {
     /// Why a worker said that it cannot be served.
     refusal: Option<Failure>,
     /// What the log says of its prompt.
-    noted: Noted,
+    noted: LoggedPrompt,
     /// The last worker that was given it or a part of it.
-    server: Option<Server>,
+    server: Option<ServedBy>,
 }
 
 /// What is wanted.
@@ -56,11 +56,11 @@ struct Times {
 
 /// Why what a worker sent cannot be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lie;
+pub(crate) struct ProtocolViolation;
 
 /// What follows from a worker's message.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum WorkerReply {
     /// The worker goes on.
     Nothing,
     /// The worker goes on, and this goes to the client.
@@ -71,24 +71,24 @@ pub(crate) enum Heard {
     Refused,
 }
 
-impl Request {
+impl OpenRequest {
     /// A request for a model that runs so many at once.
     pub(crate) fn new(
         id: RequestId,
         pool: PoolId,
         client: ConnectionId,
-        asked: Asked,
-        noted: Noted,
+        asked: ModelRequest,
+        noted: LoggedPrompt,
         workers: u32,
         now: Instant,
-    ) -> Request {
+    ) -> OpenRequest {
         let kind = match asked {
-            Asked::Generate(asked) => Kind::Generation(Box::new(Generation::new(*asked, draw_seed()))),
-            Asked::Embed(asked) => Kind::Embedding(Embedding::new(*asked, workers)),
-            Asked::Tokenize(asked) => Kind::Tokenization(Tokenization::new(*asked)),
+            ModelRequest::Generate(asked) => Kind::Generation(Box::new(Generation::new(*asked, draw_seed()))),
+            ModelRequest::Embed(asked) => Kind::Embedding(Embedding::new(*asked, workers)),
+            ModelRequest::Tokenize(asked) => Kind::Tokenization(Tokenization::new(*asked)),
         };
         let times = Times { submitted: now, dispatched: None };
-        Request { id, pool, client, kind, times, attempts: 0, refusal: None, noted, server: None }
+        OpenRequest { id, pool, client, kind, times, attempts: 0, refusal: None, noted, server: None }
     }
 
     /// How the policy is to have it computed.
@@ -104,7 +104,7 @@ impl Request {
     pub(crate) fn job(
         &mut self,
         part: u32,
-        server: Server,
+        server: ServedBy,
         origin: &Origin,
         now: Instant,
     ) -> (ToWorker, Option<Arc<OwnedFd>>) {
@@ -151,10 +151,10 @@ impl Request {
         message: FromWorker,
         info: &ModelInfo,
         now: Instant,
-    ) -> Result<Heard, Lie> {
+    ) -> Result<WorkerReply, ProtocolViolation> {
         if let FromWorker::Failed { kind, message, .. } = message {
             self.refusal.get_or_insert(Failure::new(kind, message));
-            return Ok(Heard::Refused);
+            return Ok(WorkerReply::Refused);
         }
         match &mut self.kind {
             Kind::Generation(generation) => generation.hear(message, info.context, now),
@@ -189,7 +189,7 @@ impl Request {
     pub(crate) fn last_message(
         &mut self,
         outcome: Outcome,
-        model: &Named<'_>,
+        model: &NamedModel<'_>,
         policy_now: Time,
         now: Instant,
     ) -> Response {
@@ -220,5 +220,5 @@ impl Times {
 /// A seed that nobody can guess: hash keys come from the system's random numbers.
 pub(crate) fn draw_seed() -> u64 {
     // `mem::take` of a fresh state would give the same keys; each new state has its own.
-    std::hash::RandomState::new().hash_one(mem::size_of::<Request>())
+    std::hash::RandomState::new().hash_one(mem::size_of::<OpenRequest>())
 }

@@ -1,38 +1,38 @@
 //! All models, by the policy's numbers: those that are served, those that a reload tries, and those that go.
-use super::pool::Pool;
+use super::served_model::ServedModel;
 use policy::PoolId;
 use std::{
     collections::BTreeMap,
     ops::{Index, IndexMut},
 };
 
-/// The models. An index of one that has gone panics, like that of a list; who may be late asks with [`Pools::get_mut`].
+/// The models. An index of one that has gone panics, like that of a list; who may be late asks with [`Models::get_mut`].
 #[derive(Debug, Default)]
-pub(crate) struct Pools {
-    all: BTreeMap<PoolId, Pool>,
+pub(crate) struct Models {
+    all: BTreeMap<PoolId, ServedModel>,
     /// Those that are served, in the configuration's order.
     served: Vec<PoolId>,
     /// The number of the next one.
     next: usize,
 }
 
-impl Pools {
+impl Models {
     /// The models that are served from the start.
-    pub(crate) fn new(pools: impl IntoIterator<Item = Pool>) -> Pools {
-        let mut all = Pools::default();
+    pub(crate) fn new(pools: impl IntoIterator<Item = ServedModel>) -> Models {
+        let mut all = Models::default();
         all.served = pools.into_iter().map(|pool| all.insert(pool)).collect();
         all
     }
 
     /// Adds one that is not served yet.
-    pub(crate) fn insert(&mut self, pool: Pool) -> PoolId {
+    pub(crate) fn insert(&mut self, pool: ServedModel) -> PoolId {
         let id = PoolId(self.next);
         self.next += 1;
         self.all.insert(id, pool);
         id
     }
 
-    pub(crate) fn remove(&mut self, id: PoolId) -> Option<Pool> {
+    pub(crate) fn remove(&mut self, id: PoolId) -> Option<ServedModel> {
         self.all.remove(&id)
     }
 
@@ -46,7 +46,7 @@ impl Pools {
     }
 
     /// Those that are served.
-    pub(crate) fn served(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
+    pub(crate) fn served(&self) -> impl Iterator<Item = (PoolId, &ServedModel)> {
         self.served.iter().filter_map(|id| Some((*id, self.all.get(id)?)))
     }
 
@@ -56,7 +56,7 @@ impl Pools {
     }
 
     /// All of them, those that are served first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolId, &ServedModel)> {
         let others = self.all.iter().filter(|(id, _)| !self.is_served(**id));
         self.served().chain(others.map(|(id, pool)| (*id, pool)))
     }
@@ -65,30 +65,30 @@ impl Pools {
         self.all.keys().copied().collect()
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Pool> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &ServedModel> {
         self.all.values()
     }
 
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Pool> {
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut ServedModel> {
         self.all.values_mut()
     }
 
-    pub(crate) fn get_mut(&mut self, id: PoolId) -> Option<&mut Pool> {
+    pub(crate) fn get_mut(&mut self, id: PoolId) -> Option<&mut ServedModel> {
         self.all.get_mut(&id)
     }
 }
 
-impl Index<PoolId> for Pools {
-    type Output = Pool;
+impl Index<PoolId> for Models {
+    type Output = ServedModel;
 
-    fn index(&self, id: PoolId) -> &Pool {
+    fn index(&self, id: PoolId) -> &ServedModel {
         &self.all[&id]
     }
 }
 
-impl IndexMut<PoolId> for Pools {
+impl IndexMut<PoolId> for Models {
     #[expect(clippy::expect_used, reason = "as the index of a list")]
-    fn index_mut(&mut self, id: PoolId) -> &mut Pool {
+    fn index_mut(&mut self, id: PoolId) -> &mut ServedModel {
         self.all.get_mut(&id).expect("there is such a model")
     }
 }

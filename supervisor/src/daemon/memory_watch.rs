@@ -4,7 +4,7 @@
 //! template. Those are counted by looking into its page tables, which takes milliseconds on a large model and holds a lock that its
 //! exit needs. So what is looked at often is its number of page faults, which takes microseconds: each page that it makes its own costs one, and
 //! only when there have been enough of them to be too much are the tables looked at.
-use super::{Daemon, Input, Sampled, worker::Worker};
+use super::{Daemon, Input, Sampled, worker_process::WorkerProcess};
 use nix::unistd::{SysconfVar, sysconf};
 use policy::{PoolId, TemplateId};
 use std::{
@@ -26,21 +26,21 @@ const TEMPLATE_AGE: Duration = Duration::from_secs(60);
 impl Daemon {
     /// Whether any worker computes.
     pub(super) fn computes(&self) -> bool {
-        self.pools.iter().flat_map(|(_, pool)| pool.workers.values()).any(|worker| worker.part.is_some())
+        self.models.iter().flat_map(|(_, pool)| pool.workers.values()).any(|worker| worker.part.is_some())
     }
 
     /// Looks at the memory of workers that compute and may have taken too much.
     pub(super) fn watch(&mut self) {
-        for id in self.pools.ids() {
+        for id in self.models.ids() {
             self.look(id, |worker| worker.part.is_some() && may_exceed(worker));
         }
     }
 
     /// Looks at the memory of all that have not been looked at for a while, and of those that may have taken too much.
     pub(super) fn watch_all(&mut self) {
-        for id in self.pools.ids() {
+        for id in self.models.ids() {
             let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_AGE);
-            let pool = &self.pools[id];
+            let pool = &self.models[id];
             let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
             if let Some(template) = template.map(|template| template.id) {
                 self.sample_template(template);
@@ -50,8 +50,8 @@ impl Daemon {
     }
 
     /// Has the memory of the next worker for which this holds looked at, one of a model at a time.
-    fn look(&mut self, id: PoolId, wanted: impl Fn(&Worker) -> bool) {
-        let Some(pool) = self.pools.get_mut(id).filter(|pool| !pool.sampling) else { return };
+    fn look(&mut self, id: PoolId, wanted: impl Fn(&WorkerProcess) -> bool) {
+        let Some(pool) = self.models.get_mut(id).filter(|pool| !pool.sampling) else { return };
         let found = pool.workers.values_mut().find(|worker| worker.memory_file.is_some() && wanted(worker));
         let Some((worker, file)) = found.and_then(|worker| worker.memory_file.clone().map(|file| (worker, file)))
         else {
@@ -65,7 +65,7 @@ impl Daemon {
 
     /// Has the template's memory looked at.
     pub(super) fn sample_template(&self, id: TemplateId) {
-        if let Some(file) = self.pools[id.pool].template_memory_file.clone() {
+        if let Some(file) = self.models[id.pool].template_memory_file.clone() {
             self.sample(file, Sampled::Template(id));
         }
     }
@@ -84,13 +84,13 @@ impl Daemon {
         let taken = Some((sample, Instant::now()));
         match whose {
             Sampled::Template(id) => {
-                let Some(pool) = self.pools.get_mut(id.pool) else { return };
+                let Some(pool) = self.models.get_mut(id.pool) else { return };
                 if pool.template.as_ref().is_some_and(|template| template.id == id) {
                     pool.template_memory = taken;
                 }
             }
             Sampled::Worker(id) => {
-                let Some(pool) = self.pools.get_mut(id.pool) else { return };
+                let Some(pool) = self.models.get_mut(id.pool) else { return };
                 pool.sampling = false;
                 if let Some(worker) = pool.workers.get_mut(&id.life) {
                     worker.memory = taken;
@@ -114,14 +114,14 @@ impl Daemon {
 }
 
 /// Whether it has not been looked at for a while. Those that have just been born are left alone.
-fn is_due(worker: &Worker) -> bool {
+fn is_due(worker: &WorkerProcess) -> bool {
     match worker.memory {
         Some((_, taken)) => taken.elapsed() > AGE,
         None => worker.forked_at.elapsed() > INFANCY,
     }
 }
 
-fn may_exceed(worker: &Worker) -> bool {
+fn may_exceed(worker: &WorkerProcess) -> bool {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096);
     let taken = worker.faults().saturating_sub(worker.faults_seen).saturating_mul(page);
     let own = worker.memory.map_or(0, |(sample, _)| sample.own());

@@ -1,5 +1,5 @@
 //! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a time.
-use super::{Input, WorkerFds, tail::Tail};
+use super::{Input, WorkerFds, stderr_tail::StderrTail};
 use crate::process::{Exit, Process};
 use ipc::{FromTemplate, Life, MAX_CONTROL, ModelSpec, ToTemplate};
 use nix::{
@@ -64,7 +64,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A template process.
 #[derive(Debug)]
-pub(crate) struct Template {
+pub(crate) struct TemplateProcess {
     pub(crate) id: TemplateId,
     pub(crate) process: Process,
     /// Whether it is to open its model and say what it needs, and no more.
@@ -87,7 +87,7 @@ impl Starter {
     }
 }
 
-impl Template {
+impl TemplateProcess {
     /// Starts a template and has it load `spec`. Must be called on the main thread: the template dies with the thread that starts it.
     pub(crate) fn start(
         starter: &Starter,
@@ -95,7 +95,7 @@ impl Template {
         spec: &ModelSpec,
         only_opens: bool,
         inputs: mpsc::Sender<Input>,
-    ) -> io::Result<Template> {
+    ) -> io::Result<TemplateProcess> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let mut child = Command::new(&starter.executable)
@@ -111,8 +111,8 @@ impl Template {
         let process = Process::open(child.id())?;
         let control = Arc::new(crate::sys::watch(ours, Interest::READABLE)?);
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let tail = Tail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
-        let template = Template { id, process, only_opens, control, forks: VecDeque::new() };
+        let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
+        let template = TemplateProcess { id, process, only_opens, control, forks: VecDeque::new() };
         // If it cannot be sent, the template finds its socket closed; nobody else needs to know of it.
         template.send(&ToTemplate::Load(spec.clone()), &[])?;
         tokio::spawn(attend(id, template.process.clone(), Arc::clone(&template.control), tail, inputs));
@@ -172,7 +172,7 @@ async fn attend(
     id: TemplateId,
     process: Process,
     control: Arc<AsyncFd<OwnedFd>>,
-    tail: Tail,
+    tail: StderrTail,
     inputs: mpsc::Sender<Input>,
 ) {
     let hear = async {

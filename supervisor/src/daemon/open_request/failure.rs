@@ -6,7 +6,7 @@ use system::text::shorten;
 
 /// A model as messages speak of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Named<'a> {
+pub(crate) struct NamedModel<'a> {
     /// Its name.
     pub(crate) name: &'a str,
     /// Why it cannot be loaded, if it cannot.
@@ -17,8 +17,8 @@ pub(crate) struct Named<'a> {
 const REASON: usize = 500;
 
 /// What a client is told about an outcome other than an answer.
-pub(super) fn of(outcome: Outcome, model: &Named<'_>, now: Time) -> Failure {
-    let Named { name, error } = *model;
+pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure {
+    let NamedModel { name, error } = *model;
     let later = |until: Time| until.since(now);
     let (kind, message, retry) = match outcome {
         // What cannot be: the policy says that a worker has ended it, and none has.

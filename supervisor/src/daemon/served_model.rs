@@ -1,5 +1,5 @@
 //! One model, as the daemon holds it: its template, its workers, its counts.
-use super::{admission::Need, template::Template, worker::Worker};
+use super::{admission::Need, template_process::TemplateProcess, worker_process::WorkerProcess};
 use crate::config::{Auto, ModelConfig, SupervisorConfig};
 use ipc::{
     Life, ModelInfo, ModelKind, ModelSource, ModelSpec,
@@ -11,14 +11,14 @@ use system::proc::Sample;
 
 /// One model.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct ServedModel {
     pub(crate) config: ModelConfig,
     pub(crate) spec: ModelSpec,
     pub(crate) slots: u32,
     /// What it does, by its path.
     guess: ModelKind,
     pub(crate) isolation: Isolation,
-    pub(crate) template: Option<Template>,
+    pub(crate) template: Option<TemplateProcess>,
     pub(crate) template_memory: Option<(Sample, Instant)>,
     pub(crate) template_memory_file: Option<Arc<File>>,
     /// What the template found out, once there has been one that could load the model.
@@ -31,16 +31,16 @@ pub(crate) struct Pool {
     pub(crate) shortage: Option<String>,
     /// Why the last template could not load the model.
     pub(crate) error: Option<String>,
-    pub(crate) workers: HashMap<Life, Worker>,
+    pub(crate) workers: HashMap<Life, WorkerProcess>,
     pub(crate) totals: Totals,
     pub(crate) last_crash: Option<Crash>,
     /// Whether a look at some worker's memory is under way.
     pub(crate) sampling: bool,
 }
 
-impl Pool {
-    pub(crate) fn new(config: ModelConfig, cores: u32) -> Pool {
-        let slots = Pool::slots_of(&config, cores);
+impl ServedModel {
+    pub(crate) fn new(config: ModelConfig, cores: u32) -> ServedModel {
+        let slots = ServedModel::slots_of(&config, cores);
         // A model of one file generates; one that makes vectors has a folder.
         let guess = match config.source {
             ModelSource::Folder(_) => ModelKind::Embed,
@@ -64,7 +64,7 @@ impl Pool {
             threads,
             precision: config.precision,
         };
-        Pool {
+        ServedModel {
             config,
             spec,
             slots,
@@ -95,7 +95,7 @@ impl Pool {
 
     /// Takes settings over that need no other template.
     pub(crate) fn adjust(&mut self, config: ModelConfig, cores: u32) {
-        self.slots = Pool::slots_of(&config, cores);
+        self.slots = ServedModel::slots_of(&config, cores);
         self.config = config;
         self.need = self.need.map(|need| need.resized(&self.config, self.slots));
     }
