@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         .prefix("supervisor-demo-")
         .tempdir()
         .map_err(|error| CliError::Demo("make a temporary folder", error))?;
-    let daemon = Daemon::start(folder.path(), arguments.workers, pace.token)?;
+    let mut daemon = Daemon::start(folder.path(), arguments.workers, pace.token)?;
     let ready = daemon.wait_until_ready(&interrupt)?;
     let mut screen = Screen::new(arguments.fast);
     print(&introduction(&ready, arguments.workers, pace, screen.width()))?;

@@ -40,7 +40,7 @@ pub(crate) enum CliError {
     #[error("cannot {0}")]
     Demo(&'static str, #[source] io::Error),
     /// The demonstration's daemon did not become ready.
-    #[error("the demonstration's daemon did not start; it said:\n{0}")]
+    #[error("the demonstration's daemon did not start; the last that it said: {0}")]
     DemoDaemon(String),
     /// The demonstration's answers are not all right.
     #[error("{0}")]

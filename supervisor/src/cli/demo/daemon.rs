@@ -54,28 +54,34 @@ impl Daemon {
     }
 
     /// Waits until every slot has an idle worker.
-    pub(super) fn wait_until_ready(&self, interrupt: &Interrupt) -> Result<Status, CliError> {
+    pub(super) fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<Status, CliError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             interrupt.check()?;
+            let has_ended = !matches!(self.process.try_wait(), Ok(None));
             match self.status() {
                 Ok(status) if status.models.iter().all(|model| model.state == "failed") => break,
                 Ok(status) if is_ready(&status) => return Ok(status),
-                Ok(_) | Err(_) if Instant::now() < deadline => wait_a_little(),
+                Ok(_) | Err(_) if !has_ended && Instant::now() < deadline => wait_a_little(),
                 Ok(_) | Err(_) => break,
             }
         }
-        Err(CliError::DemoDaemon(fs::read_to_string(&self.log).unwrap_or_default()))
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        Err(CliError::DemoDaemon(log.lines().last().unwrap_or("nothing").to_owned()))
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         let Ok(pid) = i32::try_from(self.process.id()).map(Pid::from_raw) else { return };
-        // The second signal says that nothing need be finished. It may have ended already; either
-        // way it is waited for, so that its folder can go.
-        let _told = kill(pid, Signal::SIGTERM).and_then(|()| kill(pid, Signal::SIGTERM));
-        let _ended = self.process.wait();
+        let deadline = Instant::now() + PATIENCE;
+        // The second signal says that nothing need be finished. Two that come together count as one.
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            let _told = kill(pid, Signal::SIGTERM);
+            wait_a_little();
+        }
+        // Either way it is waited for, so that its folder can go.
+        let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }
 
@@ -86,7 +92,10 @@ fn is_ready(status: &Status) -> bool {
         .all(|model| !model.workers.is_empty() && model.workers.iter().all(|worker| worker.state == "idle"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the daemon's socket does not exist yet, so there is nothing to wait on")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "neither a socket that does not exist yet nor a child's end with a deadline can be waited on"
+)]
 fn wait_a_little() {
     thread::sleep(Duration::from_millis(10));
 }
