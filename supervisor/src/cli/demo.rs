@@ -1,296 +1,196 @@
 //! `supervisor demo`: the whole system in one command, on the built-in model, in a folder of its own.
 //!
-//! It is a client like any other: what it shows is what the daemon's socket and `kill -9` give to everybody.
-use super::{error::CliError, print, table};
-use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, RequestId, Response, Role, status::Status};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+//! It is a client like any other: what it shows is what the daemon's socket and `kill -9` give to
+//! everybody. This file says what happens in which order; the files below do it and show it.
+mod ask;
+mod conversation;
+mod daemon;
+mod interrupt;
+mod layout;
+mod report;
+mod screen;
+mod task;
+mod victim;
+
+use super::{error::CliError, print};
+use ask::{Event, Kill};
+use conversation::Conversation;
+use daemon::Daemon;
+use interrupt::Interrupt;
+use ipc::{ClientError, status::Status};
+use layout::wrapped;
+use screen::Screen;
 use std::{
-    env, fs,
-    fs::File,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc,
+    path::Path,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
 };
-use system::text::shorten;
+use task::TASKS;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Serve this many requests at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
+    /// As quick as the kill allows, without a picture: for scripts
+    #[arg(long)]
+    fast: bool,
 }
 
-/// Something that only this request was told, and the question that brings it out again.
-struct Task {
-    secret: &'static str,
-    messages: &'static [(Role, &'static str)],
+/// How fast the show goes.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How long the model holds each token back.
+    token: Duration,
+    /// What is done to the first request's worker. Its answer has about 80 pieces, so what is left
+    /// takes many times as long as the kill, also on a busy machine.
+    kill: Kill,
 }
 
-/// The first one is long enough to be interrupted.
-const TASKS: [Task; 8] = [
-    Task { secret: "Wren", messages: &[(Role::User, "Tell me a story about a fox named Wren.")] },
-    Task { secret: "B8CV3", messages: &[(Role::User, "My code is B8CV3. The lamp is brown. What is my code?")] },
-    Task { secret: "RK42P", messages: &[(Role::User, "My password is RK42P. What is my password?")] },
-    Task { secret: "T7HNX", messages: &[(Role::User, "The key is T7HNX. It is Monday today. Tell me the key.")] },
-    Task {
-        secret: "W9QDE",
-        messages: &[
-            (Role::User, "Remember this: the token is W9QDE."),
-            (Role::Assistant, "I will remember that."),
-            (Role::User, "What is the token?"),
-        ],
-    },
-    Task { secret: "violin", messages: &[(Role::User, "The secret word is violin. Repeat the secret word.")] },
-    Task {
-        secret: "M3ZKA",
-        messages: &[(Role::User, "We eat soup at noon. My room number is M3ZKA. What is my room number?")],
-    },
-    Task { secret: "J6UYC", messages: &[(Role::User, "My code is J6UYC. What is my code?")] },
-];
+/// For people.
+const SLOW: Pace =
+    Pace { token: Duration::from_millis(40), kill: Kill { after_pieces: 24, stopped_for: Duration::from_millis(700) } };
+/// For scripts.
+const FAST: Pace =
+    Pace { token: Duration::from_millis(5), kill: Kill { after_pieces: 8, stopped_for: Duration::ZERO } };
 
-/// Pieces after which the worker of the first task is killed.
-const KILL_AFTER: usize = 8;
+/// The request that loses its worker, and the one that is shown beside it.
+const SHOWN: [usize; 2] = [0, 1];
+/// Where the first request is asked once more, without a kill.
+const AGAIN: usize = TASKS.len();
+/// How often the first request is asked for a kill in the middle of its answer. Once is enough,
+/// unless the machine keeps this process waiting for as long as a whole answer takes.
+const MOST_TRIES: usize = 5;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How soon an interrupt is noticed.
+const NOTICED: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
+    let interrupt = Interrupt::watch()?;
+    let pace = if arguments.fast { FAST } else { SLOW };
     let folder = tempfile::Builder::new()
         .prefix("supervisor-demo-")
         .tempdir()
         .map_err(|error| CliError::Demo("make a temporary folder", error))?;
-    let daemon = Daemon::start(folder.path(), arguments.workers)?;
-    let ready = daemon.wait_until_ready()?;
-    introduce(&ready, arguments.workers)?;
-    let outcome = ask_all(&daemon.socket)?;
-    let status = Client::connect(&daemon.socket)?.status()?;
-    let again = answer(&daemon.socket, &TASKS[0], |_, _| {})?;
-    report(&outcome, &status, &again)
+    let mut daemon = Daemon::start(folder.path(), arguments.workers, pace.token)?;
+    let ready = daemon.wait_until_ready(&interrupt)?;
+    let mut screen = Screen::new(arguments.fast);
+    print(&introduction(&ready, arguments.workers, pace, screen.width()))?;
+    let mut show = Show::new(daemon.socket(), pace, &interrupt);
+    let played = show.play(&mut screen);
+    screen.leave()?;
+    played?;
+    let status = daemon.status()?;
+    report::report(&show.conversations, show.seconds, pace.token, &status, screen.width())
 }
 
-/// A daemon of our own, ended with this value.
-struct Daemon {
-    process: Child,
-    socket: PathBuf,
-    log: PathBuf,
+/// What is being asked, and what has come of it.
+struct Show<'a> {
+    socket: &'a Path,
+    pace: Pace,
+    interrupt: &'a Interrupt,
+    /// One for each task; and at [`AGAIN`], the first task's once more.
+    conversations: Vec<Conversation>,
+    /// How long the eight answers took.
+    seconds: f64,
+    tell: Sender<(usize, Event)>,
+    told: Receiver<(usize, Event)>,
 }
 
-impl Daemon {
-    fn start(folder: &Path, workers: u32) -> Result<Daemon, CliError> {
-        let (socket, log) = (folder.join("supervisor.sock"), folder.join("log"));
-        let failed = |error| CliError::Demo("start a daemon", error);
-        let executable = env::current_exe().map_err(failed)?;
-        let stderr = File::create(&log).map_err(failed)?;
-        let process = Command::new(executable)
-            .args(["run", "--model", "pocket=builtin:pocket", "--workers", &workers.to_string(), "--socket"])
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .map_err(failed)?;
-        Ok(Daemon { process, socket, log })
+impl<'a> Show<'a> {
+    fn new(socket: &'a Path, pace: Pace, interrupt: &'a Interrupt) -> Show<'a> {
+        let (tell, told) = mpsc::channel();
+        let conversations = TASKS.iter().chain([&TASKS[0]]).map(Conversation::new).collect();
+        Show { socket, pace, interrupt, conversations, seconds: 0.0, tell, told }
     }
 
-    /// Waits until every slot has an idle worker.
-    fn wait_until_ready(&self) -> Result<Status, CliError> {
+    /// Asks everything, kills one worker, and reads all answers to their end.
+    fn play(&mut self, screen: &mut Screen) -> Result<(), CliError> {
+        let started = Instant::now();
+        // The long answers are asked for first, so that they get the first workers.
+        for number in SHOWN {
+            self.ask(number);
+            while !self.conversations[number].is_accepted() {
+                self.follow(screen)?;
+            }
+        }
+        (SHOWN.len()..TASKS.len()).for_each(|number| self.ask(number));
+        let mut tries = 1;
+        while self.conversations.iter().any(|conversation| !conversation.has_ended()) {
+            let number = self.follow(screen)?;
+            if number == 0 && self.conversations[0].has_ended() {
+                if self.conversations[0].was_answered_without_a_kill() && tries < MOST_TRIES {
+                    tries += 1;
+                    self.conversations[0] = Conversation::new(&TASKS[0]);
+                    self.ask(0);
+                } else {
+                    self.ask(AGAIN);
+                }
+            }
+            if self.conversations[..AGAIN].iter().any(|conversation| !conversation.has_ended()) {
+                self.seconds = started.elapsed().as_secs_f64();
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins one request, on a thread that ends with its answer.
+    fn ask(&self, number: usize) {
+        let (socket, tell) = (self.socket.to_owned(), self.tell.clone());
+        let kill = (number == 0).then_some(self.pace.kill);
+        thread::spawn(move || {
+            let tell = |event| {
+                // After an interrupt nobody listens.
+                let _unheard = tell.send((number, event));
+            };
+            tell(Event::Ended(ask::ask(&socket, task::request(&TASKS[number % AGAIN]), kill, &tell)));
+        });
+    }
+
+    /// Waits until something has happened to a request, shows it, and says which request it was.
+    fn follow(&mut self, screen: &mut Screen) -> Result<usize, CliError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let status = Client::connect(&self.socket).and_then(|mut client| client.status());
-            match status {
-                Ok(status) if status.models.iter().all(|model| model.state == "failed") => break,
-                Ok(status) if is_ready(&status) => return Ok(status),
-                Ok(_) | Err(_) if Instant::now() < deadline => wait_a_little(),
-                Ok(_) | Err(_) => break,
-            }
-        }
-        Err(CliError::DemoDaemon(fs::read_to_string(&self.log).unwrap_or_default()))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.process.id()).map(Pid::from_raw);
-        // It may have ended already; either way it is waited for, so that its folder can go.
-        let _told = pid.map(|pid| kill(pid, Signal::SIGTERM));
-        let _ended = self.process.wait();
-    }
-}
-
-fn is_ready(status: &Status) -> bool {
-    status
-        .models
-        .iter()
-        .all(|model| !model.workers.is_empty() && model.workers.iter().all(|worker| worker.state == "idle"))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the daemon's socket does not exist yet, so there is nothing to wait on")]
-fn wait_a_little() {
-    thread::sleep(Duration::from_millis(10));
-}
-
-/// What came of one task.
-struct Answer {
-    request: RequestId,
-    text: String,
-    done: Done,
-}
-
-/// What came of all, and what was done to them.
-struct Outcome {
-    answers: Vec<Result<Answer, ClientError>>,
-    killed: Option<Killed>,
-    seconds: f64,
-}
-
-struct Killed {
-    pid: u32,
-    text: String,
-}
-
-/// Sends all tasks at once, and kills the worker of the first one in the middle of its answer.
-fn ask_all(socket: &Path) -> Result<Outcome, CliError> {
-    let started = Instant::now();
-    let (begun, first) = mpsc::channel();
-    thread::scope(|scope| {
-        let mut threads = vec![scope.spawn(move || {
-            let mut pieces = 0;
-            answer(socket, &TASKS[0], |request, text| {
-                pieces += 1;
-                if pieces == KILL_AFTER {
-                    let killed = kill_worker_of(socket, request).map(|pid| Killed { pid, text: text.to_owned() });
-                    let _nobody_waits = begun.send(killed);
+            self.interrupt.check()?;
+            match self.told.recv_timeout(NOTICED) {
+                Ok((number, event)) => {
+                    self.conversations[number].take(event);
+                    screen.show(&self.conversations, number)?;
+                    return Ok(number);
                 }
-            })
-        })];
-        threads.extend(TASKS[1..].iter().map(|task| scope.spawn(move || answer(socket, task, |_, _| {}))));
-        let answers = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(ClientError::Nonsense))).collect();
-        let killed = first.try_recv().ok().flatten();
-        Ok(Outcome { answers, killed, seconds: started.elapsed().as_secs_f64() })
-    })
-}
-
-/// One answer; `seen` gets the request's number and the text so far with each piece.
-fn answer(socket: &Path, task: &Task, mut seen: impl FnMut(RequestId, &str)) -> Result<Answer, ClientError> {
-    let messages = task.messages.iter().map(|(role, content)| ChatMessage::new(*role, *content));
-    let request = GenerateRequest::new(Prompt::Chat(messages.collect()));
-    let (mut id, mut text) = (None, String::new());
-    for response in Client::connect(socket)?.generate(request)? {
-        match response? {
-            Response::Accepted { request, .. } => id = Some(request),
-            Response::Piece { text: piece, .. } => {
-                text.push_str(&piece);
-                seen(id.ok_or(ClientError::Nonsense)?, &text);
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(_) => return Err(ClientError::Closed.into()),
             }
-            Response::Done(done) => {
-                text.push_str(&done.text);
-                return Ok(Answer { request: id.ok_or(ClientError::Nonsense)?, text, done });
-            }
-            _ => return Err(ClientError::Nonsense),
         }
     }
-    Err(ClientError::Closed)
 }
 
-/// Ends the worker that serves this request, as an administrator or the kernel might.
-fn kill_worker_of(socket: &Path, request: RequestId) -> Option<u32> {
-    let status = Client::connect(socket).ok()?.status().ok()?;
-    let mut workers = status.models.iter().flat_map(|model| &model.workers);
-    let pid = workers.find(|worker| worker.request.as_deref() == Some(&request.to_string()))?.pid?;
-    kill(Pid::from_raw(i32::try_from(pid).ok()?), Signal::SIGKILL).ok()?;
-    Some(pid)
-}
-
-fn introduce(status: &Status, workers: u32) -> Result<(), CliError> {
+fn introduction(status: &Status, workers: u32, pace: Pace, width: Option<usize>) -> String {
     let mut text = String::new();
     for model in &status.models {
         let pids: Vec<String> =
             model.workers.iter().filter_map(|worker| worker.pid).map(|pid| pid.to_string()).collect();
         if let Some(template) = &model.template {
-            text += &format!(
-                "Process {} has loaded the model {} once, in {:.2} s. {} were forked from it: {}.\n",
+            let words = format!(
+                "Process {} has loaded the model {} once, in {:.2} s. {} forked from it: {}.",
                 template.pid,
                 model.name,
                 template.load_s.unwrap_or_default(),
-                if workers == 1 { "One worker".to_owned() } else { format!("{workers} workers") },
+                if workers == 1 { "One worker was".to_owned() } else { format!("{workers} workers were") },
                 pids.join(", ")
             );
+            text += &wrapped(&words, width);
         }
     }
-    text += &format!(
-        "\nNow {} requests come at once, each with a secret that no other request may see.\nOne worker is killed in the middle of its answer.\n\n",
-        TASKS.len()
+    let why = if pace.kill.stopped_for.is_zero() { "there is time for the kill" } else { "you can watch" };
+    let pause = pace.token.as_millis();
+    let slowed = format!("The model is slowed down so that {why}: it waits {pause} ms before each token.");
+    let many = TASKS.len();
+    let plan = format!(
+        "Now {many} requests come at once, each with a secret that no other request may see. \
+         One worker is killed in the middle of its answer."
     );
-    print(&text)
-}
-
-/// Shows what happened, and fails unless every answer is right and the interrupted one is whole.
-fn report(outcome: &Outcome, status: &Status, again: &Answer) -> Result<(), CliError> {
-    let mut wrong = Vec::new();
-    let mut text = String::from("      REQUEST  WORKERS  SECRET   ANSWER\n");
-    for (number, (task, answer)) in TASKS.iter().zip(&outcome.answers).enumerate() {
-        match answer {
-            Ok(answer) => {
-                let right = is_right(number, &answer.text);
-                if !right {
-                    wrong.push(format!("request {} gave a wrong answer", answer.request));
-                }
-                text += &format!(
-                    "{:5} {:8} {:7}  {:8} {}\n",
-                    if right { "right" } else { "WRONG" },
-                    answer.request.to_string(),
-                    answer.done.attempts,
-                    task.secret,
-                    beginning(&answer.text)
-                );
-            }
-            Err(error) => {
-                wrong.push(format!("a request was not answered: {}", system::text::chain(error)));
-                text += &format!("LOST                    {:8} {}\n", task.secret, system::text::chain(error));
-            }
-        }
-    }
-    text += &format!("\n{}\n{}", recovery(outcome, again, &mut wrong), table::render(status, None));
-    text += &format!(
-        "\n{} answers in {:.2} s, each from a process that has never seen another request.\n",
-        outcome.answers.iter().filter(|answer| answer.is_ok()).count(),
-        outcome.seconds
-    );
-    print(&text)?;
-    if wrong.is_empty() { Ok(()) } else { Err(CliError::DemoFailed(wrong.join("; "))) }
-}
-
-/// What was done to the first request, and what came of it.
-fn recovery(outcome: &Outcome, again: &Answer, wrong: &mut Vec<String>) -> String {
-    let (Some(killed), Some(Ok(answer))) = (&outcome.killed, outcome.answers.first()) else {
-        wrong.push("no worker could be killed in the middle of its answer".to_owned());
-        return String::new();
-    };
-    let mut text =
-        format!("kill -9 {} ended the worker of {} after {:?}.\n", killed.pid, answer.request, beginning(&killed.text));
-    if answer.done.attempts != 2 {
-        wrong.push(format!("{} workers served the interrupted request instead of 2", answer.done.attempts));
-    }
-    if answer.text == again.text {
-        text += "Another worker went on from there. Asked again without a kill, the model gives the same text, byte for byte.\n";
-    } else {
-        wrong.push("the interrupted answer differs from an undisturbed one".to_owned());
-    }
-    text
-}
-
-/// An answer must hold its own secret and nobody else's.
-fn is_right(number: usize, text: &str) -> bool {
-    TASKS.iter().enumerate().all(|(other, task)| text.contains(task.secret) == (other == number))
-}
-
-/// The beginning of a text, on one line.
-fn beginning(text: &str) -> String {
-    const MOST: usize = 48;
-    let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    shorten(&line, MOST).into_owned()
+    text + &wrapped(&slowed, width) + "\n" + &wrapped(&plan, width) + "\n"
 }

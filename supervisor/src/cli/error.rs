@@ -40,11 +40,14 @@ pub(crate) enum CliError {
     #[error("cannot {0}")]
     Demo(&'static str, #[source] io::Error),
     /// The demonstration's daemon did not become ready.
-    #[error("the demonstration's daemon did not start; it said:\n{0}")]
+    #[error("the demonstration's daemon did not start; the last that it said: {0}")]
     DemoDaemon(String),
     /// The demonstration's answers are not all right.
     #[error("{0}")]
     DemoFailed(String),
+    /// A signal has ended the demonstration; the number is the exit status that says so.
+    #[error("interrupted")]
+    Interrupted(u8),
     /// A signal cannot be caught.
     #[error("cannot catch a signal")]
     Signal(#[source] io::Error),
@@ -69,7 +72,7 @@ impl CliError {
     pub(crate) fn print(&self) {
         const ADVICE: &str =
             "Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.\n";
-        if self.is_broken_pipe() || matches!(self, CliError::Told) {
+        if self.is_broken_pipe() || matches!(self, CliError::Told | CliError::Interrupted(_)) {
             return;
         }
         let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };
@@ -94,6 +97,7 @@ impl CliError {
             | CliError::NoLandlock
             | CliError::Load(_) => 2,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::NoSocket) => 3,
+            CliError::Interrupted(status) => *status,
             CliError::Client(ClientError::Failed(failure)) => match failure.kind {
                 FailureKind::Busy | FailureKind::Draining => 4,
                 FailureKind::BadRequest | FailureKind::UnknownModel | FailureKind::TooLong => 2,

@@ -87,7 +87,6 @@ fn prompt(job: &Job, bad: &Bad) -> String {
 fn embed(job: &EmbedJob, time: Duration, teller: &mut Teller<'_>) -> ControlFlow<()> {
     let progress = BoardProgress(teller.body.board);
     progress.phase(Phase::Embed);
-    let total = job.texts.len();
     for (number, texts) in job.texts.chunks(AT_ONCE).enumerate() {
         for _ in texts {
             wait(time);
