@@ -1,23 +1,23 @@
 //! The fault campaign: a daemon under full load, faults of all kinds in a seeded order, and what must be true afterwards.
 //!
-//! A real decoder, an embedding model and the scripted bad worker are served by one daemon; ten clients ask without a pause; one striker does
+//! A real decoder, an embedding model and the scripted bad worker are served by one daemon; ten clients ask without a pause; one injector does
 //! faults from outside, another sends requests that harm their workers. Each answer must be the one that an undisturbed daemon gives, each
 //! request must have one outcome, and afterwards the daemon must be as whole, as small and as quiet as before.
 //!
 //! The order of faults follows from the seed; which request each of them hits depends on the machine.
 
 mod catalogue;
+mod expected;
 mod fault;
-mod field;
+mod harness;
 mod hogs;
-mod ledger;
+mod injector;
+mod leak_check;
 mod load;
 mod refusals;
-mod remains;
 mod report;
 mod restarts;
 mod secrets;
-mod striker;
 mod surroundings;
 
 pub use fault::Fault;
@@ -30,8 +30,9 @@ pub use secrets::{Kept, Secrets};
 
 use crate::{Daemon, Signal, SmallDisk, bad_worker, minilm, process, random::Random, skipped, wait::pause_for};
 use catalogue::{Catalogue, Pool};
-use field::Field;
-use remains::{Remains, Sums, sums};
+use harness::Harness;
+use injector::Injector;
+use leak_check::{LeakCheck, Sums, sums};
 use report::Throughput;
 use std::{
     cell::Cell,
@@ -40,7 +41,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use striker::Striker;
 
 /// The seed that `CAMPAIGN_SEED` sets.
 ///
@@ -158,7 +158,7 @@ impl Campaign {
     fn configuration(&self) -> String {
         let isolation = self.isolation;
         let minilm = minilm();
-        let attempts = ledger::MAX_ATTEMPTS;
+        let attempts = expected::MAX_ATTEMPTS;
         let common = format!("isolation = \"{isolation}\"\nprogress_timeout = \"2s\"\nmax_attempts = {attempts}");
         let model = |pool: Pool, path: &str, settings: &str| {
             format!("[[model]]\nname = {:?}\npath = {path:?}\n{settings}\n{common}\n", pool.name())
@@ -172,15 +172,15 @@ impl Campaign {
     fn run_with(&self, daemon: &Daemon, disk: Option<&SmallDisk>) -> Result<Report, String> {
         let catalogue = Catalogue::record(daemon, self.longest)?;
         let calm = self.phase(daemon, &catalogue, |_, _| pause_for(self.undisturbed))?;
-        let before = Remains::at_rest(daemon)?;
+        let before = LeakCheck::at_rest(daemon)?;
         let mut report =
             Report { isolation: self.isolation, seed: self.seed, undisturbed: calm.throughput(), ..Report::default() };
         let mut start = sums(&daemon.status().models);
         report.memory.push(before.resident);
         let mut storm = Phase::default();
         for (number, extent) in self.extent.parts().into_iter().enumerate() {
-            let strike = |field: &Field<'_>, phase: &mut Phase| {
-                self.strike(field, &catalogue, disk, (number, extent), phase);
+            let strike = |harness: &Harness<'_>, phase: &mut Phase| {
+                self.strike(harness, &catalogue, disk, (number, extent), phase);
             };
             storm.add(self.phase(daemon, &catalogue, strike)?);
             // What was stopped after its answer is found when it is given a request.
@@ -193,7 +193,7 @@ impl Campaign {
             start.answered += catalogue.cases().count() as u64;
             start.accepted += catalogue.cases().count() as u64;
         }
-        remains::check_growth(&report.memory)?;
+        leak_check::check_growth(&report.memory)?;
         report.disturbed = storm.throughput();
         report.tally = storm.tally;
         report.recoveries = storm.recoveries;
@@ -205,57 +205,57 @@ impl Campaign {
         &self,
         daemon: &Daemon,
         catalogue: &Catalogue,
-        act: impl FnOnce(&Field<'_>, &mut Phase),
+        act: impl FnOnce(&Harness<'_>, &mut Phase),
     ) -> Result<Phase, String> {
-        let field = Field::new(daemon);
+        let harness = Harness::new(daemon);
         let began = Instant::now();
         let phase = thread::scope(|scope| {
-            let clients = scope.spawn(|| load::drive(&field, catalogue, self.seed));
+            let clients = scope.spawn(|| load::drive(&harness, catalogue, self.seed));
             let mut phase = Phase::default();
-            act(&field, &mut phase);
-            field.end();
+            act(&harness, &mut phase);
+            harness.end();
             phase.took = began.elapsed();
             match clients.join() {
                 Ok(tally) => phase.tally.add(tally),
-                Err(_) => field.wrong("the clients have panicked".to_owned()),
+                Err(_) => harness.wrong("the clients have panicked".to_owned()),
             }
             phase
         });
-        let wrong = field.take_wrong();
+        let wrong = harness.take_wrong();
         if wrong.is_empty() { Ok(phase) } else { Err(wrong.join("\n")) }
     }
 
     /// Does the faults of one part of the campaign.
     fn strike(
         &self,
-        field: &Field<'_>,
+        harness: &Harness<'_>,
         catalogue: &Catalogue,
         disk: Option<&SmallDisk>,
         (part, extent): (usize, Extent),
         phase: &mut Phase,
     ) {
         let began = Instant::now();
-        let striker = |is_inside: bool| {
+        let injector = |is_inside: bool| {
             let random = Random::of(self.seed, 1000 + 10 * part + usize::from(is_inside));
-            let mut striker = Striker::new(field, catalogue, disk, part, random);
+            let mut injector = Injector::new(harness, catalogue, disk, part, random);
             let done = Cell::new(0);
-            striker.strike(is_inside, || {
+            injector.strike(is_inside, || {
                 done.set(done.get() + 1);
                 match extent {
                     Extent::Rounds(outside, inside) => done.get() <= if is_inside { inside } else { outside },
                     Extent::Time(time) => began.elapsed() < time,
                 }
             });
-            (striker.tally, striker.recoveries)
+            (injector.tally, injector.recoveries)
         };
         thread::scope(|scope| {
-            for handle in [scope.spawn(|| striker(false)), scope.spawn(|| striker(true))] {
+            for handle in [scope.spawn(|| injector(false)), scope.spawn(|| injector(true))] {
                 match handle.join() {
                     Ok((tally, recoveries)) => {
                         phase.tally.add(tally);
                         phase.recoveries.extend(recoveries);
                     }
-                    Err(_) => field.wrong("a striker has panicked".to_owned()),
+                    Err(_) => harness.wrong("an injector has panicked".to_owned()),
                 }
             }
         });
@@ -286,16 +286,16 @@ impl Phase {
 fn look_afterwards(
     daemon: &Daemon,
     catalogue: &Catalogue,
-    before: &Remains,
+    before: &LeakCheck,
     seen: &Tally,
     start: Sums,
-) -> Result<(Remains, Sums), String> {
-    let after = Remains::as_before(daemon, before)?;
+) -> Result<(LeakCheck, Sums), String> {
+    let after = LeakCheck::as_before(daemon, before)?;
     let end = sums(&daemon.status().models);
     check_sums(seen, start, end)?;
-    let field = Field::new(daemon);
-    load::ask_all(&field, catalogue);
-    field.take_wrong().into_iter().try_for_each(|what| Err(format!("after the campaign: {what}")))?;
+    let harness = Harness::new(daemon);
+    load::ask_all(&harness, catalogue);
+    harness.take_wrong().into_iter().try_for_each(|what| Err(format!("after the campaign: {what}")))?;
     Ok((after, end))
 }
 

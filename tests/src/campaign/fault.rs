@@ -39,7 +39,7 @@ pub enum Fault {
     Crash,
 }
 
-/// What the first striker does in a round.
+/// What the first injector does in a round.
 const OUTSIDE: [(Fault, usize); 14] = [
     (Fault::Kill, 5),
     (Fault::KillAny, 3),

@@ -1,7 +1,7 @@
 //! The clients of a campaign: they ask without a pause, leave now and then, and look at every answer.
 use super::{
     catalogue::{Case, Catalogue, Pool, repeated},
-    field::Field,
+    harness::Harness,
 };
 use crate::{
     exchange::{Content, Line, Outcome},
@@ -114,20 +114,20 @@ impl Tally {
 }
 
 /// Has all clients ask until the campaign is over.
-pub(crate) fn drive(field: &Field<'_>, catalogue: &Catalogue, seed: u64) -> Tally {
+pub(crate) fn drive(harness: &Harness<'_>, catalogue: &Catalogue, seed: u64) -> Tally {
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let clients = CLIENTS.iter().enumerate().map(|(number, trade)| {
             scope.spawn(move || {
                 let mut client =
-                    Client { field, catalogue, trade: *trade, random: Random::of(seed, number), line: None };
+                    Client { harness, catalogue, trade: *trade, random: Random::of(seed, number), line: None };
                 client.live()
             })
         });
         for client in clients.collect::<Vec<_>>() {
             match client.join() {
                 Ok(of_one) => tally.add(of_one),
-                Err(_) => field.wrong("a client has panicked".to_owned()),
+                Err(_) => harness.wrong("a client has panicked".to_owned()),
             }
         }
     });
@@ -135,7 +135,7 @@ pub(crate) fn drive(field: &Field<'_>, catalogue: &Catalogue, seed: u64) -> Tall
 }
 
 struct Client<'a> {
-    field: &'a Field<'a>,
+    harness: &'a Harness<'a>,
     catalogue: &'a Catalogue,
     trade: Trade,
     random: Random,
@@ -145,7 +145,7 @@ struct Client<'a> {
 impl Client<'_> {
     fn live(&mut self) -> Tally {
         let mut tally = Tally::default();
-        while !self.field.is_over() {
+        while !self.harness.is_over() {
             let case = match self.trade {
                 Trade::Texts => self.random.choose(&self.catalogue.texts).clone(),
                 Trade::Vectors => self.random.choose(&self.catalogue.vectors).clone(),
@@ -156,7 +156,7 @@ impl Client<'_> {
             let outcome = self.ask(&case, leaves, &mut tally);
             let is_turned_away = matches!(outcome, Outcome::NotAdmitted(_));
             if let Err(what) = tally.note(outcome, &case) {
-                self.field.wrong(what);
+                self.harness.wrong(what);
             }
             if is_turned_away {
                 // There is no daemon at the socket at the moment, or too many clients.
@@ -168,19 +168,19 @@ impl Client<'_> {
 
     /// Asks on the connection that there is, or on a new one, and listens to the outcome.
     fn ask(&mut self, case: &Case, leaves: Option<usize>, tally: &mut Tally) -> Outcome {
-        let mut line = match self.line.take().map_or_else(|| Line::open(self.field.daemon.socket()), Ok) {
+        let mut line = match self.line.take().map_or_else(|| Line::open(self.harness.daemon.socket()), Ok) {
             Ok(line) => line,
             Err(error) => return Outcome::NotAdmitted(error.to_string()),
         };
         // Some say right away that they will ask nothing more on this connection.
         let is_last = self.random.below(6) == 0;
-        let open = self.field.ledger(case.pool).begin();
+        let open = self.harness.expected(case.pool).begin();
         if let Err(why) = line.ask(&case.request, is_last) {
             return Outcome::NotAdmitted(why);
         }
         let outcome = line.hear(leaves, &mut |_| tally.accepted += 1);
         drop(open);
-        self.field.ended();
+        self.harness.ended();
         // A second outcome would be taken for what comes first on the next request, and is wrong there.
         if matches!(outcome, Outcome::Answered(..)) && !is_last && self.random.below(6) > 0 {
             self.line = Some(line);
@@ -190,24 +190,24 @@ impl Client<'_> {
 }
 
 /// Asks each of the catalogue once more, one after the other.
-pub(crate) fn ask_all(field: &Field<'_>, catalogue: &Catalogue) -> Tally {
+pub(crate) fn ask_all(harness: &Harness<'_>, catalogue: &Catalogue) -> Tally {
     let mut tally = Tally::default();
-    let mut client = Client { field, catalogue, trade: Trade::Texts, random: Random::new(0), line: None };
+    let mut client = Client { harness, catalogue, trade: Trade::Texts, random: Random::new(0), line: None };
     for case in catalogue.cases() {
         let outcome = client.ask(case, None, &mut tally);
         if let Err(what) = tally.note(outcome, case) {
-            field.wrong(what);
+            harness.wrong(what);
         }
     }
     tally
 }
 
 /// Asks the bad worker for what `script` does once.
-pub(crate) fn ask_script(field: &Field<'_>, script: &str, random: &mut Random) -> Result<Tally, String> {
+pub(crate) fn ask_script(harness: &Harness<'_>, script: &str, random: &mut Random) -> Result<Tally, String> {
     let case = repeated(Some(script), random);
     let mut tally = Tally::default();
-    let mut line = field.connect()?;
-    let open = field.ledger(Pool::Bad).begin();
+    let mut line = harness.connect()?;
+    let open = harness.expected(Pool::Bad).begin();
     // Whoever is turned away may find the connection closed before anything was said.
     let outcome = match line.ask(&case.request, false) {
         Ok(()) => line.hear(None, &mut |_| tally.accepted += 1),

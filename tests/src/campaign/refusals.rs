@@ -4,11 +4,11 @@
 use super::{
     Campaign, Phase,
     catalogue::{Case, Catalogue, Pool, repeated},
-    field::{Field, Watch},
-    ledger::MAX_ATTEMPTS,
+    expected::MAX_ATTEMPTS,
+    harness::{Harness, Watch},
+    leak_check::{LeakCheck, sums},
     load::Tally,
     look_afterwards,
-    remains::{Remains, sums},
 };
 use crate::{Signal, exchange::Outcome, process, random::Random, wait::pause};
 use ipc::{GenerateRequest, Request, Sampling};
@@ -37,17 +37,18 @@ impl Campaign {
     pub fn refusals(&self, times: usize) -> Result<Refusals, String> {
         self.with_daemon(&mut Err("it is not needed".to_owned()), |daemon, _| {
             let catalogue = Catalogue::record(daemon, self.longest)?;
-            let before = Remains::at_rest(daemon)?;
+            let before = LeakCheck::at_rest(daemon)?;
             let start = sums(&daemon.status().models);
             let mut died = 0;
-            let phase = self.phase(daemon, &catalogue, |field, phase| {
-                let mut doom = Doom { field, watch: Watch::new(field), random: Random::of(self.seed, 1002), died: 0 };
+            let phase = self.phase(daemon, &catalogue, |harness, phase| {
+                let mut doom =
+                    Doom { harness, watch: Watch::new(harness), random: Random::of(self.seed, 1002), died: 0 };
                 for number in 0..times {
                     let done = doom.kill_all(number, self.longest, phase).and_then(|()| doom.crash_all(number, phase));
                     if let Err(what) = done {
-                        field.wrong(what);
+                        harness.wrong(what);
                     }
-                    if field.is_over() {
+                    if harness.is_over() {
                         break;
                     }
                 }
@@ -66,7 +67,7 @@ impl Campaign {
 
 /// Somebody who has requests cost all workers that they may.
 struct Doom<'a> {
-    field: &'a Field<'a>,
+    harness: &'a Harness<'a>,
     watch: Watch<'a>,
     random: Random,
     /// Workers that have died of it, or were about to end.
@@ -77,7 +78,7 @@ impl Doom<'_> {
     /// Kills each worker of a long text.
     fn kill_all(&mut self, number: usize, longest: u32, phase: &mut Phase) -> Result<(), String> {
         for attempt in 0..TRIES {
-            self.field.let_work(&mut self.random);
+            self.harness.let_work(&mut self.random);
             let request = GenerateRequest {
                 model: Some(Pool::Text.name().to_owned()),
                 sampling: Sampling { seed: Some(7), ..Sampling::default() },
@@ -99,7 +100,7 @@ impl Doom<'_> {
 
     /// Asks for what crashes each worker.
     fn crash_all(&mut self, number: usize, phase: &mut Phase) -> Result<(), String> {
-        self.field.let_work(&mut self.random);
+        self.harness.let_work(&mut self.random);
         // At the end of a prompt only the first worker crashes: its successors find it read.
         let moment = *self.random.choose(&["start", "9"]);
         let script = format!("crash@{moment}?times={}&as=doom-{number}", 2 * MAX_ATTEMPTS);
@@ -111,7 +112,7 @@ impl Doom<'_> {
 
     /// Asks, and kills each worker that serves it if it `kills`: the outcome, and how many were killed.
     fn ask(&mut self, pool: Pool, request: &Request, kills: bool, phase: &mut Phase) -> Result<(Outcome, u64), String> {
-        let mut line = self.field.connect()?;
+        let mut line = self.harness.connect()?;
         line.ask(request, false)?;
         let name = OnceLock::new();
         let mut killed = BTreeSet::new();

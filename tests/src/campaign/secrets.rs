@@ -5,9 +5,9 @@
 //! alone. Beside them, texts become vectors among others' texts, and each must have the vector that it has alone.
 use super::{
     catalogue::{Catalogue, Pool},
-    field::Field,
-    ledger::MAX_ATTEMPTS,
-    striker::Striker,
+    expected::MAX_ATTEMPTS,
+    harness::Harness,
+    injector::Injector,
 };
 use crate::{
     Daemon,
@@ -98,9 +98,9 @@ impl Secrets {
         let alone = vectors_alone(daemon)?;
         let questions: Vec<Question> = (0..self.generations).map(|at| self.question(at, &unanswerable)).collect();
         let secrets: HashSet<&str> = questions.iter().filter_map(|question| question.secret.as_deref()).collect();
-        let field = Field::new(daemon);
+        let harness = Harness::new(daemon);
         let game = Game {
-            field: &field,
+            harness: &harness,
             questions: &questions,
             secrets: &secrets,
             alone: &alone,
@@ -109,18 +109,18 @@ impl Secrets {
             vectors: AtomicUsize::new(0),
         };
         let killed = thread::scope(|scope| {
-            let killer = scope.spawn(|| self.kill(&field));
+            let killer = scope.spawn(|| self.kill(&harness));
             let game = &game;
             let client = |number| scope.spawn(move || game.play(Random::of(self.seed, usize::MAX / 2 + number)));
             let clients: Vec<_> = (0..self.clients).map(client).collect();
             let panicked = clients.into_iter().filter_map(|client| client.join().err()).count();
             if panicked > 0 {
-                field.wrong(format!("{panicked} clients have panicked"));
+                harness.wrong(format!("{panicked} clients have panicked"));
             }
-            field.end();
+            harness.end();
             killer.join().unwrap_or(0)
         });
-        let wrong = field.take_wrong();
+        let wrong = harness.take_wrong();
         if !wrong.is_empty() {
             return Err(wrong.join("\n"));
         }
@@ -142,16 +142,16 @@ impl Secrets {
     }
 
     /// Kills workers between the requests until the campaign is over: how many.
-    fn kill(&self, field: &Field<'_>) -> usize {
+    fn kill(&self, harness: &Harness<'_>) -> usize {
         let nothing = Catalogue::empty();
-        let mut striker = Striker::new(field, &nothing, None, 0, Random::of(self.seed, usize::MAX - 1));
+        let mut injector = Injector::new(harness, &nothing, None, 0, Random::of(self.seed, usize::MAX - 1));
         let mut killed = 0;
-        while !field.is_over() {
-            striker.let_work();
-            match striker.hit(Signal::SIGKILL, 1, false) {
+        while !harness.is_over() {
+            injector.let_work();
+            match injector.hit(Signal::SIGKILL, 1, false) {
                 Ok(Some(_)) => killed += 1,
                 Ok(None) => {}
-                Err(what) => field.wrong(what),
+                Err(what) => harness.wrong(what),
             }
         }
         killed
@@ -197,7 +197,7 @@ impl Question {
 
 /// What the clients share.
 struct Game<'a> {
-    field: &'a Field<'a>,
+    harness: &'a Harness<'a>,
     questions: &'a [Question],
     secrets: &'a HashSet<&'a str>,
     alone: &'a HashMap<String, Vec<f32>>,
@@ -209,14 +209,14 @@ struct Game<'a> {
 impl Game<'_> {
     /// One client, until all has been asked.
     fn play(&self, mut random: Random) {
-        while !self.field.is_over() {
+        while !self.harness.is_over() {
             let at = self.next.fetch_add(1, Relaxed);
             let Some(question) = self.questions.get(at) else { return };
             let played = self
                 .ask_text(at, question)
                 .and_then(|()| if at.is_multiple_of(BETWEEN) { self.ask_vectors(&mut random) } else { Ok(()) });
             if let Err(what) = played {
-                self.field.wrong(what);
+                self.harness.wrong(what);
             }
         }
     }
@@ -246,11 +246,11 @@ impl Game<'_> {
     }
 
     fn ask(&self, pool: Pool, request: Request) -> Result<Content, String> {
-        let mut line = self.field.connect()?;
-        let open = self.field.ledger(pool).begin();
+        let mut line = self.harness.connect()?;
+        let open = self.harness.expected(pool).begin();
         let answer = answer(&mut line, &request);
         drop(open);
-        self.field.ended();
+        self.harness.ended();
         answer
     }
 }

@@ -1,5 +1,5 @@
 //! Faults of what the supervisor itself stands on: its disk, its socket, its descriptors, its clients, its time.
-use super::striker::{Striker, Struck};
+use super::injector::{Injector, Struck};
 use crate::{process, wait::pause_for};
 use ipc::Request;
 use nix::sys::signal::Signal;
@@ -14,14 +14,14 @@ const STOPPED: Duration = Duration::from_millis(2500);
 /// More connections than are served at once.
 const CROWD: usize = 300;
 
-impl Striker<'_> {
+impl Injector<'_> {
     /// Sends a part of a frame, and leaves, at once or when somebody else has been served.
     pub(super) fn half_frame(&mut self) -> Struck {
         let frame = crate::Wire::frame(&Request::Status);
         let long = ipc::frame(&[0; 1 << 16], ipc::MAX_REQUEST).map_err(|error| error.to_string())?;
         let frame = if self.random.below(2) == 0 { frame } else { long };
         let part = &frame[..1 + self.random.below(frame.len() - 1)];
-        let line = self.field.connect()?;
+        let line = self.harness.connect()?;
         line.write(part);
         if self.random.below(2) == 0 {
             self.watch.status()?;
@@ -46,7 +46,7 @@ impl Striker<'_> {
     }
 
     pub(super) fn delete_socket(&mut self) -> Struck {
-        let socket = self.field.daemon.socket();
+        let socket = self.harness.daemon.socket();
         let mut lock = socket.as_os_str().to_owned();
         lock.push(".lock");
         if self.random.below(2) == 0 {
@@ -61,7 +61,7 @@ impl Striker<'_> {
 
     /// Lets the supervisor open nothing more for a while.
     pub(super) fn no_descriptors(&mut self) -> Struck {
-        let pid = self.field.daemon.pid();
+        let pid = self.harness.daemon.pid();
         // None, or very few: what counts is the highest number.
         let taken = process::descriptors(pid).into_keys().max().unwrap_or(0);
         let limit = if self.random.below(2) == 0 { 0 } else { u64::from(taken) + self.random.below(8) as u64 };
@@ -77,7 +77,7 @@ impl Striker<'_> {
 
     /// Has so many connect that nobody else is let in.
     pub(super) fn crowd(&mut self) -> Struck {
-        let connect = |_| UnixStream::connect(self.field.daemon.socket());
+        let connect = |_| UnixStream::connect(self.harness.daemon.socket());
         let crowd: Vec<_> = (0..CROWD).map(connect).collect();
         self.let_work();
         drop(crowd);
@@ -88,7 +88,7 @@ impl Striker<'_> {
     }
 
     pub(super) fn stop_supervisor(&mut self) -> Struck {
-        let daemon = self.field.daemon;
+        let daemon = self.harness.daemon;
         daemon.signal(Signal::SIGSTOP);
         pause_for(STOPPED);
         daemon.signal(Signal::SIGCONT);

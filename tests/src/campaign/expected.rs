@@ -12,7 +12,7 @@ pub(crate) const MAX_ATTEMPTS: u32 = 3;
 
 /// The open requests of one model.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Expected {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -26,14 +26,14 @@ struct State {
     falling: u32,
 }
 
-impl Ledger {
+impl Expected {
     /// Notes a request that is about to be sent, until what is returned is dropped.
     pub(crate) fn begin(&self) -> Open<'_> {
         let mut state = self.lock();
         state.next += 1;
         let (number, charged) = (state.next, state.falling);
         state.open.insert(number, charged);
-        Open { ledger: self, number }
+        Open { expected: self, number }
     }
 
     /// Waits until each open request can bear so many blows more, and charges them. They are over when what is returned is dropped.
@@ -45,7 +45,7 @@ impl Ledger {
         let mut state = self.changed.wait_while(self.lock(), is_fatal).unwrap_or_else(PoisonError::into_inner);
         state.open.values_mut().for_each(|charged| *charged += blows);
         state.falling += blows;
-        Strike { ledger: self, blows }
+        Strike { expected: self, blows }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -56,28 +56,28 @@ impl Ledger {
 /// A request that has no outcome yet.
 #[derive(Debug)]
 pub(crate) struct Open<'a> {
-    ledger: &'a Ledger,
+    expected: &'a Expected,
     number: u64,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.ledger.lock().open.remove(&self.number);
-        self.ledger.changed.notify_all();
+        self.expected.lock().open.remove(&self.number);
+        self.expected.changed.notify_all();
     }
 }
 
 /// Blows whose consequences are not over.
 #[derive(Debug)]
 pub(crate) struct Strike<'a> {
-    ledger: &'a Ledger,
+    expected: &'a Expected,
     blows: u32,
 }
 
 impl Drop for Strike<'_> {
     fn drop(&mut self) {
-        self.ledger.lock().falling -= self.blows;
-        self.ledger.changed.notify_all();
+        self.expected.lock().falling -= self.blows;
+        self.expected.changed.notify_all();
     }
 }
 
@@ -87,18 +87,18 @@ mod tests {
 
     #[test]
     fn a_request_is_charged_with_every_blow_that_falls_while_it_is_open() {
-        let ledger = Ledger::default();
-        let (early, strike) = (ledger.begin(), ledger.strike(1));
-        let late = ledger.begin();
+        let expected = Expected::default();
+        let (early, strike) = (expected.begin(), expected.strike(1));
+        let late = expected.begin();
         drop(strike);
-        let after = ledger.begin();
-        let charged = |open: &Open<'_>| ledger.lock().open[&open.number];
+        let after = expected.begin();
+        let charged = |open: &Open<'_>| expected.lock().open[&open.number];
         assert_eq!((charged(&early), charged(&late), charged(&after)), (1, 1, 0));
-        drop(ledger.strike(1));
+        drop(expected.strike(1));
         assert_eq!((charged(&early), charged(&late), charged(&after)), (2, 2, 1));
         // The next blow waits until none is left that it could be the last for.
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| drop(ledger.strike(1)));
+            let waiting = scope.spawn(|| drop(expected.strike(1)));
             drop(early);
             assert!(!waiting.is_finished(), "one is left");
             drop(late);

@@ -1,5 +1,5 @@
 //! What clients and faults of a campaign share: the daemon, the ledgers, how far it is, and what was found to be wrong.
-use super::{catalogue::Pool, ledger::Ledger};
+use super::{catalogue::Pool, expected::Expected};
 use crate::{Daemon, LIMIT, exchange::Line, random::Random, wait::pause_for};
 use ipc::{Request, Response, status::Status};
 use std::{
@@ -15,18 +15,18 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// A daemon under load.
 #[derive(Debug)]
-pub(crate) struct Field<'a> {
+pub(crate) struct Harness<'a> {
     pub(crate) daemon: &'a Daemon,
-    ledgers: [Ledger; 3],
+    ledgers: [Expected; 3],
     /// Requests that have had their outcome.
     ended: AtomicU64,
     over: AtomicBool,
     wrong: Mutex<Vec<String>>,
 }
 
-impl<'a> Field<'a> {
-    pub(crate) fn new(daemon: &'a Daemon) -> Field<'a> {
-        Field {
+impl<'a> Harness<'a> {
+    pub(crate) fn new(daemon: &'a Daemon) -> Harness<'a> {
+        Harness {
             daemon,
             ledgers: Default::default(),
             ended: AtomicU64::new(0),
@@ -35,7 +35,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(crate) fn ledger(&self, pool: Pool) -> &Ledger {
+    pub(crate) fn expected(&self, pool: Pool) -> &Expected {
         &self.ledgers[pool as usize]
     }
 
@@ -92,13 +92,13 @@ impl<'a> Field<'a> {
 /// Somebody who looks at the status, again and again on one connection.
 #[derive(Debug)]
 pub(crate) struct Watch<'a> {
-    field: &'a Field<'a>,
+    harness: &'a Harness<'a>,
     line: Option<Line>,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(field: &'a Field<'a>) -> Watch<'a> {
-        Watch { field, line: None }
+    pub(crate) fn new(harness: &'a Harness<'a>) -> Watch<'a> {
+        Watch { harness, line: None }
     }
 
     /// Has the next status come on a new connection.
@@ -110,7 +110,7 @@ impl<'a> Watch<'a> {
     fn try_status(&mut self) -> Result<Status, String> {
         let mut line = match self.line.take() {
             Some(line) => line,
-            None => Line::open(self.field.daemon.socket()).map_err(|error| error.to_string())?,
+            None => Line::open(self.harness.daemon.socket()).map_err(|error| error.to_string())?,
         };
         line.ask(&Request::Status, false)?;
         let Response::Status(status) = line.receive()? else { return Err("no status".to_owned()) };

@@ -2,7 +2,7 @@
 use super::{
     catalogue::{Case, Catalogue, Pool},
     fault::Fault,
-    field::{Field, Watch},
+    harness::{Harness, Watch},
     load::{Tally, ask_script},
 };
 use crate::{SmallDisk, exchange::Outcome, process, random::Random, wait::pause};
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 /// What one fault came to: how long the daemon took to recover, or nothing if its victim was gone before.
 pub(crate) type Struck = Result<Option<Duration>, String>;
 
-/// The striker, and what it keeps count of.
-pub(crate) struct Striker<'a> {
-    pub(super) field: &'a Field<'a>,
+/// The injector, and what it keeps count of.
+pub(crate) struct Injector<'a> {
+    pub(super) harness: &'a Harness<'a>,
     catalogue: &'a Catalogue,
     pub(super) disk: Option<&'a SmallDisk>,
     pub(super) watch: Watch<'a>,
@@ -36,32 +36,32 @@ struct Victim {
     pid: u32,
 }
 
-impl<'a> Striker<'a> {
+impl<'a> Injector<'a> {
     pub(crate) fn new(
-        field: &'a Field<'a>,
+        harness: &'a Harness<'a>,
         catalogue: &'a Catalogue,
         disk: Option<&'a SmallDisk>,
         part: usize,
         random: Random,
-    ) -> Striker<'a> {
+    ) -> Injector<'a> {
         let (tally, recoveries) = (Tally::default(), Vec::new());
-        Striker { field, catalogue, disk, watch: Watch::new(field), random, tally, recoveries, part, scripts: 0 }
+        Injector { harness, catalogue, disk, watch: Watch::new(harness), random, tally, recoveries, part, scripts: 0 }
     }
 
     /// Does rounds of faults, in any order, while `goes_on` says so and nothing is wrong.
     pub(crate) fn strike(&mut self, is_inside: bool, mut goes_on: impl FnMut() -> bool) {
-        while goes_on() && !self.field.is_over() {
+        while goes_on() && !self.harness.is_over() {
             let mut round = Fault::round(is_inside);
             self.random.shuffle(&mut round);
             for fault in round {
                 self.let_work();
-                if self.field.is_over() {
+                if self.harness.is_over() {
                     return;
                 }
                 match self.once(fault) {
                     Ok(Some(took)) => self.recoveries.push((fault, took)),
                     Ok(None) => {}
-                    Err(what) => self.field.wrong(format!("{fault:?}: {what}")),
+                    Err(what) => self.harness.wrong(format!("{fault:?}: {what}")),
                 }
             }
         }
@@ -69,7 +69,7 @@ impl<'a> Striker<'a> {
 
     /// Lets clients go on for a while.
     pub(crate) fn let_work(&mut self) {
-        self.field.let_work(&mut self.random);
+        self.harness.let_work(&mut self.random);
     }
 
     fn once(&mut self, fault: Fault) -> Struck {
@@ -106,12 +106,12 @@ impl<'a> Striker<'a> {
     /// Sends a signal to so many workers of a model, and waits until their slots have other lives that serve.
     pub(crate) fn hit(&mut self, signal: Signal, count: usize, only_busy: bool) -> Struck {
         let pool = self.pool();
-        let field = self.field;
-        let _charged = field.ledger(pool).strike(count as u32);
+        let harness = self.harness;
+        let _charged = harness.expected(pool).strike(count as u32);
         let mut victims = Vec::new();
         let is_victim = |worker: &&WorkerStatus| worker.pid.is_some() && (!only_busy || worker.state == "busy");
         let status = self.watch.until("there is somebody to strike", |status| {
-            field.is_over() || model(status, pool).workers.iter().filter(is_victim).count() >= count
+            harness.is_over() || model(status, pool).workers.iter().filter(is_victim).count() >= count
         })?;
         let mut workers: Vec<&WorkerStatus> = model(&status, pool).workers.iter().filter(is_victim).collect();
         self.random.shuffle(&mut workers);
@@ -137,8 +137,8 @@ impl<'a> Striker<'a> {
 
     fn kill_template(&mut self, and_worker: bool) -> Struck {
         let pool = self.pool();
-        let field = self.field;
-        let _charged = and_worker.then(|| field.ledger(pool).strike(1));
+        let harness = self.harness;
+        let _charged = and_worker.then(|| harness.expected(pool).strike(1));
         let status = self.watch.until("there is a template", |status| model(status, pool).template.is_some())?;
         let Some(template) = &model(&status, pool).template else { return Ok(None) };
         let began = Instant::now();
@@ -164,15 +164,15 @@ impl<'a> Striker<'a> {
 
     /// Sends a signal to a child of the daemon's, and to nobody else who has got its pid meanwhile.
     fn signal(&self, pid: u32, signal: Signal) -> bool {
-        process::children(self.field.daemon.pid()).contains(&pid) && process::kill(pid, signal)
+        process::children(self.harness.daemon.pid()).contains(&pid) && process::kill(pid, signal)
     }
 
     /// Leaves in the middle of an answer.
     fn leave(&mut self) -> Struck {
         let case: Case = self.random.choose(&self.catalogue.texts).clone();
-        let mut line = self.field.connect()?;
+        let mut line = self.harness.connect()?;
         line.ask(&case.request, false)?;
-        let open = self.field.ledger(case.pool).begin();
+        let open = self.harness.expected(case.pool).begin();
         let mut name = None;
         let after = 1 + self.random.below(20);
         let outcome = line.hear(Some(after), &mut |request| name = Some(request.to_string()));
@@ -194,7 +194,7 @@ impl<'a> Striker<'a> {
         let script = format!("{script}?times=1&as=script-{}-{}", self.part, self.scripts);
         loop {
             let began = Instant::now();
-            let tally = ask_script(self.field, &script, &mut self.random)?;
+            let tally = ask_script(self.harness, &script, &mut self.random)?;
             let (is_taken, has_harmed) = (tally.accepted > 0, tally.repeated > 0);
             self.tally.add(tally);
             match (is_taken, has_harmed) {

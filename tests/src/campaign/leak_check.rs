@@ -12,7 +12,7 @@ const STILL_MORE_MEMORY: u64 = 1 << 20;
 
 /// What a daemon at rest holds.
 #[derive(Clone, Debug)]
-pub(crate) struct Remains {
+pub(crate) struct LeakCheck {
     /// The supervisor's memory, in bytes.
     pub(crate) resident: u64,
     /// How many descriptors of each kind the supervisor has.
@@ -23,14 +23,14 @@ pub(crate) struct Remains {
     loaded: Vec<u64>,
 }
 
-impl Remains {
-    fn look(daemon: &Daemon) -> Result<Remains, String> {
+impl LeakCheck {
+    fn look(daemon: &Daemon) -> Result<LeakCheck, String> {
         let status = daemon.status();
         let resident = process::resident(daemon.pid()).ok_or("the supervisor has gone")?;
         let pids = status.models.iter().filter_map(|model| model.template.as_ref()).map(|template| template.pid);
         let pids: Vec<u32> = pids.collect();
         let loaded = pids.iter().map(|pid| process::resident(*pid).ok_or("a template has gone"));
-        Ok(Remains {
+        Ok(LeakCheck {
             resident,
             supervisor: kinds(daemon.pid()),
             templates: pids.iter().map(|pid| kinds(*pid)).collect(),
@@ -39,17 +39,17 @@ impl Remains {
     }
 
     /// Looks at a daemon that comes to rest.
-    pub(crate) fn at_rest(daemon: &Daemon) -> Result<Remains, String> {
+    pub(crate) fn at_rest(daemon: &Daemon) -> Result<LeakCheck, String> {
         daemon.settle();
         daemon.has_only_its_own();
-        Remains::look(daemon)
+        LeakCheck::look(daemon)
     }
 
     /// Looks at a daemon that comes to rest until it holds no more than it did then.
-    pub(crate) fn as_before(daemon: &Daemon, before: &Remains) -> Result<Remains, String> {
+    pub(crate) fn as_before(daemon: &Daemon, before: &LeakCheck) -> Result<LeakCheck, String> {
         let began = Instant::now();
         loop {
-            let now = Remains::at_rest(daemon)?;
+            let now = LeakCheck::at_rest(daemon)?;
             // The last connections may still be closing.
             if now.supervisor == before.supervisor && now.templates == before.templates {
                 let grown = |(before, now): (&u64, &u64)| *now > before + MORE_MEMORY;
