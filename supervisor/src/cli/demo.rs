@@ -1,4 +1,4 @@
-//! `supervisor demo`: the whole system in one command, on the built-in model, in a folder of its own.
+//! `supervisor demo`: the whole system in one command, on the built-in model, in its own folder.
 //!
 //! It is a client like any other: what it shows is what the daemon's socket and `kill -9` give to
 //! everybody. This file says what happens in which order; the files below do it and show it.

@@ -1,4 +1,4 @@
-//! The demonstration's daemon: started in its folder, waited for, and ended with the value that holds it.
+//! The demonstration's daemon: started, waited for, and ended with the value that holds it.
 use super::{CliError, Interrupt, PATIENCE};
 use ipc::{Client, ClientError, status::Status};
 use nix::{
@@ -75,7 +75,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let Ok(pid) = i32::try_from(self.process.id()).map(Pid::from_raw) else { return };
         let deadline = Instant::now() + PATIENCE;
-        // The second signal says that nothing need be finished. Two that come together count as one.
+        // The second signal says that nothing need be finished. Two at once count as one.
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
             let _told = kill(pid, Signal::SIGTERM);
             wait_a_little();

@@ -1,4 +1,4 @@
-//! Signals that end the demonstration: they are noticed between two events, so that it ends its daemon first.
+//! Signals that end the demonstration: noticed between events, so that it ends its daemon first.
 use super::CliError;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},

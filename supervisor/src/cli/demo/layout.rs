@@ -64,7 +64,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     text.chars().take(kept).chain("...".chars().take(most)).collect()
 }
 
-/// One request and its answer, as far as it has come. Of an answer that is too long for `height`, the end.
+/// One request and its answer so far. Of an answer that is too long for `height`, the end.
 pub(super) fn column(conversation: &Conversation, width: usize, height: usize) -> Vec<Line> {
     let request = conversation.request.map_or_else(|| "a request".to_owned(), |request| request.to_string());
     let worker = conversation.parts.last().and_then(|part| part.worker);

@@ -1,7 +1,8 @@
 //! The show as it happens: two columns that grow on a terminal, or plain lines for everything else.
 //!
-//! The picture is drawn over itself with two control sequences: some lines up, and erase the rest of
-//! the line. The cursor stays visible and behind the picture, so that an interrupt leaves nothing to repair.
+//! The picture is drawn over itself with two control sequences: some lines up, and erase the rest
+//! of the line. The cursor stays visible and behind the picture, so that an interrupt leaves
+//! nothing to repair.
 use super::{
     AGAIN, SHOWN,
     conversation::{Conversation, Fate},

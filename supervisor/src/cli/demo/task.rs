@@ -1,4 +1,4 @@
-//! What is asked: eight tasks, each with a secret that its answer must contain, and no other answer.
+//! What is asked: eight tasks, each with a secret that its answer must contain, and no other.
 use ipc::{ChatMessage, GenerateRequest, Prompt, Role};
 
 /// Something that only this request was told, and the question that brings it out again.

@@ -1,4 +1,4 @@
-//! The worker that is killed: it is stopped first, so that its answer cannot become complete in between.
+//! The worker that is killed: it is stopped first, so that it cannot finish its answer meanwhile.
 use super::PATIENCE;
 use ipc::{Client, RequestId};
 use nix::{
@@ -20,7 +20,7 @@ pub(super) fn worker_of(socket: &Path, request: RequestId) -> Option<u32> {
     workers.find(|worker| worker.request.as_deref() == Some(&name))?.pid
 }
 
-/// Stops the worker in the middle of this request; nothing if it had finished it, or was not its worker.
+/// Stops the worker in the middle of this request; nothing if it does not serve it any more.
 pub(super) fn stop(socket: &Path, request: RequestId, pid: u32) -> Option<Stopped> {
     let process = Pid::from_raw(i32::try_from(pid).ok()?);
     kill(process, Signal::SIGSTOP).ok()?;
