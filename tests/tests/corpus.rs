@@ -92,8 +92,8 @@ fn seeds_of_files_are_whole() {
         warm(&mut model).unwrap_or_else(|error| panic!("{}: {}", path.display(), chain(&error)));
     }
     for path in files(&folder("seeds", "vocabulary")) {
-        let vocabulary = worker::load_tokenizer(&path).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        assert!(vocabulary.encode("a", true).is_ok_and(|ids| !ids.is_empty()), "{}", path.display());
+        let tokenizer = worker::load_tokenizer(&path).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        assert!(tokenizer.encode("a", true).is_ok_and(|ids| !ids.is_empty()), "{}", path.display());
     }
     let spec = ModelSpec::new("seed", folder("folder", "").to_string_lossy());
     let mut bert = load_embedder(&spec).unwrap_or_else(|error| panic!("{}", chain(&error)));

@@ -31,7 +31,7 @@ const PROMPT: &str = "Long ago, in a valley, lived a rabbit called Mia. Mia had 
 /// Memory as the supervisor gives it to a request.
 fn memory(model: &Generator) -> OwnedFd {
     let memory = memfd_create("cache", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    ftruncate(&memory, i64::try_from(cache_size(&model)).unwrap()).unwrap();
+    ftruncate(&memory, i64::try_from(cache_size(model)).unwrap()).unwrap();
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))
         .unwrap();
     memory

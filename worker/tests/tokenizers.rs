@@ -64,20 +64,20 @@ fn with_values(file: &[u8], values: &BTreeMap<String, Value>) -> Vec<u8> {
     made
 }
 
-fn vocabulary(folder: &Path, golden: &Golden) -> Tokenizer {
+fn tokenizer(folder: &Path, golden: &Golden) -> Tokenizer {
     let file = with_values(&fs::read(folder.join(&golden.file)).unwrap(), &golden.values);
     let header = Header::read(&file[..], file.len() as u64).unwrap_or_else(|error| panic!("{}", chain(&error)));
     Tokenizer::new(&header, None).unwrap_or_else(|error| panic!("{}: {}", golden.file.display(), chain(&error)))
 }
 
 /// How many texts have other ids than the golden says, with examples on stderr.
-fn differences(name: &str, vocabulary: &Tokenizer, texts: &[String], golden: &Golden) -> usize {
+fn differences(name: &str, tokenizer: &Tokenizer, texts: &[String], golden: &Golden) -> usize {
     assert_eq!(golden.plain.len(), texts.len(), "{name}");
     assert!(golden.special.is_empty() || golden.special.len() == texts.len(), "{name}");
     let mut different = 0;
     for (special, expected) in [(false, &golden.plain), (true, &golden.special)] {
         for (text, expected) in texts.iter().zip(expected) {
-            let ids = vocabulary.encode(text, special).unwrap();
+            let ids = tokenizer.encode(text, special).unwrap();
             if ids != *expected {
                 different += 1;
                 if different <= 3 {
@@ -97,7 +97,7 @@ fn ids_are_those_of_llama_cpp() {
     assert_eq!((goldens.len(), with_special, texts.len()), (22, 7, 175));
     let mut wrong = Vec::new();
     for (name, golden) in &goldens {
-        let different = differences(name, &vocabulary(&folder(), golden), &texts, golden);
+        let different = differences(name, &tokenizer(&folder(), golden), &texts, golden);
         if different > 0 {
             wrong.push(format!("{name}: {different}"));
         }
@@ -109,10 +109,10 @@ fn ids_are_those_of_llama_cpp() {
 fn a_text_comes_back_byte_for_byte() {
     let texts: Vec<String> = read(&folder().join("texts.json"));
     for name in ["bytes-qwen2", "characters", "pieces-no-prefix"] {
-        let vocabulary = vocabulary(&folder(), &goldens(&folder())[name]);
+        let tokenizer = tokenizer(&folder(), &goldens(&folder())[name]);
         for text in &texts {
-            let ids = vocabulary.encode(text, false).unwrap();
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| vocabulary.bytes(*id).unwrap()).copied().collect();
+            let ids = tokenizer.encode(text, false).unwrap();
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| tokenizer.bytes(*id).unwrap()).copied().collect();
             // What SentencePiece writes for a space is one to it. "<s>" and the like it makes of their letters, and they have no text.
             let found = String::from_utf8(bytes).unwrap().replace('\u{2581}', " ");
             let control = name.starts_with("pieces") && (text.contains("s>") || text.contains("unk>"));
@@ -123,9 +123,9 @@ fn a_text_comes_back_byte_for_byte() {
 
 #[test]
 fn a_text_of_sentence_piece_begins_with_a_space() {
-    let vocabulary = vocabulary(&folder(), &goldens(&folder())["pieces"]);
-    let ids = vocabulary.encode("the", false).unwrap();
-    assert_eq!(vocabulary.bytes(ids[0]), Some(&b" the"[..]));
+    let tokenizer = tokenizer(&folder(), &goldens(&folder())["pieces"]);
+    let ids = tokenizer.encode("the", false).unwrap();
+    assert_eq!(tokenizer.bytes(ids[0]), Some(&b" the"[..]));
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn ids_of_real_vocabularies_are_those_of_llama_cpp() {
     let goldens = goldens(&folder);
     assert!(!goldens.is_empty(), "there are no goldens in {}", folder.display());
     for (name, golden) in &goldens {
-        let vocabulary = worker::load_tokenizer(&golden.file).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        let different = differences(name, &vocabulary, &golden.texts, golden);
-        let own = llama_cpps_own(&vocabulary, &golden.file);
+        let tokenizer = worker::load_tokenizer(&golden.file).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let different = differences(name, &tokenizer, &golden.texts, golden);
+        let own = llama_cpps_own(&tokenizer, &golden.file);
         eprintln!("{name}: {different} of {} differ; llama.cpp's own: {own:?}", 2 * golden.texts.len());
         if different > 0 || own.is_some_and(|(different, _)| different > 0) {
             wrong.push(name.as_str());
@@ -159,13 +159,13 @@ fn ids_of_real_vocabularies_are_those_of_llama_cpp() {
 }
 
 /// How many of the texts beside the file, which llama.cpp's tests use, have other ids, and how many there are.
-fn llama_cpps_own(vocabulary: &Tokenizer, file: &Path) -> Option<(usize, usize)> {
+fn llama_cpps_own(tokenizer: &Tokenizer, file: &Path) -> Option<(usize, usize)> {
     let beside = |ending: &str| fs::read_to_string(file.with_extension(ending)).ok();
     let (texts, ids) = (beside("gguf.inp")?, beside("gguf.out")?);
     let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
     let ids: Vec<Vec<u32>> =
         ids.lines().map(|line| line.split_whitespace().map(|id| id.parse().unwrap()).collect()).collect();
     assert!(ids.len() <= texts.len() && texts.len() <= ids.len() + 1, "{} texts, {} lines", texts.len(), ids.len());
-    let different = texts.iter().zip(&ids).filter(|(text, ids)| vocabulary.encode(text, false).unwrap() != **ids);
+    let different = texts.iter().zip(&ids).filter(|(text, ids)| tokenizer.encode(text, false).unwrap() != **ids);
     Some((different.count(), ids.len()))
 }

@@ -15,7 +15,7 @@ use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
 };
-use system::proc::HostMemory;
+use system::proc::{self, HostMemory};
 
 impl Daemon {
     /// Does one effect. What happens because of it is queued as an event.
@@ -80,8 +80,7 @@ impl Daemon {
         pool.identity = Some(identity::now(&pool.spec));
         match TemplateProcess::start(&self.starter, id, &pool.spec, only_opens, self.inputs.clone()) {
             Ok(template) => {
-                let path = format!("/proc/{}/smaps_rollup", template.process.pid());
-                pool.template_memory_file = std::fs::File::open(path).ok().map(std::sync::Arc::new);
+                pool.template_memory_file = proc::open_memory(template.process.pid()).ok().map(std::sync::Arc::new);
                 pool.template_memory = None;
                 pool.error = None;
                 pool.template = Some(template);

@@ -10,7 +10,7 @@ use nix::{
 use policy::{Identity, KillReason, Part, TemplateId, WorkerId};
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs::File,
     io::{self, IoSlice},
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -31,7 +31,7 @@ use tokio::{
 };
 
 /// How likely the kernel is to choose a worker when memory runs out, before the template and the supervisor.
-const OOM_SCORE_ADJUSTMENT: &str = "500";
+const OOM_SCORE_ADJUSTMENT: i16 = 500;
 /// How much nicer workers are that make vectors: a batch may keep as many of them busy as there are cores, and a text that is generated
 /// beside them keeps its policy.
 const EMBEDDING_NICE: i32 = 5;
@@ -157,14 +157,14 @@ impl WorkerProcess {
     pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
         let ends = self.ends.take().ok_or_else(|| io::Error::other("it lives already"))?;
         let process = Process::open(pid)?;
-        unless_gone(fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT))?;
+        unless_gone(proc::set_oom_score(pid, OOM_SCORE_ADJUSTMENT))?;
         if kind == ModelKind::Embed {
             let pid = rustix::process::Pid::from_raw(pid.cast_signed());
             let nice = rustix::process::getpriority_process(pid).map(|nice| (nice + EMBEDDING_NICE).min(19));
             let _gone = nice.and_then(|nice| rustix::process::setpriority_process(pid, nice));
         }
-        self.memory_file = unless_gone(File::open(format!("/proc/{pid}/smaps_rollup")))?.map(Arc::new);
-        self.faults_file = unless_gone(File::open(format!("/proc/{pid}/stat")))?;
+        self.memory_file = unless_gone(proc::open_memory(pid))?.map(Arc::new);
+        self.faults_file = unless_gone(proc::open_faults(pid))?;
         self.faults_seen = self.faults();
         let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
         let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);

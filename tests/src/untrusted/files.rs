@@ -57,27 +57,27 @@ pub fn vocabulary(bytes: &[u8]) {
     let Ok(header) = Header::read(bytes, bytes.len() as u64) else { return };
     let own = usize::try_from(header.data).ok().and_then(|begin| bytes.get(begin..)).unwrap_or_default();
     match Tokenizer::new(&header, None) {
-        Ok(vocabulary) => tokenise(&vocabulary, &String::from_utf8_lossy(own)),
+        Ok(tokenizer) => tokenise(&tokenizer, &String::from_utf8_lossy(own)),
         Err(error) => is_a_sentence(Some(chain(&error))),
     }
 }
 
 /// Every id is one of the vocabulary's.
-fn tokenise(vocabulary: &Tokenizer, own: &str) {
+fn tokenise(tokenizer: &Tokenizer, own: &str) {
     for text in TEXTS.into_iter().chain([own]) {
         for special in [false, true] {
-            match vocabulary.encode(text, special) {
+            match tokenizer.encode(text, special) {
                 Ok(ids) => {
                     for id in ids {
-                        assert!(vocabulary.bytes(id).is_some(), "there is no token {id}");
-                        let _ends = vocabulary.is_end(id);
+                        assert!(tokenizer.bytes(id).is_some(), "there is no token {id}");
+                        let _ends = tokenizer.is_end(id);
                     }
                 }
                 Err(error) => is_a_sentence(Some(chain(&error))),
             }
         }
     }
-    assert_eq!(vocabulary.bytes(u32::MAX), None);
+    assert_eq!(tokenizer.bytes(u32::MAX), None);
 }
 
 /// A whole GGUF file, loaded, warmed and asked for a text.
@@ -103,7 +103,7 @@ pub fn tokenizer(bytes: &[u8]) {
     let found = Tokenizer::new(&header, json);
     fs::remove_file(path).unwrap_or_else(|error| panic!("{error}"));
     match found {
-        Ok(vocabulary) => tokenise(&vocabulary, "text"),
+        Ok(tokenizer) => tokenise(&tokenizer, "text"),
         Err(error) => is_a_sentence(Some(chain(&error))),
     }
 }

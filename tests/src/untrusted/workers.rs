@@ -128,7 +128,7 @@ fn small() -> (Generator, TempDir) {
 fn left(bytes: &[u8], model: &Generator) -> OwnedFd {
     /// Where a cache says of which model it is: behind the first word of its record.
     const IDENTITY: u64 = MEMORY_HEAD as u64 + 4;
-    let size = cache_size(&model);
+    let size = cache_size(model);
     let memory = sealed_memory("cache", size).unwrap_or_else(|error| panic!("no memory: {error}"));
     let file = File::from(memory);
     let most = bytes.len().min(usize::try_from(size).unwrap_or(usize::MAX));

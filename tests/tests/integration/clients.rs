@@ -47,7 +47,7 @@ fn the_blocking_example_prints_an_answer_and_the_status() {
 fn the_tokio_example_prints_two_answers_and_the_length_of_a_vector() {
     let daemon = Daemon::start(CONFIG);
     let example = client_example("asynchronous");
-    assert_eq!(run(Command::new(&example).args(["one", "two"]), &daemon), "one\ntwo\n");
+    assert_eq!(run(Command::new(example).args(["one", "two"]), &daemon), "one\ntwo\n");
 }
 
 #[test]

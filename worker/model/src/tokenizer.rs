@@ -37,7 +37,7 @@ pub(crate) const BYTES: usize = 257;
 /// The token that ends an answer there.
 pub(crate) const BYTES_END: u32 = 256;
 
-/// A model's vocabulary.
+/// A model's tokenizer.
 pub struct Tokenizer {
     encoder: Encoder,
     /// The bytes of all tokens, one after another.
@@ -80,7 +80,7 @@ impl Tokenizer {
         }
     }
 
-    /// The vocabulary of a GGUF file, read by the `tokenizer.json` beside it if there is one.
+    /// The tokenizer of a GGUF file, read by the `tokenizer.json` beside it if there is one.
     pub fn new(header: &Header, tokenizer: Option<Box<dyn ReadSeek>>) -> Result<Tokenizer, TokenizerError> {
         let family = Family::of(header)?;
         let texts = tokens::texts(header)?;

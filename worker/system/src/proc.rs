@@ -45,6 +45,28 @@ impl OwnProcess {
     }
 }
 
+/// What [`read`] reads of a process's memory, opened while it is known to be that process.
+pub fn open_memory(pid: u32) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/smaps_rollup"))
+}
+
+/// What [`faults`] reads of a process, opened while it is known to be that process.
+pub fn open_faults(pid: u32) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/stat"))
+}
+
+/// How gladly the kernel ends a process when there is no memory left: -1000 to 1000.
+pub fn set_oom_score(pid: u32, score: i16) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+}
+
+/// The letter of a process's state, as in proc_pid_stat(5); `None` if it has gone.
+pub fn state(pid: u32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before the state may hold anything, parentheses too.
+    text.rsplit_once(") ")?.1.chars().next()
+}
+
 /// How many threads this process has; 0 if that cannot be known.
 pub fn thread_count() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)

@@ -143,7 +143,7 @@ impl Folder {
 
     /// Writes and loads it.
     pub(crate) fn load(&self) -> Bert {
-        let mut bert = load(self.write().path(), |_| {}).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut bert = load(self.write().path(), |_| {}).unwrap_or_else(|error| panic!("{}", chain(&*error)));
         bert.warm().unwrap();
         bert
     }
@@ -155,17 +155,17 @@ impl Folder {
 }
 
 /// Loads a folder that is there, with these changes of what is asked for.
-pub(crate) fn load(folder: &Path, change: impl FnOnce(&mut ModelSpec)) -> Result<Bert, LoadModelError> {
+pub(crate) fn load(folder: &Path, change: impl FnOnce(&mut ModelSpec)) -> Result<Bert, Box<LoadModelError>> {
     let mut spec = ModelSpec::new("tiny", folder.to_str().unwrap());
     change(&mut spec);
-    load_embedder(&spec)
+    load_embedder(&spec).map_err(Box::new)
 }
 
 /// Why a folder that is there cannot be loaded.
 pub(crate) fn refused(folder: &Path, change: impl FnOnce(&mut ModelSpec)) -> String {
     match load(folder, change) {
         Ok(_) => panic!("it was loaded"),
-        Err(error) => chain(&error).replace(folder.to_str().unwrap(), "FOLDER"),
+        Err(error) => chain(&*error).replace(folder.to_str().unwrap(), "FOLDER"),
     }
 }
 

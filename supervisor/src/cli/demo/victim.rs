@@ -6,11 +6,11 @@ use nix::{
     unistd::Pid,
 };
 use std::{
-    fs,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
+use system::proc;
 
 /// The pid of the worker that serves this request, if one does now.
 pub(super) fn worker_of(socket: &Path, request: RequestId) -> Option<u32> {
@@ -57,9 +57,7 @@ impl Drop for Stopped {
 fn stands_still(pid: u32) -> bool {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-        // The name before the state may hold anything, parentheses too.
-        match text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
+        match proc::state(pid) {
             Some('T') => return true,
             Some('Z' | 'X') | None => return false,
             Some(_) if Instant::now() < deadline => wait_a_little(),

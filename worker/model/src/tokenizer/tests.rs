@@ -8,8 +8,8 @@ fn pocket() -> Tokenizer {
     Tokenizer::new(&Header::read(BYTES, BYTES.len() as u64).unwrap(), None).unwrap()
 }
 
-fn text(vocabulary: &Tokenizer, ids: &[u32]) -> Vec<u8> {
-    ids.iter().flat_map(|id| vocabulary.bytes(*id).unwrap()).copied().collect()
+fn text(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| tokenizer.bytes(*id).unwrap()).copied().collect()
 }
 
 /// A file with a start token, a literal token, and the letters and merges of `ab` and `abc`.
@@ -31,18 +31,18 @@ fn read(file: Gguf) -> Result<Tokenizer, TokenizerError> {
 
 #[test]
 fn special_tokens_are_read_only_where_they_are_asked_for() {
-    let vocabulary = pocket();
-    assert_eq!(vocabulary.encode("<|user|>\n", true).unwrap(), [2, 202]);
-    let plain = vocabulary.encode("<|user|>\n", false).unwrap();
+    let tokenizer = pocket();
+    assert_eq!(tokenizer.encode("<|user|>\n", true).unwrap(), [2, 202]);
+    let plain = tokenizer.encode("<|user|>\n", false).unwrap();
     assert!(plain.iter().all(|id| *id > 3), "{plain:?}");
-    assert_eq!(text(&vocabulary, &plain), b"<|user|>\n");
-    assert_eq!(vocabulary.encode("<|end|><|end|>a", true).unwrap()[..2], [0, 0]);
-    assert!(vocabulary.encode("", true).unwrap().is_empty());
+    assert_eq!(text(&tokenizer, &plain), b"<|user|>\n");
+    assert_eq!(tokenizer.encode("<|end|><|end|>a", true).unwrap()[..2], [0, 0]);
+    assert!(tokenizer.encode("", true).unwrap().is_empty());
 }
 
 #[test]
 fn a_text_comes_back_byte_for_byte() {
-    let vocabulary = pocket();
+    let tokenizer = pocket();
     // The last but one has letters that Unicode's normal form would join.
     for sample in [
         "Hello, World!",
@@ -52,63 +52,63 @@ fn a_text_comes_back_byte_for_byte() {
         "\0\u{7F}\u{AD}",
     ] {
         for special in [true, false] {
-            let ids = vocabulary.encode(sample, special).unwrap();
-            assert_eq!(text(&vocabulary, &ids), sample.as_bytes(), "{sample:?}");
+            let ids = tokenizer.encode(sample, special).unwrap();
+            assert_eq!(text(&tokenizer, &ids), sample.as_bytes(), "{sample:?}");
         }
     }
 }
 
 #[test]
 fn tokens_are_known_by_their_ids() {
-    let vocabulary = pocket();
-    assert_eq!((vocabulary.len(), vocabulary.is_empty()), (1536, false));
-    assert_eq!(vocabulary.bytes(2), Some(&b""[..]));
-    assert_eq!(vocabulary.bytes(202), Some(&b"\n"[..]));
-    assert_eq!(vocabulary.bytes(1536), None);
-    assert_eq!((0..1536).filter(|id| vocabulary.is_end(*id)).collect::<Vec<_>>(), [0]);
+    let tokenizer = pocket();
+    assert_eq!((tokenizer.len(), tokenizer.is_empty()), (1536, false));
+    assert_eq!(tokenizer.bytes(2), Some(&b""[..]));
+    assert_eq!(tokenizer.bytes(202), Some(&b"\n"[..]));
+    assert_eq!(tokenizer.bytes(1536), None);
+    assert_eq!((0..1536).filter(|id| tokenizer.is_end(*id)).collect::<Vec<_>>(), [0]);
 }
 
 #[test]
 fn bytes_are_their_own_ids_for_the_echo_engine() {
-    let vocabulary = Tokenizer::byte_values();
-    assert_eq!(vocabulary.encode("\u{E9}<", true).unwrap(), [0xC3, 0xA9, 0x3C]);
-    assert_eq!(text(&vocabulary, &[0, 255, 256]), [0, 255]);
-    assert_eq!((vocabulary.len(), vocabulary.bytes(257)), (257, None));
-    assert_eq!((vocabulary.is_end(255), vocabulary.is_end(256)), (false, true));
+    let tokenizer = Tokenizer::byte_values();
+    assert_eq!(tokenizer.encode("\u{E9}<", true).unwrap(), [0xC3, 0xA9, 0x3C]);
+    assert_eq!(text(&tokenizer, &[0, 255, 256]), [0, 255]);
+    assert_eq!((tokenizer.len(), tokenizer.bytes(257)), (257, None));
+    assert_eq!((tokenizer.is_end(255), tokenizer.is_end(256)), (false, true));
 }
 
 #[test]
 fn what_the_file_adds_is_added_where_special_tokens_are_read() {
-    let vocabulary = read(small()).unwrap();
-    assert_eq!(vocabulary.encode("abcab", true).unwrap(), [0, 7, 6]);
-    assert_eq!(vocabulary.encode("<s>ab", true).unwrap(), [0, 0, 6]);
-    assert_eq!(vocabulary.encode("ab", false).unwrap(), [6]);
-    assert_eq!((vocabulary.start_text(), vocabulary.end_text()), ("<s>", "</s>"));
+    let tokenizer = read(small()).unwrap();
+    assert_eq!(tokenizer.encode("abcab", true).unwrap(), [0, 7, 6]);
+    assert_eq!(tokenizer.encode("<s>ab", true).unwrap(), [0, 0, 6]);
+    assert_eq!(tokenizer.encode("ab", false).unwrap(), [6]);
+    assert_eq!((tokenizer.start_text(), tokenizer.end_text()), ("<s>", "</s>"));
     let without = read(small().flag("tokenizer.ggml.add_bos_token", false)).unwrap();
     assert_eq!(without.encode("ab", true).unwrap(), [6]);
 }
 
 #[test]
 fn a_literal_token_is_its_text_and_always_read() {
-    let vocabulary = read(small()).unwrap();
-    assert_eq!(vocabulary.bytes(2), Some("<lit> e\u{301}".as_bytes()));
-    assert_eq!(vocabulary.encode("ab<lit> e\u{301}c", false).unwrap(), [6, 2, 5]);
+    let tokenizer = read(small()).unwrap();
+    assert_eq!(tokenizer.bytes(2), Some("<lit> e\u{301}".as_bytes()));
+    assert_eq!(tokenizer.encode("ab<lit> e\u{301}c", false).unwrap(), [6, 2, 5]);
 }
 
 #[test]
 fn the_usual_names_of_end_tokens_end_an_answer() {
-    let vocabulary = read(small()).unwrap();
-    assert_eq!((0..9).filter(|id| vocabulary.is_end(*id)).collect::<Vec<_>>(), [1, 8]);
-    assert_eq!(vocabulary.bytes(8), Some(&b""[..]));
+    let tokenizer = read(small()).unwrap();
+    assert_eq!((0..9).filter(|id| tokenizer.is_end(*id)).collect::<Vec<_>>(), [1, 8]);
+    assert_eq!(tokenizer.bytes(8), Some(&b""[..]));
 }
 
 #[test]
 fn what_encoding_adds_is_taken_from_what_a_chat_template_wrote() {
     let file = small().flag("tokenizer.ggml.add_eos_token", true);
-    let vocabulary = read(file.clone()).unwrap();
-    assert_eq!(vocabulary.encode("ab", true).unwrap(), [0, 6, 1]);
-    assert_eq!(vocabulary.without_added("<s><s>ab</s>"), "<s>ab");
-    assert_eq!(vocabulary.without_added("ab"), "ab");
+    let tokenizer = read(file.clone()).unwrap();
+    assert_eq!(tokenizer.encode("ab", true).unwrap(), [0, 6, 1]);
+    assert_eq!(tokenizer.without_added("<s><s>ab</s>"), "<s>ab");
+    assert_eq!(tokenizer.without_added("ab"), "ab");
     let adds_nothing = file.flag("tokenizer.ggml.add_bos_token", false).flag("tokenizer.ggml.add_eos_token", false);
     assert_eq!(read(adds_nothing).unwrap().without_added("<s>ab</s>"), "<s>ab</s>");
 }
@@ -120,8 +120,8 @@ fn names_that_a_family_gives_another_meaning_end_nothing_there() {
         let file = small().texts("tokenizer.ggml.tokens", &[&["<s>", "</s>", "a", "b", "ab"], texts].concat());
         let file = file.texts("tokenizer.ggml.merges", &["a b"]);
         let file = file.integers("tokenizer.ggml.token_type", &[&[3, 3, 1, 1, 1], &kinds[..]].concat());
-        let vocabulary = read(file.without("tokenizer.ggml.eos_token_id")).unwrap();
-        (0..vocabulary.len() as u32).filter(|id| vocabulary.is_end(*id)).collect()
+        let tokenizer = read(file.without("tokenizer.ggml.eos_token_id")).unwrap();
+        (0..tokenizer.len() as u32).filter(|id| tokenizer.is_end(*id)).collect()
     };
     assert_eq!(ends(&["<|end|>", "<end_of_turn>", "<|file_sep|>", "x"]), [1, 5, 6, 7]);
     assert_eq!(ends(&["<|end|>", "<|call|>", "<|return|>"]), [1, 6, 7]);
@@ -145,27 +145,27 @@ fn pieces() -> Gguf {
 
 #[test]
 fn sentence_piece_makes_the_token_with_the_highest_score_first_and_of_equals_the_leftmost() {
-    let vocabulary = read(pieces().flag("tokenizer.ggml.add_space_prefix", false)).unwrap();
-    let plain = |text: &str| vocabulary.encode(text, false).unwrap();
+    let tokenizer = read(pieces().flag("tokenizer.ggml.add_space_prefix", false)).unwrap();
+    let plain = |text: &str| tokenizer.encode(text, false).unwrap();
     assert_eq!(plain("aba"), [6, 3]);
     assert_eq!(plain("bab"), [7, 4]);
     assert_eq!(plain(" ab"), [5, 6]);
     assert_eq!(plain(" aa"), [8, 3]);
     // A character that is no token is its bytes.
     assert_eq!(plain("\u{E9}"), [11 + 0xC3, 11 + 0xA9]);
-    assert_eq!(vocabulary.bytes(11 + 0xC3), Some(&[0xC3][..]));
-    assert_eq!(vocabulary.bytes(8), Some(&b" a"[..]));
+    assert_eq!(tokenizer.bytes(11 + 0xC3), Some(&[0xC3][..]));
+    assert_eq!(tokenizer.bytes(8), Some(&b" a"[..]));
     assert!(plain("").is_empty());
 }
 
 #[test]
 fn a_space_is_put_before_a_text_that_follows_nothing_or_a_special_token() {
-    let vocabulary = read(pieces()).unwrap();
-    assert_eq!(vocabulary.encode("a", false).unwrap(), [8]);
-    assert_eq!(vocabulary.encode("a<c>a<lit>a", true).unwrap(), [1, 8, 10, 8, 9, 8]);
-    assert_eq!(vocabulary.encode("a<lit>", false).unwrap(), [8, 9]);
-    assert_eq!(vocabulary.encode("", true).unwrap(), [1]);
-    assert_eq!((vocabulary.start_text(), vocabulary.end_text(), vocabulary.is_end(2)), ("<s>", "</s>", true));
+    let tokenizer = read(pieces()).unwrap();
+    assert_eq!(tokenizer.encode("a", false).unwrap(), [8]);
+    assert_eq!(tokenizer.encode("a<c>a<lit>a", true).unwrap(), [1, 8, 10, 8, 9, 8]);
+    assert_eq!(tokenizer.encode("a<lit>", false).unwrap(), [8, 9]);
+    assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
+    assert_eq!((tokenizer.start_text(), tokenizer.end_text(), tokenizer.is_end(2)), ("<s>", "</s>", true));
 }
 
 #[test]
@@ -248,8 +248,8 @@ fn what_cannot_be_used_is_refused_in_words() {
 fn a_file_without_tokens_is_no_reason_to_fail() {
     let none = small().texts("tokenizer.ggml.tokens", &[]).texts("tokenizer.ggml.merges", &[]);
     let none = none.without("tokenizer.ggml.bos_token_id").without("tokenizer.ggml.eos_token_id");
-    let vocabulary = read(none).unwrap();
-    assert_eq!((vocabulary.len(), vocabulary.encode("abc", true).unwrap()), (0, vec![]));
+    let tokenizer = read(none).unwrap();
+    assert_eq!((tokenizer.len(), tokenizer.encode("abc", true).unwrap()), (0, vec![]));
 }
 
 /// What long texts of one thing cost must not be seen: each of these would take very long if it took quadratic time.
@@ -267,9 +267,9 @@ fn texts_that_are_made_to_be_slow_are_not() {
             .texts("tokenizer.ggml.tokens", &texts)
             .integers("tokenizer.ggml.token_type", &kinds)
             .texts("tokenizer.ggml.merges", &["a a", "aa aa"]);
-        let vocabulary = read(file).unwrap();
+        let tokenizer = read(file).unwrap();
         for part in ["a", "A", "\n", "Aa", "x1", "'", "a ", " \n", "\u{4E2D}"] {
-            let ids = vocabulary.encode(&long(part), false).unwrap();
+            let ids = tokenizer.encode(&long(part), false).unwrap();
             let expected = match part {
                 "a" => Some(1 << 16),
                 "\n" => Some((1_usize << 18).div_ceil(31)),
@@ -278,6 +278,6 @@ fn texts_that_are_made_to_be_slow_are_not() {
             assert!(expected.is_none_or(|count| ids.len() == count), "{pre}: {part:?} has {} tokens", ids.len());
         }
     }
-    let vocabulary = read(pieces()).unwrap();
-    assert_eq!(vocabulary.encode(&long("ab"), false).unwrap().len(), (1 << 17) + 1);
+    let tokenizer = read(pieces()).unwrap();
+    assert_eq!(tokenizer.encode(&long("ab"), false).unwrap().len(), (1 << 17) + 1);
 }

@@ -16,11 +16,11 @@ fn it_takes_the_place_of_the_files_rules_and_of_nothing_else() {
     // Its pre-tokenizer need not be known.
     let file =
         small().text("tokenizer.ggml.pre", "morse").integers("tokenizer.ggml.token_type", &[3, 3, 4, 1, 1, 1, 1, 1, 3]);
-    let vocabulary = beside(JSON, file.clone()).unwrap();
-    assert_eq!(vocabulary.encode("abcab", false).unwrap(), [6, 5, 6], "it lacks a merge");
-    assert_eq!(vocabulary.encode("<s>ab", true).unwrap(), [0, 0, 6]);
-    assert_eq!(vocabulary.encode("<s>ab", false).unwrap(), [6]);
-    assert_eq!((vocabulary.bytes(7), vocabulary.is_end(8)), (Some(&b"abc"[..]), true));
+    let tokenizer = beside(JSON, file.clone()).unwrap();
+    assert_eq!(tokenizer.encode("abcab", false).unwrap(), [6, 5, 6], "it lacks a merge");
+    assert_eq!(tokenizer.encode("<s>ab", true).unwrap(), [0, 0, 6]);
+    assert_eq!(tokenizer.encode("<s>ab", false).unwrap(), [6]);
+    assert_eq!((tokenizer.bytes(7), tokenizer.is_end(8)), (Some(&b"abc"[..]), true));
     let error = Tokenizer::new(&file.header().unwrap(), None).err().unwrap();
     assert!(matches!(error, TokenizerError::Pre(_)));
 }
