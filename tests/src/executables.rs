@@ -1,4 +1,5 @@
 //! The executables under test, built with the profile of the running test and into its target folder.
+use crate::command;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,19 @@ static BUILT: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(build);
 pub fn supervisor() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| packaged().unwrap_or_else(|| built("supervisor").to_owned()));
     &PATH
+}
+
+/// A copy of the supervisor's executable in a folder to which other users can come.
+///
+/// Another process writes it. What this one has open for writing, a process that another thread has
+/// just forked has open too, for a moment, and for as long nobody can execute it.
+#[track_caller]
+pub fn copy_of_supervisor(folder: &Path) -> PathBuf {
+    let copy = folder.join("client");
+    let made = command("cp").arg(supervisor()).arg(&copy).output();
+    let made = made.unwrap_or_else(|error| panic!("cannot run cp: {error}"));
+    assert!(made.status.success(), "the executable cannot be copied: {made:?}");
+    copy
 }
 
 /// The executable that writes the manual and the completions. Benchmarks and campaigns have none.

@@ -26,7 +26,7 @@ pub use answer::{Finished, Running, generate};
 pub use command::{Call, Called, Ended};
 pub use daemon::Daemon;
 pub use disk::SmallDisk;
-pub use executables::{bad_worker, client_example, documents, supervisor};
+pub use executables::{bad_worker, client_example, copy_of_supervisor, documents, supervisor};
 pub use held::{Held, held};
 pub use inherited::command;
 pub use manager::Manager;

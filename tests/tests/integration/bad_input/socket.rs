@@ -1,6 +1,6 @@
 //! Who owns the socket, and what lies where it should be.
 use super::{echo, serves};
-use integration_tests::{Call, Called, Daemon, LIMIT, Running, Signal, command, supervisor, until};
+use integration_tests::{Call, Called, Daemon, LIMIT, Running, Signal, command, copy_of_supervisor, until};
 use ipc::{Client, GenerateRequest};
 use nix::unistd::Uid;
 use std::{
@@ -142,8 +142,7 @@ fn peers(allowed: &str, peers: &[Peer]) {
     let daemon = Daemon::start(&format!("[supervisor]\nallow_users = {allowed}\n{model}"));
     // Others may come as far as the socket and the executable.
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o711)).unwrap();
-    let executable = daemon.folder().join("client");
-    fs::copy(supervisor(), &executable).unwrap();
+    let executable = copy_of_supervisor(daemon.folder());
     for Peer(user, groups, code) in peers {
         let [group, others @ ..] = groups else { panic!("a process has a group") };
         let names = |groups: &[u32]| groups.iter().map(u32::to_string).collect::<Vec<_>>().join(",");

@@ -1,6 +1,6 @@
 //! Draining, restarted workers, and who may ask for them.
 use integration_tests::{
-    Call, Daemon, Held, LIMIT, Running, Signal, command, generate, held, model, supervisor, until,
+    Call, Daemon, Held, LIMIT, Running, Signal, command, copy_of_supervisor, generate, held, model, until,
 };
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, status::ModelStatus};
 use nix::unistd::Uid;
@@ -202,8 +202,7 @@ fn only_operators_may_ask_for_it() {
     // Others may come as far as the socket and the executable.
     fs::set_permissions(daemon.folder(), Permissions::from_mode(0o711)).unwrap();
     fs::set_permissions(daemon.socket(), Permissions::from_mode(0o666)).unwrap();
-    let executable = daemon.folder().join("client");
-    fs::copy(supervisor(), &executable).unwrap();
+    let executable = copy_of_supervisor(daemon.folder());
     for (arguments, is_allowed) in [
         (&["generate", "x"][..], true),
         (&["status"][..], true),
