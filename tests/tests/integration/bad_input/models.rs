@@ -84,7 +84,9 @@ fn bad_models_beside_a_good_one_are_shown_as_failed() {
         config += &format!("[[model]]\nname = \"bad-{number}\"\npath = {:?}\nworkers = 1\n", path.to_str().unwrap());
     }
     let daemon = Daemon::start(&config);
-    let status = daemon.status();
+    // A template that has refused its file is shown until it has ended.
+    let status = daemon
+        .until("the templates have ended", |status| status.models[1..].iter().all(|model| model.template.is_none()));
     assert_eq!(status.models[0].state, "warm");
     for ((path, word), model) in bad.iter().zip(&status.models[1..]) {
         assert_eq!((model.state.as_str(), model.template.is_some()), ("failed", false), "{model:?}");
