@@ -1,12 +1,13 @@
 //! Measures how long the daemon takes to read the largest requests, in several shapes.
 //!
 //! `cargo run --release -p ipc --example parse_times` prints a table in Markdown. The daemon reads
-//! requests that are longer than 64 KiB beside its loop; `supervisor/src/shell/connection.rs` says
+//! requests that are longer than 64 KiB beside its loop; `supervisor/src/daemon/connection.rs` says
 //! how that size follows from this table.
-use ipc::{Job, JobPrompt, MAX_REQUEST, Message, Request, RequestId, ToWorker};
+use ipc::{Job, JobPrompt, MAX_REQUEST, Message, Prompt, Request, RequestId, ToWorker};
 use std::{
     hash::{BuildHasher, RandomState},
     hint::black_box,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -58,9 +59,10 @@ fn measure(payload: &[u8]) -> [Duration; 4] {
         let began = Instant::now();
         let request = black_box(Request::decode(black_box(payload)));
         reads.push(began.elapsed());
-        serves.push(request.as_ref().map_or(Duration::ZERO, serve));
+        let (served, prompt) = request.map_or_else(|_| (Duration::ZERO, Arc::new(Prompt::Raw(String::new()))), serve);
+        serves.push(served);
         let began = Instant::now();
-        drop(request);
+        drop(prompt);
         drops.push(began.elapsed());
     }
     reads.sort();
@@ -69,15 +71,16 @@ fn measure(payload: &[u8]) -> [Duration; 4] {
     [reads[0], reads[ROUNDS / 2], serves[ROUNDS / 2], drops[ROUNDS / 2]]
 }
 
-/// What the loop does with a request for a text besides: it makes a fingerprint, and a job's frame
-/// from a copy.
-fn serve(request: &Request) -> Duration {
-    let Request::Generate(asked) = request else { return Duration::ZERO };
+/// What the loop does with a request for a text besides: it makes a fingerprint and a job's frame.
+fn serve(request: Request) -> (Duration, Arc<Prompt>) {
+    let nothing = Arc::new(Prompt::Raw(String::new()));
+    let Request::Generate(asked) = request else { return (Duration::ZERO, nothing) };
     let began = Instant::now();
     black_box(RandomState::new().hash_one(&asked.prompt));
+    let prompt = Arc::new(asked.prompt);
     let job = Job {
         request: RequestId(1),
-        prompt: JobPrompt::Fresh(asked.prompt.clone()),
+        prompt: JobPrompt::Fresh(Arc::clone(&prompt)),
         generated: Vec::new(),
         delivered: 0,
         chunk: 32,
@@ -88,9 +91,8 @@ fn serve(request: &Request) -> Duration {
         ignore_end: asked.ignore_end,
         cache: true,
     };
-    let payload = ToWorker::Run(Box::new(job)).encode();
-    drop(black_box(payload.map(|payload| ipc::frame(&payload, ipc::MAX_FRAME))));
-    began.elapsed()
+    drop(black_box(ipc::to_frame(&ToWorker::Run(Box::new(job)), ipc::MAX_FRAME)));
+    (began.elapsed(), prompt)
 }
 
 fn milliseconds(time: Duration) -> f64 {

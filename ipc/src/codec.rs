@@ -5,8 +5,15 @@ use thiserror::Error;
 
 /// A type whose values travel in frames of their own.
 pub trait Message: Sized + sealed::Sealed {
+    /// Appends the payload that holds the message.
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
+
     /// The payload that holds the message.
-    fn encode(&self) -> Result<Vec<u8>, CodecError>;
+    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        let mut payload = Vec::new();
+        self.encode_into(&mut payload)?;
+        Ok(payload)
+    }
 
     /// The message that `payload` holds, all of it.
     fn decode(payload: &[u8]) -> Result<Self, CodecError>;

@@ -8,7 +8,7 @@ pub use asynchronous::AsyncEnd;
 
 use crate::{
     codec::{CodecError, Message},
-    frame::{self, FrameBuffer, FrameError},
+    frame::{self, FrameBuffer, FrameError, HEADER},
 };
 use std::io::{self, Read, Write};
 use thiserror::Error;
@@ -31,9 +31,10 @@ pub enum EndError {
 }
 
 /// The frame that carries `message`.
-pub(crate) fn to_frame<T: Message>(message: &T, limit: usize) -> Result<Vec<u8>, EndError> {
-    let payload = message.encode().map_err(EndError::Codec)?;
-    frame::frame(&payload, limit).map_err(EndError::Frame)
+pub fn to_frame<T: Message>(message: &T, limit: usize) -> Result<Vec<u8>, EndError> {
+    let mut bytes = vec![0; HEADER];
+    message.encode_into(&mut bytes).map_err(EndError::Codec)?;
+    frame::close(bytes, limit).map_err(EndError::Frame)
 }
 
 /// The next message in `buffer`, if it is whole.

@@ -42,14 +42,23 @@ pub enum FrameError {
 
 /// A frame around `payload`.
 pub fn frame(payload: &[u8], limit: usize) -> Result<Vec<u8>, FrameError> {
-    if payload.len() > limit {
-        return Err(FrameError::TooLong { size: payload.len(), limit });
-    }
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&[0; HEADER]);
     bytes.extend_from_slice(payload);
+    close(bytes, limit)
+}
+
+/// Writes the header into the first [`HEADER`] bytes, behind which the payload stands.
+pub(crate) fn close(mut bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, FrameError> {
+    let size = bytes.len().saturating_sub(HEADER);
+    if size > limit {
+        return Err(FrameError::TooLong { size, limit });
+    }
+    if let Some(header) = bytes.first_chunk_mut::<HEADER>() {
+        header[..2].copy_from_slice(&MAGIC);
+        header[2..4].copy_from_slice(&VERSION.to_le_bytes());
+        header[4..].copy_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
+    }
     Ok(bytes)
 }
 

@@ -274,7 +274,7 @@ pub use client::{
 pub use codec::{CodecError, Message, ShapeError, decode, encode};
 #[cfg(feature = "tokio")]
 pub use end::AsyncEnd;
-pub use end::{BlockingEnd, EndError};
+pub use end::{BlockingEnd, EndError, to_frame};
 pub use frame::{FrameBuffer, FrameError, HEADER, MAX_CONTROL, MAX_FRAME, MAX_REQUEST, VERSION, frame, packet};
 pub use id::{Life, RequestId};
 pub use private::{

@@ -195,14 +195,16 @@ fn prompt_ids(model: &Generator, job: &Job) -> Result<Vec<u32>, Ended> {
     let rendered;
     let text = match &job.prompt {
         JobPrompt::Ids(ids) => return Ok(ids.clone()),
-        JobPrompt::Fresh(Prompt::Raw(text)) => text.as_str(),
-        JobPrompt::Fresh(Prompt::Chat(messages)) => {
-            let Some(chat) = &model.chat else {
-                return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
-            };
-            rendered = chat.render(messages, &today()).map_err(|error| Ended::bad_request(chain(&error)))?;
-            model.tokenizer.without_added(&rendered)
-        }
+        JobPrompt::Fresh(prompt) => match prompt.as_ref() {
+            Prompt::Raw(text) => text.as_str(),
+            Prompt::Chat(messages) => {
+                let Some(chat) = &model.chat else {
+                    return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
+                };
+                rendered = chat.render(messages, &today()).map_err(|error| Ended::bad_request(chain(&error)))?;
+                model.tokenizer.without_added(&rendered)
+            }
+        },
     };
     // Whatever the text is, it has this many tokens at least: a text that is much too long need not be tokenised to know that.
     let least = text.len() / model.tokenizer.longest();

@@ -10,12 +10,12 @@ use std::fmt;
 impl Sealed for Request {}
 
 impl Message for Request {
-    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
         if let Request::Generate(asked) = self {
             // JSON would say null, which is the default to the other side.
             asked.sampling.check_finite().map_err(CodecError::Unspeakable)?;
         }
-        write(self)
+        write(self, bytes)
     }
 
     fn decode(payload: &[u8]) -> Result<Request, CodecError> {
@@ -26,8 +26,8 @@ impl Message for Request {
 impl Sealed for Response {}
 
 impl Message for Response {
-    fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        write(self)
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        write(self, bytes)
     }
 
     /// A kind that is not known becomes [`Response::Other`].
@@ -49,8 +49,8 @@ pub fn json_length(text: &str) -> usize {
     2 + text.bytes().map(escaped).sum::<usize>()
 }
 
-fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    serde_json::to_vec(value).map_err(CodecError::Write)
+fn write<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    serde_json::to_writer(bytes, value).map_err(CodecError::Write)
 }
 
 fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {

@@ -16,8 +16,9 @@ macro_rules! private_messages {
         impl Sealed for $name {}
 
         impl Message for $name {
-            fn encode(&self) -> Result<Vec<u8>, CodecError> {
-                bincode::serde::encode_to_vec(self, CONFIGURATION).map_err(CodecError::Encode)
+            fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+                let written = bincode::serde::encode_into_std_write(self, bytes, CONFIGURATION);
+                written.map(drop).map_err(CodecError::Encode)
             }
 
             fn decode(payload: &[u8]) -> Result<Self, CodecError> {

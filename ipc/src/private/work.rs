@@ -1,7 +1,7 @@
 //! What the supervisor and a worker tell each other.
 use crate::{FailureKind, FinishReason, Prompt, RequestId, Sampling, TextRole};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The supervisor's message to a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct TokenizeJob {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobPrompt {
     /// To be tokenised, and reported with [`FromWorker::Prompt`].
-    Fresh(Prompt),
+    Fresh(Arc<Prompt>),
     /// Fixed by an earlier attempt.
     Ids(Vec<u32>),
 }

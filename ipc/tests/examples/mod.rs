@@ -310,7 +310,7 @@ impl Conversation for ToWorker {
     fn examples() -> Vec<ToWorker> {
         let fresh = Job {
             request: RequestId(18),
-            prompt: JobPrompt::Fresh(conversation()),
+            prompt: JobPrompt::Fresh(conversation().into()),
             generated: vec![],
             delivered: 0,
             chunk: 32,
@@ -335,7 +335,7 @@ impl Conversation for ToWorker {
         let request = RequestId(20);
         let embed = EmbedJob { request, texts: vec!["a text".into()], role: TextRole::Document };
         let tokenize = TokenizeJob { request, text: "a text".into(), special: true };
-        let rich = Job { prompt: JobPrompt::Fresh(rich_conversation()), ..fresh.clone() };
+        let rich = Job { prompt: JobPrompt::Fresh(rich_conversation().into()), ..fresh.clone() };
         vec![
             ToWorker::Go(go),
             ToWorker::Run(Box::new(fresh)),

@@ -148,7 +148,7 @@ impl Drop for Outbox {
 
 /// The frame of a response, or of a failure if it is too long for one: a client waits for something, whatever it is.
 pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
-    let framed = |response: &Response| ipc::frame(&ipc::encode(response).ok()?, MAX_FRAME).ok();
+    let framed = |response: &Response| ipc::to_frame(response, MAX_FRAME).ok();
     let too_long = Failure::new(FailureKind::Engine, "the response is too long to be sent");
     framed(response).or_else(|| framed(&Response::Failed(too_long)))
 }

@@ -193,7 +193,7 @@ impl WorkerProcess {
 
     /// Sends one message and a descriptor with its first byte; it never waits.
     pub(crate) fn send_with(&self, message: &ToWorker, descriptor: Option<Arc<OwnedFd>>) {
-        let framed = ipc::encode(message).ok().and_then(|payload| ipc::frame(&payload, MAX_FRAME).ok());
+        let framed = ipc::to_frame(message, MAX_FRAME).ok();
         match (framed, &self.outgoing) {
             (Some(frame), Some(outgoing)) => {
                 // If the writing task has ended, so has the worker, which is seen elsewhere.

@@ -27,7 +27,7 @@ pub(crate) fn load(path: &str, context: Option<u32>) -> Generator {
 pub(crate) fn job(prompt: Prompt) -> Job {
     Job {
         request: RequestId(1),
-        prompt: JobPrompt::Fresh(prompt),
+        prompt: JobPrompt::Fresh(prompt.into()),
         generated: Vec::new(),
         delivered: 0,
         chunk: CHUNK,

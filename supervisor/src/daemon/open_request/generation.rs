@@ -2,13 +2,16 @@
 use super::{ProtocolViolation, Times, WorkerReply};
 use ipc::{Done, FinishReason, FromWorker, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts};
 use policy::Identity;
-use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{mem, os::fd::OwnedFd, sync::Arc, time::Instant};
 use system::sealed_memory;
 
 /// What is kept of it.
 #[derive(Debug)]
 pub(super) struct Generation {
+    /// What it asks for; its prompt is the next field.
     asked: GenerateRequest,
+    /// What the model reads, shared with the job that is being sent.
+    prompt: Arc<Prompt>,
     seed: u64,
     /// Fixed by the first worker that read the prompt, for as long as the model is the same.
     prompt_ids: Option<Vec<u32>>,
@@ -36,8 +39,10 @@ struct End {
 
 impl Generation {
     /// `seed` is used if the client has not chosen one.
-    pub(super) fn new(asked: GenerateRequest, seed: u64) -> Generation {
+    pub(super) fn new(mut asked: GenerateRequest, seed: u64) -> Generation {
+        let prompt = Arc::new(mem::replace(&mut asked.prompt, Prompt::Raw(String::new())));
         Generation {
+            prompt,
             seed: asked.sampling.seed.unwrap_or(seed),
             asked,
             prompt_ids: None,
@@ -89,7 +94,7 @@ impl Generation {
     pub(super) fn job(&self, request: RequestId, chunk: u32, cache: bool) -> Job {
         let prompt = match &self.prompt_ids {
             Some(ids) => JobPrompt::Ids(ids.clone()),
-            None => JobPrompt::Fresh(self.asked.prompt.clone()),
+            None => JobPrompt::Fresh(Arc::clone(&self.prompt)),
         };
         Job {
             request,
@@ -143,7 +148,7 @@ impl Generation {
                 if self.first_piece.is_none() {
                     self.first_piece = Some(now);
                     // The text has served: its ids are not forgotten any more.
-                    self.asked.prompt = Prompt::Raw(String::new());
+                    self.prompt = Arc::new(Prompt::Raw(String::new()));
                 }
                 self.generated.push(id);
                 self.delivered += text.len() as u64;

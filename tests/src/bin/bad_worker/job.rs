@@ -69,10 +69,10 @@ fn about(job: &ToWorker, bad: &Bad) -> Option<(RequestId, String)> {
 /// The text of a prompt, which its ids hold as well.
 fn prompt(job: &Job, bad: &Bad) -> String {
     match &job.prompt {
-        JobPrompt::Fresh(Prompt::Raw(text)) => text.clone(),
-        JobPrompt::Fresh(Prompt::Chat(messages)) => {
-            messages.last().map(|last| last.text().to_owned()).unwrap_or_default()
-        }
+        JobPrompt::Fresh(prompt) => match prompt.as_ref() {
+            Prompt::Raw(text) => text.clone(),
+            Prompt::Chat(messages) => messages.last().map(|last| last.text().to_owned()).unwrap_or_default(),
+        },
         JobPrompt::Ids(ids) => {
             let bytes: Vec<u8> =
                 ids.iter().filter_map(|id| bad.model.tokenizer.bytes(*id)).flatten().copied().collect();

@@ -90,7 +90,7 @@ impl Direct {
         let request = RequestId(self.requests);
         let job = Job {
             request,
-            prompt: JobPrompt::Fresh(Prompt::Raw("x".to_owned())),
+            prompt: JobPrompt::Fresh(Prompt::Raw("x".to_owned()).into()),
             generated: Vec::new(),
             delivered: 0,
             chunk: self.chunk,

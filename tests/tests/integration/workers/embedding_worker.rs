@@ -161,7 +161,7 @@ fn a_worker_embeds_and_tokenises_and_keeps_nothing() {
     }
     let job = Job {
         request: REQUEST,
-        prompt: JobPrompt::Fresh(Prompt::Raw("x".into())),
+        prompt: JobPrompt::Fresh(Prompt::Raw("x".into()).into()),
         generated: Vec::new(),
         delivered: 0,
         chunk: 32,
