@@ -1,6 +1,7 @@
 //! The client conversation: its messages, their form as JSON, and a library that speaks it.
 #[cfg(all(feature = "client", feature = "tokio"))]
 mod asynchronous;
+mod generate_json;
 mod json;
 #[cfg(feature = "client")]
 mod library;
@@ -8,10 +9,10 @@ mod message;
 mod request;
 mod response;
 mod vectors;
-mod wire;
 
 #[cfg(all(feature = "client", feature = "tokio"))]
 pub use asynchronous::{AsyncAnswer, AsyncClient};
+pub use generate_json::MessageJson;
 pub use json::json_length;
 #[cfg(feature = "client")]
 pub use library::{Answer, Client, ClientError, SYSTEM_SOCKET, default_socket};
@@ -20,4 +21,3 @@ pub use request::{
     Control, EmbedRequest, GenerateRequest, InvalidRequest, Request, Sampling, TextRole, TokenizeRequest,
 };
 pub use response::{Done, Embedded, Failure, FailureKind, FinishReason, Response};
-pub use wire::MessageJson;

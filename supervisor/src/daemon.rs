@@ -1,4 +1,4 @@
-//! The daemon: one loop (`daemon.rs`) that turns what happens into the policy's events, and the policy's effects into actions.
+//! The daemon: one loop (`event_loop.rs`) that turns what happens into the policy's events, and the policy's effects into actions.
 //!
 //! It owns every process, socket and record, and it decides nothing that the policy decides: who runs, waits, dies or is refused. What
 //! children and clients send is checked here; nothing of it can make this loop wait, panic or grow without bound.
@@ -18,6 +18,7 @@ mod connection;
 mod control;
 mod effects;
 mod event_loop;
+mod fuzzing;
 mod housekeeping;
 mod identity;
 mod listener;
@@ -32,13 +33,12 @@ mod signals;
 mod stderr_tail;
 mod stop;
 mod template_process;
-mod untrusted;
 mod worker_process;
 
 pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use event_loop::{Place, Setup, run};
+pub(crate) use fuzzing::{hear, look};
 pub(crate) use listener::ListenError;
-pub(crate) use untrusted::{hear, look};
 
 use crate::{
     config::{Auto, Config, Source, SupervisorConfig},

@@ -9,10 +9,10 @@
 mod cli;
 mod config;
 mod daemon;
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod process;
 mod sys;
-#[doc(hidden)]
-pub mod untrusted;
 
 pub use cli::{command, main};

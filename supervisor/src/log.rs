@@ -66,7 +66,7 @@ impl Log {
 
     /// Tells why the daemon ends, as all commands do or as a line of the log, and waits a moment until all is written.
     pub(crate) fn fail(self, error: &dyn Error) {
-        let reason = system::text::chain(error);
+        let reason = system::foreign_text::chain(error);
         match self.format {
             Format::Text { .. } => self.writer.put_line(format!("supervisor: {reason}\n")),
             _ => tracing::error!("{reason}"),

@@ -143,5 +143,5 @@ impl Heard {
 }
 
 fn describe(error: &EndError) -> String {
-    system::text::chain(error)
+    system::foreign_text::chain(error)
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::loaded_model::load_embedder;
 use worker::loaded_model::load_generator;
 use worker::loaded_model::warm;

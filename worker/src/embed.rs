@@ -5,7 +5,7 @@ use crate::generate::Progress;
 use ipc::{EmbedJob, FailureKind, FromWorker, TextRole, board::Phase};
 use model::embed::bert::Bert;
 use std::ops::ControlFlow;
-use system::text::chain;
+use system::foreign_text::chain;
 
 /// Tokens that go through the model together: enough that its weights are worth fetching, few enough that vectors come steadily.
 const TOKENS: usize = 512;

@@ -16,8 +16,8 @@ use std::{
     time::Instant,
 };
 use system::{
+    foreign_text::chain,
     sandbox::{Filters, SandboxError},
-    text::chain,
 };
 
 /// Lives a template's life as a child of the process `supervisor`, and says why if it ends other than by the end of its socket.

@@ -14,7 +14,7 @@ use model::{
     tokenizer::Tokenizer,
 };
 use std::{io, mem, ops::ControlFlow, os::fd::OwnedFd};
-use system::text::chain;
+use system::foreign_text::chain;
 
 /// What a running job reports, and where it learns that it must stop.
 pub trait Progress: Pace {

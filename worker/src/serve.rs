@@ -18,7 +18,7 @@ use std::{
     sync::atomic::Ordering::{Relaxed, Release},
     time::{Duration, Instant},
 };
-use system::{Board, sandbox::Filters, text::chain};
+use system::{Board, foreign_text::chain, sandbox::Filters};
 use thiserror::Error;
 
 /// Tokens that come faster than this are sent together.

@@ -27,10 +27,11 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 use system::{
-    CANNOT_CONFINE, Fork, exit_now, live_alone,
+    CANNOT_CONFINE, Fork, exit_now,
+    foreign_text::chain,
+    live_alone,
     proc::OwnProcess,
     sandbox::{Filters, Role, SandboxError, deny_paths},
-    text::chain,
 };
 use thiserror::Error;
 

@@ -8,7 +8,7 @@ use crate::{
 use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
 use std::{env, fs, path::Path};
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::loaded_model::LoadedModel;
 use worker::opening;
 

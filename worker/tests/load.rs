@@ -6,7 +6,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 use std::{fs, path::Path};
-use system::text::chain;
+use system::foreign_text::chain;
 use tempfile::TempDir;
 use worker::loaded_model::{LoadModelError, load_generator, warm};
 

@@ -6,7 +6,7 @@ use ipc::{ModelSpec, Precision, TextRole};
 use model::embed::bert::Bert;
 use serde::Deserialize;
 use std::{env, fs, ops::ControlFlow, path::PathBuf};
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::loaded_model::load_embedder;
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
 };
-use system::text::chain;
+use system::foreign_text::chain;
 
 /// One file, and the ids that llama.cpp gives for each text.
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! What a client asks for.
 use super::{
+    generate_json::{GenerateIn, is_default, or_default},
     message::{ChatMessage, Prompt, Role},
-    wire::{GenerateIn, is_default, or_default},
 };
 use crate::frame::MAX_FRAME;
 use serde::{Deserialize, Serialize};

@@ -43,11 +43,11 @@
 
 mod context;
 mod event;
-mod health;
 mod lifecycle;
 mod poison;
 mod pool;
 mod queue;
+mod readiness;
 mod reload;
 mod request;
 mod restart;

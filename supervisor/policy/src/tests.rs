@@ -1,8 +1,8 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
-mod health;
 mod loading;
 mod operations;
+mod readiness;
 mod reloads;
 mod requests;
 mod shutdown;

@@ -78,7 +78,7 @@ impl CliError {
         let advice = if let CliError::Client(ClientError::NoDaemon { .. }) = self { ADVICE } else { "" };
         let again = self.retry_after().map(|seconds| format!("; try again in {seconds} s")).unwrap_or_default();
         // The exit status says it too, if nobody reads this.
-        let _unread = write!(io::stderr(), "supervisor: {}{again}\n{advice}", system::text::chain(self));
+        let _unread = write!(io::stderr(), "supervisor: {}{again}\n{advice}", system::foreign_text::chain(self));
     }
 
     /// After how many seconds it may be worth trying again, if the daemon says so.

@@ -44,7 +44,7 @@ fn watch(socket: &Path, first: Status) -> Result<(), CliError> {
     loop {
         let page = match &asked {
             Ok(status) => table::render(status, width()),
-            Err(error) => format!("{}; asking again every second\n", system::text::chain(error)),
+            Err(error) => format!("{}; asking again every second\n", system::foreign_text::chain(error)),
         };
         print(&format!("{clear}{page}"))?;
         pause();

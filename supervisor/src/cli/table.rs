@@ -9,7 +9,7 @@ mod tests;
 use bytesize::ByteSize;
 use ipc::status::{Crash, ModelStatus, Status, TemplateStatus, Totals, WorkerStatus};
 use std::fmt::Display;
-use system::text::{Escaped, shorten};
+use system::foreign_text::{Escaped, shorten};
 
 const HEADS: [&str; 12] =
     ["SLOT", "GEN", "PID", "STATE", "REQUEST", "PHASE", "TOKENS", "TOK/S", "THREADS", "PRIVATE", "AGE", "SANDBOX"];

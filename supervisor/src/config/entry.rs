@@ -8,7 +8,7 @@ use nix::unistd::User;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use system::text::shorten;
+use system::foreign_text::shorten;
 use toml::de::{DeArray, DeTable};
 
 /// Numbers of workers.

@@ -14,7 +14,7 @@ use crate::{
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToTemplate, ToWorker, status::Crash};
 use policy::{Event, Isolation, TemplateId, TemplateState, WorkerId};
 use std::{process, sync::Arc, time::Instant};
-use system::text::chain;
+use system::foreign_text::chain;
 
 /// Most tokens of a request, whatever a template says that its model can.
 const MOST_CONTEXT: u32 = 1 << 20;

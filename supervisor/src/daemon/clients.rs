@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use system::text::{chain, shorten};
+use system::foreign_text::{chain, shorten};
 use tokio::net::UnixStream;
 
 /// Characters of a model's name that a message repeats.

@@ -49,7 +49,7 @@ impl Daemon {
             match self.socket.heal() {
                 Ok(false) => {}
                 Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
-                Err(error) => tracing::error!("the socket file has gone: {}", system::text::chain(&error)),
+                Err(error) => tracing::error!("the socket file has gone: {}", system::foreign_text::chain(&error)),
             }
         }
         if std::mem::take(&mut self.children_ended) {

@@ -1,6 +1,6 @@
 //! A request, as the daemon remembers it until its one outcome: all that another worker needs to go on with it.
 //!
-//! What is kept of each kind of request, and what its workers may say of it, is in `request/`.
+//! What is kept of each kind of request, and what its workers may say of it, is in `open_request/`.
 mod embedding;
 mod failure;
 mod generation;

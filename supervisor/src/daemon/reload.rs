@@ -1,7 +1,7 @@
 //! A new configuration: what is different in it, and what people are told of that.
 //!
 //! The file is read and compared here; a mistake in it changes nothing. The policy then brings all of it into force or nothing
-//! (`policy/reload.rs`), and here the records follow. A reload that is asked for while one is under way begins when that has ended, so
+//! (`policy/src/reload.rs`), and here the records follow. A reload that is asked for while one is under way begins when that has ended, so
 //! that it reads what the file says by then.
 mod difference;
 
@@ -14,8 +14,8 @@ use difference::{Difference, named};
 use ipc::{Failure, FailureKind, Response};
 use policy::{Change, PoolId, Reload, TemplateState};
 use std::time::Duration;
+use system::foreign_text::chain;
 use system::proc::HostMemory;
-use system::text::chain;
 
 /// What is told of a configuration that has lost its models.
 const NO_MODELS: &str = "the configuration names no model any more; to serve the built-in one alone, name it: [[model]] with path = \"builtin:pocket\"";

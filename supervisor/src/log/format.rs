@@ -6,7 +6,7 @@ use super::record::{Record, Value};
 use jiff::{Timestamp, Unit};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::fmt::{self, Display, Formatter};
-use system::text::Escaped;
+use system::foreign_text::Escaped;
 use tracing::Level;
 
 /// Messages are padded to this where fields follow.

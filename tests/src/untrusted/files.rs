@@ -13,7 +13,7 @@ use std::{
     path::Path,
     sync::OnceLock,
 };
-use system::text::chain;
+use system::foreign_text::chain;
 use tempfile::TempDir;
 use worker::embed;
 use worker::loaded_model::load_embedder;

@@ -4,7 +4,7 @@ use std::{
     fmt::Debug,
     io::{self, Cursor, Read, Write},
 };
-use supervisor::untrusted;
+use supervisor::fuzzing;
 
 /// A stream, however it is cut, as it arrives.
 pub fn frames(bytes: &[u8]) {
@@ -61,7 +61,7 @@ fn understand_json<T: Message + Debug>(payload: &[u8]) {
             write_again(&value);
         }
         Err(error) => {
-            let words = system::text::chain(&error);
+            let words = system::foreign_text::chain(&error);
             assert!(words.len() < 1_000 && !words.chars().any(char::is_control), "{words:?}");
         }
     }
@@ -87,7 +87,7 @@ pub fn client(bytes: &[u8]) {
     while let Ok(Some(response)) = end.receive::<Response>() {
         let Response::Status(status) = response else { continue };
         for width in [None, Some(0), Some(80)] {
-            let page = untrusted::page(&status, width);
+            let page = fuzzing::page(&status, width);
             assert!(page.chars().all(|letter| letter == '\n' || !letter.is_control()), "{page:?} drives the terminal");
         }
     }
@@ -115,7 +115,7 @@ impl Write for Said<'_> {
 /// The text of a configuration. If it is none, the reason is one line, not a long one.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    if let Err(sentence) = untrusted::configuration(text) {
+    if let Err(sentence) = fuzzing::configuration(text) {
         assert!(sentence.starts_with("/etc/supervisor.toml:"), "{sentence}");
         assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
         assert!(sentence.len() < 2_000, "{sentence}");

@@ -13,10 +13,10 @@ use std::{
     ops::ControlFlow,
     os::{fd::OwnedFd, unix::fs::FileExt},
 };
-use supervisor::untrusted;
+use supervisor::fuzzing;
 use system::MEMORY_HEAD;
+use system::foreign_text::chain;
 use system::sealed_memory;
-use system::text::chain;
 use tempfile::TempDir;
 use worker::generate;
 use worker::generate::Progress;
@@ -57,7 +57,7 @@ pub fn worker(bytes: &[u8]) {
             messages.push((u32::from(about >> 1), about & 1 == 1, message));
         }
     }
-    untrusted::request(asked, &info, messages);
+    fuzzing::request(asked, &info, messages);
 }
 
 /// The words of a board at several times.
@@ -71,7 +71,7 @@ pub fn board(bytes: &[u8]) {
         }
         words
     });
-    untrusted::board(&looks.collect::<Vec<_>>());
+    fuzzing::board(&looks.collect::<Vec<_>>());
 }
 
 /// What a dead worker left in a request's cache, which the next one goes on with.

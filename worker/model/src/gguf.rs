@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     io::{self, Read},
 };
-use system::text::shown;
+use system::foreign_text::shown;
 use thiserror::Error;
 
 /// What a header says, without the lists that nobody here reads.

@@ -17,7 +17,7 @@ use decoder::Decoder;
 use echo::Echo;
 use ipc::ModelSpec;
 use std::io::{self, BufReader, SeekFrom};
-use system::text::shown;
+use system::foreign_text::shown;
 use thiserror::Error;
 
 /// Tokens of a prompt that go through a model at once. It is part of a request: other chunks would give other bits.

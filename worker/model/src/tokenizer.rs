@@ -27,7 +27,7 @@ use bpe::Bpe;
 use pretokenizer::{Letters, Pretokenizer};
 use sentence_piece::SentencePiece;
 use special::{Part, Specials};
-use system::text::shown;
+use system::foreign_text::shown;
 use thiserror::Error;
 use tokenizer_json::TokenizerJson;
 use tokens::{Spelling, Tokens, named_id};

@@ -1,18 +1,18 @@
 //! What a process asks of Linux, for every package that asks: descriptors, shared memory, the board, the sandbox, opening
-//! files, `/proc`; and [`text`], foreign text made fit to print.
+//! files, `/proc`; and [`foreign_text`], foreign text made fit to print.
 //!
-//! It decides nothing and knows no model and no request. Without the feature `process` only [`text`] is there.
+//! It decides nothing and knows no model and no request. Without the feature `process` only [`foreign_text`] is there.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "process")]
 pub mod files;
+pub mod foreign_text;
 #[cfg(feature = "process")]
 mod os;
 #[cfg(feature = "process")]
 pub mod proc;
 #[cfg(feature = "process")]
 pub mod sandbox;
-pub mod text;
 
 #[cfg(feature = "process")]
 pub use os::{

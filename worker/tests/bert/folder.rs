@@ -9,7 +9,7 @@ use rand_chacha::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::Path};
-use system::text::chain;
+use system::foreign_text::chain;
 use tempfile::TempDir;
 use worker::loaded_model::{LoadModelError, load_embedder};
 

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
     thread,
 };
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::generate;
 use worker::generate::Progress;
 use worker::loaded_model::load_generator;

@@ -9,7 +9,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 use std::fs;
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::loaded_model::load_generator;
 use worker::loaded_model::warm;
 

@@ -12,7 +12,7 @@ use model::text::Generator;
 use model::text::Pace;
 use plan::Plan;
 use std::fs;
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::loaded_model::load_generator;
 
 fn load(bytes: &[u8], context: u32, threads: u32) -> Generator {

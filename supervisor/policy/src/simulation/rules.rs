@@ -4,9 +4,9 @@
 //! not forgotten here too. This file records what the policy is told; `effects.rs` checks what it asks for, and
 //! `invariants.rs` what must hold between two steps.
 mod effects;
-mod health;
 mod invariants;
 mod loading;
+mod readiness;
 mod reload;
 mod threads;
 

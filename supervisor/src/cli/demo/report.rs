@@ -8,7 +8,7 @@ use super::{
 use crate::cli::{error::CliError, print, table};
 use ipc::{Done, status::Status};
 use std::time::Duration;
-use system::text::chain;
+use system::foreign_text::chain;
 
 /// Longest part of an answer that a line shows.
 const SHORT: usize = 51;

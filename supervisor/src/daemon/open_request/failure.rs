@@ -2,7 +2,7 @@
 use ipc::{Failure, FailureKind};
 use policy::{Outcome, Time};
 use std::time::Duration;
-use system::text::shorten;
+use system::foreign_text::shorten;
 
 /// A model as messages speak of it.
 #[derive(Clone, Copy, Debug)]

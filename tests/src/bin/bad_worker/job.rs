@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 use system::Board;
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::generate::{self, Progress};
 use worker::serve::BoardProgress;
 

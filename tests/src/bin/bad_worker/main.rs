@@ -29,8 +29,8 @@ use script::{Confine, Moment, Script};
 use std::{cell::OnceCell, env, path::PathBuf, process::ExitCode};
 use system::{
     exit_now,
+    foreign_text::chain,
     sandbox::{Filters, SandboxError, deny_paths},
-    text::chain,
 };
 use worker::{
     entry,

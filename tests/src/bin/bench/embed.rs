@@ -6,7 +6,7 @@ use ipc::{ModelSpec, Precision, TextRole};
 use model::embed::bert::Bert;
 use serde_json::Value;
 use std::{ops::ControlFlow, path::Path, time::Instant};
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::loaded_model::load_embedder;
 
 /// Texts of a few to 256 tokens; with all-MiniLM-L6-v2 each has a vector to compare with.

@@ -16,7 +16,7 @@ use std::{
     process::{Command, Stdio},
     time::Instant,
 };
-use system::text::chain;
+use system::foreign_text::chain;
 use worker::cache::Cache;
 use worker::loaded_model::load_generator;
 use worker::loaded_model::warm;

@@ -20,10 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 use system::Fork;
+use system::foreign_text::chain;
 use system::sandbox::Filters;
 use system::sandbox::Role;
 use system::sandbox::deny_paths;
-use system::text::chain;
 
 /// How many processes confine themselves.
 const WORKERS: usize = 500;

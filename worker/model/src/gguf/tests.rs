@@ -5,7 +5,7 @@ use super::{
 };
 
 fn refused(result: Result<Header, GgufError>) -> String {
-    system::text::chain(&result.err().unwrap())
+    system::foreign_text::chain(&result.err().unwrap())
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_tensor_lies_in_the_file() {
         read(&Gguf::new().tensor("t", dimensions, kind, offset).bytes(256)).map(drop)
     };
     assert!(sized(&[64], 0, 0).is_ok());
-    let error = system::text::chain(&sized(&[64], 0, 32).unwrap_err());
+    let error = system::foreign_text::chain(&sized(&[64], 0, 32).unwrap_err());
     assert_eq!(error, "it is truncated: up to tensor t, the data needs 288 bytes, and 256 are left");
     for (dimensions, offset) in [
         (&[1 << 32, 1 << 32][..], 0),
@@ -122,11 +122,14 @@ fn a_tensor_lies_in_the_file() {
         (&[64][..], u64::MAX),
         (&[1; 5][..], 0),
     ] {
-        let error = system::text::chain(&sized(dimensions, 0, offset).unwrap_err());
+        let error = system::foreign_text::chain(&sized(dimensions, 0, offset).unwrap_err());
         assert_eq!(error, "its tensor t has an impossible shape", "{dimensions:?}");
     }
     // A row of a third of a block.
-    assert_eq!(system::text::chain(&sized(&[12, 8], 8, 0).unwrap_err()), "its tensor t has an impossible shape");
+    assert_eq!(
+        system::foreign_text::chain(&sized(&[12, 8], 8, 0).unwrap_err()),
+        "its tensor t has an impossible shape"
+    );
     // Of a type that is not known here nobody can say how long it is.
     assert!(sized(&[u64::MAX, 2], 99, 0).is_ok());
 }

@@ -3,6 +3,7 @@
 //! It keeps nothing of a text but what it writes into the cache it is given, so a cache that one worker left can be gone on with by
 //! another, with the same bits. Those depend on how a prompt is cut into calls, and on nothing else: not on the number of threads, not on
 //! what was computed before. What this does not do: sample, or decide when a position counts as done.
+mod attention;
 mod footprint;
 mod hparams;
 mod matrix;
@@ -14,25 +15,15 @@ mod weights;
 pub use hparams::{ARCHITECTURES, HparamsError};
 
 use super::{ComputeError, Pace, TextModel};
-use crate::{
-    ThreadPool,
-    gguf::Header,
-    kernels::{
-        Kernels,
-        attention::{Head, ROWS, key_at, to_f16},
-    },
-};
+use crate::{ThreadPool, gguf::Header, kernels::Kernels};
+use attention::Attention;
 use candle_core::CpuStorage;
 use footprint::footprint;
 use hparams::{Activation, Hparams};
 use rope::Rope;
-use std::{
-    io::{Read, Seek},
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::io::{Read, Seek};
 use threads::Threads;
-use weights::{Block, Weights};
+use weights::Weights;
 
 /// A model in memory.
 pub(super) struct Decoder {
@@ -217,116 +208,5 @@ impl Decoder {
             logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
         Ok(logits)
-    }
-}
-
-/// The attention of one block for the tokens of one call.
-struct Attention<'a> {
-    hparams: &'a Hparams,
-    block: &'a Block,
-    kernels: Kernels,
-    rope: &'a Rope,
-    angles: &'a [(f32, f32)],
-    position: usize,
-    count: usize,
-    /// How many tokens back each token sees, itself included.
-    window: usize,
-    head_room: usize,
-}
-
-impl Attention<'_> {
-    /// Adds the keys and values of `projected` to the block's cache, and returns what its queries see: for each token, all heads.
-    fn run(&self, threads: &mut Threads<'_>, projected: &[f32], cache: &mut [u16]) -> Vec<f32> {
-        let Hparams { heads, heads_kv, head, .. } = *self.hparams;
-        let group = heads / heads_kv;
-        let rows = self.count * group;
-        let parts = rows.div_ceil(ROWS);
-        let queries = {
-            let caches: Vec<_> = cache.chunks_exact_mut(2 * self.head_room).map(Mutex::new).collect();
-            let prepare = |shared: usize| {
-                let mut cache = caches[shared].lock().unwrap_or_else(PoisonError::into_inner);
-                self.store(shared, projected, &mut cache);
-                self.queries(shared, projected)
-            };
-            // For one token this is less work than to call a helper.
-            if self.count == 1 { (0..heads_kv).map(prepare).collect() } else { threads.map(heads_kv, prepare) }
-        };
-        let seen = threads.map(heads_kv * parts, |part| {
-            let (shared, block) = (part / parts, part % parts);
-            let range = block * ROWS..rows.min((block + 1) * ROWS);
-            let (keys, values) = cache[shared * 2 * self.head_room..][..2 * self.head_room].split_at(self.head_room);
-            let head_of = Head { length: head, keys, values };
-            let visible: Vec<Range<usize>> = range.clone().map(|row| self.visible(row / group)).collect();
-            let mut output = vec![0.0; range.len() * head];
-            self.kernels.attend(head_of, &queries[shared][range.start * head..range.end * head], &visible, &mut output);
-            output
-        });
-        let mut output = vec![0.0; rows * heads_kv * head];
-        for (part, seen) in seen.into_iter().enumerate() {
-            let (shared, block) = (part / parts, part % parts);
-            for (row, seen) in (block * ROWS..).zip(seen.chunks_exact(head)) {
-                let place = row / group * heads + shared * group + row % group;
-                output[place * head..][..head].copy_from_slice(seen);
-            }
-        }
-        output
-    }
-
-    /// The positions that the token with this number sees.
-    fn visible(&self, token: usize) -> Range<usize> {
-        let end = self.position + token + 1;
-        end.saturating_sub(self.window)..end
-    }
-
-    /// The part of one token's projections that begins at head `first`, of `count` heads; keys come after queries, values after keys.
-    fn heads<'a>(&self, projected: &'a [f32], token: usize, first: usize, count: usize) -> &'a [f32] {
-        let Hparams { heads, heads_kv, head, .. } = *self.hparams;
-        let row = (heads + 2 * heads_kv) * head;
-        &projected[token * row + first * head..][..count * head]
-    }
-
-    fn angles(&self, token: usize) -> &[(f32, f32)] {
-        &self.angles[token * self.rope.pair_count()..][..self.rope.pair_count()]
-    }
-
-    /// Writes one head's keys and values to its cache.
-    fn store(&self, shared: usize, projected: &[f32], cache: &mut [u16]) {
-        let Hparams { heads, heads_kv, head, epsilon, .. } = *self.hparams;
-        let (keys, values) = cache.split_at_mut(self.head_room);
-        for token in 0..self.count {
-            let position = self.position + token;
-            let mut key = self.heads(projected, token, heads + shared, 1).to_vec();
-            if let Some((_, norm)) = &self.block.head_norms {
-                self.kernels.rms_norm_in_place(&mut key, norm, epsilon);
-            }
-            self.rope.turn(&mut key, self.angles(token));
-            for (index, number) in key.iter().enumerate() {
-                keys[key_at(head, position, index)] = to_f16(*number);
-            }
-            let value = self.heads(projected, token, heads + heads_kv + shared, 1);
-            for (place, number) in values[position * head..].iter_mut().zip(value) {
-                *place = to_f16(*number);
-            }
-        }
-    }
-
-    /// The queries of the heads that share one key, token by token, turned and scaled.
-    fn queries(&self, shared: usize, projected: &[f32]) -> Vec<f32> {
-        let Hparams { heads, heads_kv, head, epsilon, attention_scale, .. } = *self.hparams;
-        let group = heads / heads_kv;
-        let mut all = Vec::with_capacity(self.count * group * head);
-        for token in 0..self.count {
-            let first = all.len();
-            all.extend_from_slice(self.heads(projected, token, shared * group, group));
-            let queries = &mut all[first..];
-            if let Some((norm, _)) = &self.block.head_norms {
-                self.kernels.rms_norm_in_place(queries, norm, epsilon);
-            }
-            for query in queries.chunks_exact_mut(head) {
-                self.rope.turn(query, self.angles(token));
-                query.iter_mut().for_each(|number| *number *= attention_scale);
-            }
-        }
-        all
     }
 }

@@ -8,7 +8,7 @@ use super::{
     tokens::{SPACE, by_text, byte_alphabet, byte_name},
 };
 use std::{cmp::Reverse, collections::HashMap};
-use system::text::shown;
+use system::foreign_text::shown;
 
 /// The encoder of a BPE vocabulary.
 pub(super) struct Bpe {

@@ -188,7 +188,7 @@ fn a_text_with_fewer_tokens_than_it_has_bytes_over_the_longest_is_not_promised_m
 
 #[test]
 fn what_cannot_be_used_is_refused_in_words() {
-    let refused = |file: Gguf| system::text::chain(&read(file).err().unwrap());
+    let refused = |file: Gguf| system::foreign_text::chain(&read(file).err().unwrap());
     assert_eq!(
         refused(small().text("tokenizer.ggml.model", "t5")),
         "it is of the kind \"t5\", and only gpt2 and gemma4 (BPE) and llama (SentencePiece) are supported"

@@ -8,7 +8,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     sync::{Mutex, PoisonError},
 };
-use system::text::shown;
+use system::foreign_text::shown;
 use thiserror::Error;
 
 /// The encoder of a `tokenizer.json`.

@@ -15,7 +15,7 @@ use std::{
     io::{self, Read},
     path::{Component, Path, PathBuf},
 };
-use system::text::shown;
+use system::foreign_text::shown;
 use thiserror::Error;
 
 /// Most tokens of a text, whatever a folder says.

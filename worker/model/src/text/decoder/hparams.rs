@@ -11,7 +11,7 @@ use crate::{
     kernels::LANES,
 };
 use std::collections::HashSet;
-use system::text::shown;
+use system::foreign_text::shown;
 use thiserror::Error;
 
 /// The architectures that can be computed, by their names in a file. Mistral's files say `llama`.

@@ -6,7 +6,7 @@ const fn plain(names: &'static [&'static str], steps: &'static [Step]) -> Pretok
     Pretokenizer { names, steps, ignores_merges: false, adds_start: false, letters: Letters::Bytes }
 }
 
-/// Pretokenizer that are tokens stay whole.
+/// Words that are tokens stay whole.
 const fn whole(names: &'static [&'static str], steps: &'static [Step], adds_start: bool) -> Pretokenizer {
     Pretokenizer { names, steps, ignores_merges: true, adds_start, letters: Letters::Bytes }
 }

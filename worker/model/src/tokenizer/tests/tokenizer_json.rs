@@ -27,7 +27,7 @@ fn it_takes_the_place_of_the_files_rules_and_of_nothing_else() {
 
 #[test]
 fn one_that_cannot_be_used_is_refused_in_words() {
-    let refused = |json: &str| system::text::chain(&beside(json, small()).err().unwrap());
+    let refused = |json: &str| system::foreign_text::chain(&beside(json, small()).err().unwrap());
     let begin = "cannot use the tokenizer.json beside it: ";
     assert!(refused("{").starts_with(&format!("{begin}it cannot be parsed: ")), "{}", refused("{"));
     assert_eq!(refused(&JSON.replace("7}", "9}")), format!("{begin}it has a token 9, but the model has only 9 tokens"));
@@ -39,5 +39,5 @@ fn one_that_cannot_be_used_is_refused_in_words() {
     json.set_len(1 << 40).unwrap();
     let error = Tokenizer::new(&small().header().unwrap(), Some(Box::new(json))).err().unwrap();
     let said = format!("{begin}it has 1099511627776 bytes, and 104857600 are the most that can be read");
-    assert_eq!(system::text::chain(&error), said);
+    assert_eq!(system::foreign_text::chain(&error), said);
 }

@@ -46,7 +46,7 @@ fn read_as(family: &str, file: &Gguf) -> Result<Hparams, HparamsError> {
 }
 
 fn refused(file: &Gguf) -> String {
-    system::text::chain(&read_as("llama", file).unwrap_err())
+    system::foreign_text::chain(&read_as("llama", file).unwrap_err())
 }
 
 fn llama() -> Gguf {
@@ -176,7 +176,7 @@ fn element_types_that_cannot_be_computed_are_refused() {
     }
     // Rows that are no whole blocks: 64 numbers, and blocks of 256.
     let broken = with("blk.0.attn_q.weight", &[64, 64], 12).bytes(ALL_BYTES);
-    let error = system::text::chain(&read(&broken).unwrap_err());
+    let error = system::foreign_text::chain(&read(&broken).unwrap_err());
     assert_eq!(error, "its tensor blk.0.attn_q.weight has an impossible shape");
 }
 
@@ -226,7 +226,7 @@ fn what_may_be_there_has_its_dimensions() {
 
 #[test]
 fn families_have_tensors_of_their_own() {
-    let refused = |family: &str, file: Gguf| system::text::chain(&read_as(family, &file).unwrap_err());
+    let refused = |family: &str, file: Gguf| system::foreign_text::chain(&read_as(family, &file).unwrap_err());
     for family in ["qwen3", "gemma3"] {
         let sentence = refused(family, with_tensors(numbers(family), &[]));
         assert_eq!(sentence, "it has no tensor blk.0.attn_q_norm.weight");
