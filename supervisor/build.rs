@@ -1,7 +1,9 @@
-//! Links what unwinds the stack into the executable, so that at run time it needs no library but glibc's own.
+//! Links what unwinds the stack into the executable, so that at run time it needs no library but
+//! glibc's own.
 //!
-//! The standard library asks the linker for `gcc_s`, which is GCC's, and is shared wherever it is found by that name. The linker looks into the
-//! folder that is added here first, and what it finds there sends it on to the static form of the same code.
+//! The standard library asks the linker for `gcc_s`, which is GCC's, and is shared wherever it is
+//! found by that name. The linker looks into the folder that is added here first, and what it finds
+//! there sends it on to the static form of the same code.
 use std::{env, error::Error, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {

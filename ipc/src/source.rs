@@ -8,7 +8,8 @@ use std::{
 /// What a model is read from: a path, parsed once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ModelSource {
-    /// A model that is part of the executable, with its options: `builtin:NAME` or `builtin:NAME?OPTIONS`.
+    /// A model that is part of the executable, with its options: `builtin:NAME` or
+    /// `builtin:NAME?OPTIONS`.
     BuiltIn {
         /// Its name.
         name: String,

@@ -1,4 +1,5 @@
-//! The command line: what can be typed, and what an error looks like. Each command has its own file.
+//! The command line: what can be typed, and what an error looks like. Each command has its own
+//! file.
 
 mod control;
 mod demo;
@@ -50,8 +51,8 @@ enum Command {
     Drain(control::Drain),
     /// Have the daemon finish what was admitted and end, and wait for its end.
     ///
-    /// Where systemd holds the socket, the next client, `supervisor status` too, starts another daemon; `systemctl stop supervisor.socket
-    /// supervisor.service` stops both.
+    /// Where systemd holds the socket, the next client, `supervisor status` too, starts another
+    /// daemon; `systemctl stop supervisor.socket supervisor.service` stops both.
     Stop(control::Stop),
     /// Replace workers by fresh ones, each when it has nothing to do.
     Restart(control::Restart),
@@ -114,8 +115,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The words of the command line, or for `-` all of the standard input. Of a text that has more than `most` bytes only enough is read to
-/// refuse it.
+/// The words of the command line, or for `-` all of the standard input. Of a text that has more
+/// than `most` bytes only enough is read to refuse it.
 fn text(words: &[String], most: usize) -> Result<String, CliError> {
     if words != ["-"] {
         return Ok(words.join(" "));

@@ -1,8 +1,8 @@
 //! The configuration: what can be set, the defaults, and what the command line overrides.
 //!
-//! Every value in a [`Config`] has been checked, whether it comes from a file, the command line or the defaults. What
-//! depends on the machine or on a model's file (`auto`, a context that the model cannot have, the default socket) is
-//! left to those who know it. Nothing here opens a model.
+//! Every value in a [`Config`] has been checked, whether it comes from a file, the command line or
+//! the defaults. What depends on the machine or on a model's file (`auto`, a context that the model
+//! cannot have, the default socket) is left to those who know it. Nothing here opens a model.
 mod entry;
 mod error;
 mod file;
@@ -44,7 +44,8 @@ pub(crate) struct SupervisorConfig {
     pub(crate) queue_timeout: Duration,
     /// The thread budget of the host.
     pub(crate) cores: Auto<u32>,
-    /// Uids that may connect besides the daemon's own user and root; if there are none, the socket's group may too.
+    /// Uids that may connect besides the daemon's own user and root; if there are none, the
+    /// socket's group may too.
     pub(crate) allow_users: Vec<u32>,
     /// How long a shutdown waits for the requests that run and wait.
     pub(crate) shutdown_timeout: Duration,
@@ -132,7 +133,8 @@ pub(crate) enum LogPrompts {
 /// What the command line sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overrides {
-    /// Names and paths of `--model`, which replace the file's models. Paths are relative to the working directory.
+    /// Names and paths of `--model`, which replace the file's models. Paths are relative to the
+    /// working directory.
     pub(crate) models: Vec<(String, String)>,
     /// `--workers`, for every model.
     pub(crate) workers: Option<u32>,
@@ -171,7 +173,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Parses the text of the file at `path`, which is named in errors and whose folder relative paths start from.
+    /// Parses the text of the file at `path`, which is named in errors and whose folder relative
+    /// paths start from.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let mut config = file::parse(text, path)?;
         config.names_models = !config.models.is_empty();

@@ -1,7 +1,9 @@
-//! The daemon: one loop (`event_loop.rs`) that turns what happens into the policy's events, and the policy's effects into actions.
+//! The daemon: one loop (`event_loop.rs`) that turns what happens into the policy's events, and the
+//! policy's effects into actions.
 //!
-//! It owns every process, socket and record, and it decides nothing that the policy decides: who runs, waits, dies or is refused. What
-//! children and clients send is checked here; nothing of it can make this loop wait, panic or grow without bound.
+//! It owns every process, socket and record, and it decides nothing that the policy decides: who
+//! runs, waits, dies or is refused. What children and clients send is checked here; nothing of it
+//! can make this loop wait, panic or grow without bound.
 //!
 //! ```text
 //!  client tasks ──┐                         ┌── Load, Fork, KillTemplate ──> template
@@ -146,7 +148,8 @@ struct Daemon {
     /// Who waits for the end.
     stops: Vec<ConnectionId>,
     is_accepting: bool,
-    /// The end of the time in which those who had connected before the daemon was told to stop may still ask.
+    /// The end of the time in which those who had connected before the daemon was told to stop may
+    /// still ask.
     gathering: Option<tokio::time::Instant>,
     halted: bool,
 }
@@ -238,7 +241,8 @@ impl Daemon {
         self.settle();
     }
 
-    /// Takes in what has happened by now. If this process was not running for a while, others may have been in time all the same.
+    /// Takes in what has happened by now. If this process was not running for a while, others may
+    /// have been in time all the same.
     async fn catch_up(&mut self, inputs: &mut mpsc::Receiver<Input>) {
         /// From the end of a process to its being told of here, its tasks run this often at most.
         const ROUNDS: usize = 8;
@@ -259,7 +263,8 @@ impl Daemon {
         self.settle();
     }
 
-    /// Does what the policy wants and tells it what comes of that, until there is nothing left to do.
+    /// Does what the policy wants and tells it what comes of that, until there is nothing left to
+    /// do.
     fn settle(&mut self) {
         loop {
             while let Some(effect) = self.policy.poll_effect() {
@@ -291,7 +296,8 @@ impl Daemon {
         interval
     }
 
-    /// Why nothing can be served, if no model has ever been loaded and each has failed or crashed in a loop.
+    /// Why nothing can be served, if no model has ever been loaded and each has failed or crashed
+    /// in a loop.
     fn nothing_served(&self) -> Option<String> {
         if self.has_served || self.reloading.is_some() {
             return None;

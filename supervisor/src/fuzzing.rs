@@ -1,5 +1,5 @@
-//! What comes from outside, given to what reads it in the daemon and its commands. It is for fuzzing and for nothing else; what must
-//! hold of it is asserted here or by whoever calls.
+//! What comes from outside, given to what reads it in the daemon and its commands. It is for
+//! fuzzing and for nothing else; what must hold of it is asserted here or by whoever calls.
 use crate::{cli, config::Config, daemon};
 use ipc::{FromWorker, ModelInfo, Request, board, status::Status};
 use std::path::Path;
@@ -14,8 +14,8 @@ pub fn page(status: &Status, width: Option<usize>) -> String {
     cli::page(status, width)
 }
 
-/// Has a request heard what its workers say: each message is of the worker that computes this part, which is begun anew where the
-/// number says so.
+/// Has a request heard what its workers say: each message is of the worker that computes this part,
+/// which is begun anew where the number says so.
 pub fn request(asked: Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
     daemon::hear(asked, info, said);
 }

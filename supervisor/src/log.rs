@@ -1,8 +1,11 @@
-//! The daemon's log: lines for people, for programs, or for systemd's journal, on stderr or in the journal's socket.
+//! The daemon's log: lines for people, for programs, or for systemd's journal, on stderr or in the
+//! journal's socket.
 //!
-//! Whoever logs never waits: what is to be logged is put into a bounded queue, and made a line and written by a thread of its own. What nobody takes,
-//! because the disk is full or a pipe is not read, is lost and counted. What repeats is bounded too ([`limit`]), but for the lines about
-//! requests, of which each has one. What it does not do: read the time of anything, keep files, or know what a request is.
+//! Whoever logs never waits: what is to be logged is put into a bounded queue, and made a line and
+//! written by a thread of its own. What nobody takes, because the disk is full or a pipe is not
+//! read, is lost and counted. What repeats is bounded too ([`limit`]), but for the lines about
+//! requests, of which each has one. What it does not do: read the time of anything, keep files, or
+//! know what a request is.
 mod format;
 mod journal;
 mod limit;
@@ -29,7 +32,8 @@ use writer::Writer;
 
 /// The target of the lines about requests: each request has one, so they are all written.
 pub(crate) const REQUEST: &str = "request";
-/// The target of the lines about what an operator has the daemon do: there are as many as operators want, so they are all written.
+/// The target of the lines about what an operator has the daemon do: there are as many as operators
+/// want, so they are all written.
 pub(crate) const OPERATION: &str = "operation";
 
 /// What to log and how.
@@ -64,7 +68,8 @@ impl Log {
         Ok(Log { format, writer })
     }
 
-    /// Tells why the daemon ends, as all commands do or as a line of the log, and waits a moment until all is written.
+    /// Tells why the daemon ends, as all commands do or as a line of the log, and waits a moment
+    /// until all is written.
     pub(crate) fn fail(self, error: &dyn Error) {
         let reason = system::foreign_text::chain(error);
         match self.format {

@@ -1,6 +1,7 @@
 //! Child processes, named by pidfd: a pid can be reused, a descriptor cannot.
 //!
-//! Only the process that a [`Process`] names is ever waited for or signalled; nothing here waits for "any child".
+//! Only the process that a [`Process`] names is ever waited for or signalled; nothing here waits
+//! for "any child".
 use nix::{
     errno::Errno,
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
@@ -66,8 +67,9 @@ impl Process {
         }
     }
 
-    /// Waits for its end and for the end of `hear`, which takes in what it says. When it has ended, `hear` has `last_words` left:
-    /// a process that it had forked may still hold its socket, so that no end of file comes.
+    /// Waits for its end and for the end of `hear`, which takes in what it says. When it has ended,
+    /// `hear` has `last_words` left: a process that it had forked may still hold its socket, so
+    /// that no end of file comes.
     pub(crate) async fn exit_once_heard(&self, hear: impl Future<Output = ()>, last_words: Duration) -> Exit {
         tokio::pin!(hear);
         tokio::select! {
@@ -81,7 +83,8 @@ impl Process {
     }
 }
 
-/// Whether it is this process that lacks something, like descriptors, and not the one that something was to be done with.
+/// Whether it is this process that lacks something, like descriptors, and not the one that
+/// something was to be done with.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     const SHORTAGES: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::ETOOMANYREFS];
     error.raw_os_error().is_some_and(|number| SHORTAGES.contains(&Errno::from_raw(number)))

@@ -10,23 +10,28 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// Has the runtime watch a descriptor, which must be one that can be polled.
 pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by the value that is returned, which ends its registration before it closes it.
+    // SAFETY: the descriptor is owned by the value that is returned, which ends its registration
+    // before it closes it.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
-/// Marks every descriptor from 3 on as not to be inherited: whatever this process was started with is not its children's to have.
+/// Marks every descriptor from 3 on as not to be inherited: whatever this process was started with
+/// is not its children's to have.
 pub(crate) fn keep_descriptors() -> io::Result<()> {
     let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: nothing is closed now; what is closed when a child executes a program is the child's copy.
+    // SAFETY: nothing is closed now; what is closed when a child executes a program is the child's
+    // copy.
     match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// What the service manager has opened for this process (sd_listen_fds(3)), with the names that it has given. A second call finds nothing.
+/// What the service manager has opened for this process (sd_listen_fds(3)), with the names that it
+/// has given. A second call finds nothing.
 ///
-/// To be called before anything else is opened: what is announced and was not handed over must not be something of ours.
+/// To be called before anything else is opened: what is announced and was not handed over must not
+/// be something of ours.
 pub(crate) fn handed_over() -> io::Result<Vec<(String, OwnedFd)>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Relaxed) {
@@ -37,11 +42,13 @@ pub(crate) fn handed_over() -> io::Result<Vec<(String, OwnedFd)>> {
         return Ok(Vec::new());
     }
     let descriptors = sd_notify::listen_fds_with_names()?;
-    // SAFETY: the descriptors are open, which was looked at; they came with this process, and nothing else in it knows of them.
+    // SAFETY: the descriptors are open, which was looked at; they came with this process, and
+    // nothing else in it knows of them.
     Ok(descriptors.map(|(raw, name)| (name, unsafe { OwnedFd::from_raw_fd(raw) })).collect())
 }
 
-/// The groups that the process at the other end of a unix socket had when it connected, besides its own.
+/// The groups that the process at the other end of a unix socket had when it connected, besides its
+/// own.
 pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<libc::gid_t>> {
     const GROUP: usize = size_of::<libc::gid_t>();
     let mut groups: Vec<libc::gid_t> = vec![0; 32];

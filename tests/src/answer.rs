@@ -58,7 +58,8 @@ impl<'a> Running<'a> {
         &self.tokens
     }
 
-    /// Reads until `count` pieces have been read in all. Says whether there were so many; the answer may end earlier.
+    /// Reads until `count` pieces have been read in all. Says whether there were so many; the
+    /// answer may end earlier.
     pub fn read(&mut self, count: usize) -> Result<bool, ClientError> {
         while self.tokens.len() < count && self.step()? {}
         Ok(self.tokens.len() >= count)

@@ -1,10 +1,14 @@
-//! The fault campaign: a daemon under full load, faults of all kinds in a seeded order, and what must be true afterwards.
+//! The fault campaign: a daemon under full load, faults of all kinds in a seeded order, and what
+//! must be true afterwards.
 //!
-//! A real decoder, an embedding model and the scripted bad worker are served by one daemon; ten clients ask without a pause; one injector does
-//! faults from outside, another sends requests that harm their workers. Each answer must be the one that an undisturbed daemon gives, each
-//! request must have one outcome, and afterwards the daemon must be as whole, as small and as quiet as before.
+//! A real decoder, an embedding model and the scripted bad worker are served by one daemon; ten
+//! clients ask without a pause; one injector does faults from outside, another sends requests that
+//! harm their workers. Each answer must be the one that an undisturbed daemon gives, each request
+//! must have one outcome, and afterwards the daemon must be as whole, as small and as quiet as
+//! before.
 //!
-//! The order of faults follows from the seed; which request each of them hits depends on the machine.
+//! The order of faults follows from the seed; which request each of them hits depends on the
+//! machine.
 
 mod catalogue;
 mod expected;
@@ -282,7 +286,8 @@ impl Phase {
     }
 }
 
-/// The daemon must be as before, must have counted what its clients have seen, and must answer as ever.
+/// The daemon must be as before, must have counted what its clients have seen, and must answer as
+/// ever.
 fn look_afterwards(
     daemon: &Daemon,
     catalogue: &Catalogue,

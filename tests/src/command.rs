@@ -1,4 +1,5 @@
-//! The executable, called as from a shell: its output, its exit status, and that no panic ever shows in either.
+//! The executable, called as from a shell: its output, its exit status, and that no panic ever
+//! shows in either.
 use crate::{LIMIT, command, executables::without, process, supervisor, until};
 use nix::sys::signal::Signal;
 use std::{

@@ -1,4 +1,5 @@
-//! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left afterwards.
+//! A running `supervisor run` in a folder of its own, and the certainty that nothing of it is left
+//! afterwards.
 use crate::{
     LIMIT, Manager, SmallDisk, bad_worker, command, executables::without, process, supervisor, until, wait::pause,
 };
@@ -25,7 +26,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long a daemon may live in a test. Only one that hangs lives so long; its end is what its test then fails by.
+/// How long a daemon may live in a test. Only one that hangs lives so long; its end is what its
+/// test then fails by.
 const LIFETIME: Duration = Duration::from_secs(240);
 /// The end of a log that is shown when something has gone wrong.
 const SHOWN: usize = 64 << 10;
@@ -64,8 +66,8 @@ impl Daemon {
         Daemon::with(config, &["--template-executable", &bad_worker().to_string_lossy()])
     }
 
-    /// Starts a daemon whose one model, `bad`, is the scripted bad worker with this script. `settings` are more lines of the model's
-    /// table.
+    /// Starts a daemon whose one model, `bad`, is the scripted bad worker with this script.
+    /// `settings` are more lines of the model's table.
     #[track_caller]
     pub fn scripted(script: &str, settings: &str) -> Daemon {
         let daemon = Daemon::launch_scripted(script, settings);
@@ -84,7 +86,8 @@ impl Daemon {
         Daemon::launch_as(config, arguments, |_, _| {})
     }
 
-    /// Starts a daemon whose command is changed before that, with its folder and its log at hand, and does not wait for anything.
+    /// Starts a daemon whose command is changed before that, with its folder and its log at hand,
+    /// and does not wait for anything.
     pub fn launch_as(config: &str, arguments: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Daemon {
         Daemon::launch_by(command(supervisor()), config, arguments, |mut command, folder| {
             change(&mut command, folder);
@@ -109,14 +112,16 @@ impl Daemon {
         self.watchdog = Some(watch(self.pid(), lifetime));
     }
 
-    /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not wait for anything.
+    /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not
+    /// wait for anything.
     pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
         let mut command = command(without());
         command.arg(what).arg(supervisor());
         Daemon::launch_by(command, config, arguments, |command, _| command)
     }
 
-    /// Has a service manager start a daemon, and does not wait for anything. If it is handed a client socket, that one is at `socket`.
+    /// Has a service manager start a daemon, and does not wait for anything. If it is handed a
+    /// client socket, that one is at `socket`.
     pub fn managed(manager: &Manager, config: &str, socket: Option<&Path>) -> Daemon {
         let mut daemon = Daemon::launch_by(command(supervisor()), config, &[], |command, folder| {
             let mut command = manager.wrap(&command);
@@ -228,7 +233,8 @@ impl Daemon {
         only(self.until(what, |status| status.models.first().is_some_and(&mut condition)))
     }
 
-    /// Waits until every model is served, is not wanted or has failed, and every slot of those that are served is idle.
+    /// Waits until every model is served, is not wanted or has failed, and every slot of those that
+    /// are served is idle.
     #[track_caller]
     pub fn settle(&self) -> Status {
         let is_idle = |worker: &WorkerStatus| matches!(worker.state.as_str(), "idle" | "spare");
@@ -259,7 +265,8 @@ impl Daemon {
         self.worker_of(request).pid.unwrap_or_else(|| panic!("no worker serves {request}"))
     }
 
-    /// Waits until its children are those that its status names, and no others; so no zombie and no orphan is left.
+    /// Waits until its children are those that its status names, and no others; so no zombie and no
+    /// orphan is left.
     #[track_caller]
     pub fn has_only_its_own(&self) {
         let began = Instant::now();

@@ -30,7 +30,8 @@ impl SmallDisk {
         }
     }
 
-    /// Has a command start in a mount namespace of its own, with the disk and with its standard error output on it.
+    /// Has a command start in a mount namespace of its own, with the disk and with its standard
+    /// error output on it.
     pub(crate) fn wrap(&self, inner: &Command) -> Command {
         const MOUNT_AND_RUN: &str = "mount -t tmpfs -o size=32m tmpfs \"$0\" && exec \"$@\" 2> \"$0/log\"";
         let mut wrapped = command("unshare");

@@ -1,4 +1,5 @@
-//! One request on a connection, and what became of it: exactly one outcome, or a sentence on what was wrong with it.
+//! One request on a connection, and what became of it: exactly one outcome, or a sentence on what
+//! was wrong with it.
 use crate::LIMIT;
 use ipc::{BlockingEnd, Done, EndError, FailureKind, MAX_FRAME, MAX_REQUEST, Request, Response};
 use std::{
@@ -76,7 +77,8 @@ impl Line {
         }
     }
 
-    /// Reads the answer to its end, or until `leaves` messages of it have come. `accepted` is told when the request has been taken in.
+    /// Reads the answer to its end, or until `leaves` messages of it have come. `accepted` is told
+    /// when the request has been taken in.
     pub(crate) fn hear(&mut self, leaves: Option<usize>, accepted: &mut dyn FnMut(ipc::RequestId)) -> Outcome {
         match self.receive() {
             Ok(Response::Accepted { request, .. }) => accepted(request),

@@ -1,4 +1,5 @@
-//! The executables under test, built with the profile of the running test and into its target folder.
+//! The executables under test, built with the profile of the running test and into its target
+//! folder.
 use crate::command;
 use serde_json::Value;
 use std::{

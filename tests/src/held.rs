@@ -1,4 +1,5 @@
-//! Answers that stand still until a test lets them go on, however long what it does meanwhile takes.
+//! Answers that stand still until a test lets them go on, however long what it does meanwhile
+//! takes.
 use crate::{Daemon, LIMIT, process, until};
 use ipc::RequestId;
 use nix::sys::signal::Signal;

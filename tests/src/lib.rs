@@ -1,7 +1,9 @@
-//! The harness of the integration tests: real daemons, each in a folder of its own, real clients and a look at real processes.
+//! The harness of the integration tests: real daemons, each in a folder of its own, real clients
+//! and a look at real processes.
 //!
-//! It waits for conditions only and knows nothing of what a test is about. A daemon that hangs is killed by its [`Daemon`]'s
-//! watchdog, so that whoever waits for it fails instead of waiting for ever.
+//! It waits for conditions only and knows nothing of what a test is about. A daemon that hangs is
+//! killed by its [`Daemon`]'s watchdog, so that whoever waits for it fails instead of waiting for
+//! ever.
 
 mod answer;
 pub mod campaign;
@@ -40,7 +42,8 @@ pub use wire::Wire;
 
 use std::io::{self, Write};
 
-/// Says that a test, or a part of one, cannot be done on this machine: past the harness, which keeps what a passing test prints to itself.
+/// Says that a test, or a part of one, cannot be done on this machine: past the harness, which
+/// keeps what a passing test prints to itself.
 pub fn skipped(why: &str) {
     let _unheard = writeln!(io::stderr(), "skipped: {why}");
 }

@@ -1,4 +1,5 @@
-//! A service manager such as systemd, as a daemon sees it: it listens to what it is told, watches, and hands sockets over.
+//! A service manager such as systemd, as a daemon sees it: it listens to what it is told, watches,
+//! and hands sockets over.
 use crate::{LIMIT, command};
 use std::{
     os::{fd::OwnedFd, unix::net::UnixDatagram},
@@ -52,8 +53,9 @@ impl Manager {
         self.folder.path()
     }
 
-    /// The command with what this manager adds to it: its environment and, from 3 on, the descriptors. Its pid is that of what was
-    /// commanded. What comes out of it goes nowhere, but for the complaints.
+    /// The command with what this manager adds to it: its environment and, from 3 on, the
+    /// descriptors. Its pid is that of what was commanded. What comes out of it goes nowhere, but
+    /// for the complaints.
     pub fn wrap(&self, inner: &Command) -> Command {
         // The standard library gives a child no descriptors but the first three.
         let script = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";

@@ -1,4 +1,5 @@
-//! What `/proc` says of processes. Of one that has ended it says nothing, so every answer can be empty.
+//! What `/proc` says of processes. Of one that has ended it says nothing, so every answer can be
+//! empty.
 use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -20,13 +21,14 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The templates and workers that were started by the daemon `pid`, whoever is their parent now. They all have the command line that
-/// their template was started with. Zombies have none.
+/// The templates and workers that were started by the daemon `pid`, whoever is their parent now.
+/// They all have the command line that their template was started with. Zombies have none.
 pub fn started_by(pid: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     let option = format!("\0template\0--supervisor\0{pid}\0");
-    // Pids come round again: what was started before this process is left over from another daemon of that pid.
+    // Pids come round again: what was started before this process is left over from another daemon
+    // of that pid.
     let earliest = started_at(std::process::id());
     let is_ours = |pid: &u32| {
         started_at(*pid) >= earliest
@@ -43,7 +45,8 @@ fn started_at(pid: u32) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The letter for what a process does: `R`, `S`, `T` (stopped), `Z` (ended and not waited for) and so on.
+/// The letter for what a process does: `R`, `S`, `T` (stopped), `Z` (ended and not waited for) and
+/// so on.
 pub fn state(pid: u32) -> Option<char> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before it may hold anything, parentheses too.
@@ -62,7 +65,8 @@ pub fn resident(pid: u32) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
-/// Whether this process may look into that one, as a debugger may; if not, it says that what needs this is skipped.
+/// Whether this process may look into that one, as a debugger may; if not, it says that what needs
+/// this is skipped.
 pub fn may_look_into(pid: u32) -> bool {
     let looked = fs::read_dir(format!("/proc/{pid}/fd"));
     if let Err(error) = &looked {
@@ -81,7 +85,8 @@ pub fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     entries.collect()
 }
 
-/// Sets how many descriptors a process may have: how many it might before. It can have as many again.
+/// Sets how many descriptors a process may have: how many it might before. It can have as many
+/// again.
 ///
 /// # Panics
 ///

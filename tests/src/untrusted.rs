@@ -1,7 +1,9 @@
-//! What is not trusted, given to what reads it: a function for each kind, which takes any bytes at all.
+//! What is not trusted, given to what reads it: a function for each kind, which takes any bytes at
+//! all.
 //!
-//! Fuzzers call them (`tests/fuzz`), and so does the test that replays what fuzzers have found (`tests/tests/corpus.rs`). None may panic, take
-//! memory out of proportion to what it is given, or take long. What must hold besides is asserted.
+//! Fuzzers call them (`tests/fuzz`), and so does the test that replays what fuzzers have found
+//! (`tests/tests/corpus.rs`). None may panic, take memory out of proportion to what it is given, or
+//! take long. What must hold besides is asserted.
 mod files;
 mod wire;
 mod workers;

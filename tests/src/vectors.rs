@@ -1,4 +1,5 @@
-//! The vectors that the scripted bad worker makes: a function of the text, so that tests know them beforehand.
+//! The vectors that the scripted bad worker makes: a function of the text, so that tests know them
+//! beforehand.
 
 /// The vector of a text, of whole numbers below 1000.
 pub fn vector_of(text: &str, dimensions: usize) -> Vec<f32> {

@@ -1,7 +1,8 @@
 //! Waiting for a condition: the only place that lets time pass between two looks.
 use std::time::{Duration, Instant};
 
-/// How long a condition may take to come true. It is for a machine that is very busy; no test waits so long if all is well.
+/// How long a condition may take to come true. It is for a machine that is very busy; no test waits
+/// so long if all is well.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Looks until `condition` holds.

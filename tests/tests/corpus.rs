@@ -1,6 +1,8 @@
-//! What fuzzers begin with and what they have found, again: nothing may panic, take long, or take memory out of proportion.
+//! What fuzzers begin with and what they have found, again: nothing may panic, take long, or take
+//! memory out of proportion.
 //!
-//! The fuzzers themselves are in `tests/fuzz`; these are their functions and files, without instrumentation.
+//! The fuzzers themselves are in `tests/fuzz`; these are their functions and files, without
+//! instrumentation.
 use integration_tests::untrusted::{TARGETS, Target};
 use ipc::ModelSpec;
 use std::{

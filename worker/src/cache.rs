@@ -1,9 +1,10 @@
 //! A request's cache: the keys and values of its text, and the record of how far they go.
 //!
-//! It lies in memory that belongs to the request and not to a worker, so a killed worker's successor goes on where it stopped, with the
-//! same bits and no token computed twice. A cache alone holds no logits: a step of decoding, and the last chunk of a prompt, counts as
-//! done only together with the token that was chosen after it, whose id is stored before the record says so. What this does not do: know
-//! what the numbers mean, or trust what it finds.
+//! It lies in memory that belongs to the request and not to a worker, so a killed worker's
+//! successor goes on where it stopped, with the same bits and no token computed twice. A cache
+//! alone holds no logits: a step of decoding, and the last chunk of a prompt, counts as done only
+//! together with the token that was chosen after it, whose id is stored before the record says so.
+//! What this does not do: know what the numbers mean, or trust what it finds.
 use bytemuck::{cast_slice_mut, try_cast_slice};
 use std::{
     io,
@@ -43,8 +44,8 @@ pub struct Found {
     pub generated: Vec<u32>,
 }
 
-/// Words of 32 bits before the ids: the kind and version of the memory, the model, the chunk, the length of the prompt, and the context,
-/// on which it depends what lies where.
+/// Words of 32 bits before the ids: the kind and version of the memory, the model, the chunk, the
+/// length of the prompt, and the context, on which it depends what lies where.
 const WORDS: usize = 6;
 const KIND: u32 = 0x6b76_0001;
 
@@ -69,8 +70,8 @@ impl Cache {
         (4 * (WORDS + 2 * context)).next_multiple_of(MEMORY_HEAD)
     }
 
-    /// How far the cache goes in this text, of which `known` ids of the answer are known to be generated. Nothing is found where it is
-    /// of another text, or of no text.
+    /// How far the cache goes in this text, of which `known` ids of the answer are known to be
+    /// generated. Nothing is found where it is of another text, or of no text.
     pub fn find(&mut self, text: Text<'_>, known: &[u32]) -> Found {
         let context = self.context;
         let (word, bytes) = self.memory.parts();

@@ -1,18 +1,21 @@
 //! The life of one batch of texts: ids, group by group through the model, vectors back in order.
 //!
-//! It keeps nothing for the next batch, decides nothing about failures, and does not split a batch between workers.
+//! It keeps nothing for the next batch, decides nothing about failures, and does not split a batch
+//! between workers.
 use crate::generate::Progress;
 use ipc::{EmbedJob, FailureKind, FromWorker, TextRole, board::Phase};
 use model::embed::bert::Bert;
 use std::ops::ControlFlow;
 use system::foreign_text::chain;
 
-/// Tokens that go through the model together: enough that its weights are worth fetching, few enough that vectors come steadily.
+/// Tokens that go through the model together: enough that its weights are worth fetching, few
+/// enough that vectors come steadily.
 const TOKENS: usize = 512;
 /// Numbers in one message, far below what a frame holds.
 const NUMBERS: usize = 256 << 10;
 
-/// Serves one batch to its end: vectors in order and without gaps, then one end. It returns early, without an end, when `emit` breaks.
+/// Serves one batch to its end: vectors in order and without gaps, then one end. It returns early,
+/// without an end, when `emit` breaks.
 pub fn run(
     bert: &mut Bert,
     job: &EmbedJob,

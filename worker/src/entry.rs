@@ -20,7 +20,8 @@ use system::{
     sandbox::{Filters, SandboxError},
 };
 
-/// Lives a template's life as a child of the process `supervisor`, and says why if it ends other than by the end of its socket.
+/// Lives a template's life as a child of the process `supervisor`, and says why if it ends other
+/// than by the end of its socket.
 pub fn main(supervisor: u32) -> ExitCode {
     let ended = Filters::new().map_err(|error| chain(&error)).and_then(|filters| run(supervisor, &Real { filters }));
     match ended {
@@ -33,7 +34,8 @@ pub fn main(supervisor: u32) -> ExitCode {
     }
 }
 
-/// Lives a template's life with these hooks on the socket that is this process's standard input. Returns the exit status, or one sentence.
+/// Lives a template's life with these hooks on the socket that is this process's standard input.
+/// Returns the exit status, or one sentence.
 pub fn run(supervisor: u32, hooks: &impl TemplateHooks) -> Result<i32, String> {
     let control = take_control().map_err(|error| format!("cannot take the control socket: {error}"))?;
     template::run(control, supervisor, hooks).map_err(|error| chain(&error))

@@ -1,9 +1,11 @@
-//! The life of one job: its prompt through the model, then one token after another until something ends the answer.
+//! The life of one job: its prompt through the model, then one token after another until something
+//! ends the answer.
 //!
-//! A job that a dead worker left goes on where the request's cache ends. Without one it goes the same way again: the same chunks of the
-//! prompt, then the ids that were generated already, one by one through the model, as they were the first time. Only then are the bits, and
-//! with them the next ids, the same. What it does not do: decide what a failure means, keep anything for the next job, or wait
-//! for whoever reads its messages.
+//! A job that a dead worker left goes on where the request's cache ends. Without one it goes the
+//! same way again: the same chunks of the prompt, then the ids that were generated already, one by
+//! one through the model, as they were the first time. Only then are the bits, and with them the
+//! next ids, the same. What it does not do: decide what a failure means, keep anything for the next
+//! job, or wait for whoever reads its messages.
 use crate::cache::{Cache, Text};
 use ipc::{FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, TokenCounts, board::Phase};
 use jiff::{Timestamp, Zoned, tz::TimeZone};
@@ -30,10 +32,11 @@ pub trait Progress: Pace {
     fn stop_requested(&self, request: RequestId) -> bool;
 }
 
-/// Serves one job to its end and hands over what the supervisor must be told: the prompt's ids if it was fresh, each token, and one
-/// end. It returns early, without an end, when `emit` breaks.
+/// Serves one job to its end and hands over what the supervisor must be told: the prompt's ids if
+/// it was fresh, each token, and one end. It returns early, without an end, when `emit` breaks.
 ///
-/// `memory` is the request's cache, if it has one: [`ModelInfo::cache`](ipc::ModelInfo::cache) bytes.
+/// `memory` is the request's cache, if it has one: [`ModelInfo::cache`](ipc::ModelInfo::cache)
+/// bytes.
 pub fn run(
     model: &mut Generator,
     job: &Job,
@@ -136,7 +139,8 @@ fn serve(
     let mut answer: Vec<u32> = Vec::new();
     // Text that no message has carried yet.
     let mut text = String::new();
-    // What was generated before: the supervisor knows all of the first, and the keys and values of all but the last of the second are there.
+    // What was generated before: the supervisor knows all of the first, and the keys and values of
+    // all but the last of the second are there.
     let known = job.generated.len();
     let chosen = if found.generated.is_empty() { &job.generated } else { &found.generated };
     progress.phase(if chosen.is_empty() { Phase::Decode } else { Phase::Replay });
@@ -181,7 +185,8 @@ fn serve(
     Ok(Answered { text, finish, counts })
 }
 
-/// The request's cache, or one that nobody will go on with. Once it is mapped, its descriptor is not needed.
+/// The request's cache, or one that nobody will go on with. Once it is mapped, its descriptor is
+/// not needed.
 fn open_cache(model: &Generator, memory: Option<OwnedFd>) -> io::Result<Cache> {
     let length = model.model.cache_length();
     match memory {
@@ -206,7 +211,8 @@ fn prompt_ids(model: &Generator, job: &Job) -> Result<Vec<u32>, Ended> {
             }
         },
     };
-    // Whatever the text is, it has this many tokens at least: a text that is much too long need not be tokenised to know that.
+    // Whatever the text is, it has this many tokens at least: a text that is much too long need not
+    // be tokenised to know that.
     let least = text.len() / model.tokenizer.longest();
     if least >= model.context {
         return Err(too_long(format!("at least {least}"), model.context));

@@ -1,8 +1,10 @@
-//! What runs in the processes that hold a model: the template that loads it once and forks, and the workers.
+//! What runs in the processes that hold a model: the template that loads it once and forks, and the
+//! workers.
 //!
-//! [`entry`] is where a template begins, [`template`] its life. A worker starts in [`startup`] and lives in [`serve`]; [`generate`] is the
-//! life of one job, [`embed`] that of a batch of texts. [`opening`] opens what a model is read from, and [`loaded_model`] has the package
-//! `model` read it. A template must stay single-threaded.
+//! [`entry`] is where a template begins, [`template`] its life. A worker starts in [`startup`] and
+//! lives in [`serve`]; [`generate`] is the life of one job, [`embed`] that of a batch of texts.
+//! [`opening`] opens what a model is read from, and [`loaded_model`] has the package `model` read
+//! it. A template must stay single-threaded.
 #![deny(unsafe_code)]
 
 pub mod built_in;

@@ -58,7 +58,8 @@ pub enum WarmError {
 }
 
 impl LoadedModel {
-    /// Loads the model that `spec` names from what was opened, unless `admit` says that there is no room for what it needs.
+    /// Loads the model that `spec` names from what was opened, unless `admit` says that there is no
+    /// room for what it needs.
     pub fn load(opened: Opened, spec: &ModelSpec, admit: Admit<'_>) -> Result<LoadedModel, LoadModelError> {
         let mut admit_text = |needs: TextNeeds| {
             let cache = needs.cache_length.map_or(0, |length| Cache::size(needs.context, length) as u64);
@@ -75,7 +76,8 @@ impl LoadedModel {
         })
     }
 
-    /// Goes once through all that a request can make a worker compute, so that whatever is built lazily is built before the fork.
+    /// Goes once through all that a request can make a worker compute, so that whatever is built
+    /// lazily is built before the fork.
     pub fn warm(&mut self) -> Result<(), WarmError> {
         match self {
             LoadedModel::Generator(generator) => warm(generator),
@@ -83,7 +85,8 @@ impl LoadedModel {
         }
     }
 
-    /// What is known about the model, which took `load_ms` milliseconds to load and warm. Of its process it says nothing.
+    /// What is known about the model, which took `load_ms` milliseconds to load and warm. Of its
+    /// process it says nothing.
     pub fn info(&self, load_ms: u64) -> ModelInfo {
         match self {
             LoadedModel::Generator(generator) => ModelInfo {
@@ -113,8 +116,8 @@ impl LoadedModel {
         }
     }
 
-    /// The ids of a text. With `special`, the names of special tokens in it stand for those tokens, and what the model's file wants before and
-    /// after a text is added; without, it is only text.
+    /// The ids of a text. With `special`, the names of special tokens in it stand for those tokens,
+    /// and what the model's file wants before and after a text is added; without, it is only text.
     pub fn tokenize(&mut self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
         match self {
             LoadedModel::Generator(generator) => generator.tokenizer.encode(text, special),
@@ -146,7 +149,8 @@ pub fn warm(generator: &mut Generator) -> Result<(), WarmError> {
     Ok(generator.warm(cache.numbers())?)
 }
 
-/// Bytes of the memory in which a request's workers leave its cache for one another; 0 if the model has none.
+/// Bytes of the memory in which a request's workers leave its cache for one another; 0 if the model
+/// has none.
 pub fn cache_size(generator: &Generator) -> u64 {
     match generator.model.cache_length() {
         0 => 0,

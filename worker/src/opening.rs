@@ -106,9 +106,10 @@ fn open_folder(path: &Path) -> Result<ModelFolder, OpenError> {
     Ok(ModelFolder(files.into_found().into_iter().map(|(path, file)| (path, file.map(read_seek))).collect()))
 }
 
-/// In a process with one thread, makes that thread the whole of rayon's pool: a template will fork, and its children would wait for
-/// ever for threads that they do not have. A process with more threads does not fork, and there the pool must have a thread of
-/// its own, because the one that loads a model may be gone when another one computes.
+/// In a process with one thread, makes that thread the whole of rayon's pool: a template will fork,
+/// and its children would wait for ever for threads that they do not have. A process with more
+/// threads does not fork, and there the pool must have a thread of its own, because the one that
+/// loads a model may be gone when another one computes.
 fn keep_to_this_thread() {
     if proc::thread_count() == 1 {
         // It fails when there is a pool already, which then is this one.

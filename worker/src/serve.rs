@@ -1,6 +1,7 @@
 //! A worker's life: it starts, says hello, and serves jobs until the supervisor hangs up.
 //!
-//! It does not compute ([`crate::generate`] and [`crate::embed`] do) and decides nothing: what to do after an error is the supervisor's to say.
+//! It does not compute ([`crate::generate`] and [`crate::embed`] do) and decides nothing: what to
+//! do after an error is the supervisor's to say.
 use crate::{
     embed,
     generate::{self, Progress},
@@ -63,7 +64,8 @@ fn live(model: &mut LoadedModel, fds: WorkerFds, filters: &Filters) -> Result<()
         let mut broken = None;
         let mut last_token: Option<Instant> = None;
         let mut emit = |message| {
-            // Waking the supervisor takes longer than a small model takes for a token. A token that is put off waits for the next one.
+            // Waking the supervisor takes longer than a small model takes for a token. A token that
+            // is put off waits for the next one.
             let is_token = matches!(message, FromWorker::Token { .. });
             let put_off = is_token && last_token.is_some_and(|sent| sent.elapsed() < SHORTEST_PAUSE);
             let sent = if put_off { end.put_off(&message) } else { end.send(&message) };

@@ -21,7 +21,8 @@ impl WorkerSocket {
         WorkerSocket { stream: socket.into(), descriptor: RefCell::new(None) }
     }
 
-    /// The descriptor that came since this was last asked; the last, if there were several. Those that nobody asks for are closed.
+    /// The descriptor that came since this was last asked; the last, if there were several. Those
+    /// that nobody asks for are closed.
     pub fn take_descriptor(&self) -> Option<OwnedFd> {
         self.descriptor.borrow_mut().take()
     }

@@ -1,6 +1,8 @@
-//! From a worker's birth to its `Hello`: it takes its descriptors, waits for `Go`, ties itself to the supervisor and confines itself.
+//! From a worker's birth to its `Hello`: it takes its descriptors, waits for `Go`, ties itself to
+//! the supervisor and confines itself.
 //!
-//! It opens nothing. What it has then is its socket, its board's page and its stderr; what it can do is compute.
+//! It opens nothing. What it has then is its socket, its board's page and its stderr; what it can
+//! do is compute.
 use crate::{
     socket::WorkerSocket,
     template::{Inherited, WorkerFds},
@@ -85,8 +87,9 @@ pub fn start(fds: WorkerFds) -> Result<Started, StartupError> {
     Ok(Started { end, board, inherited: fds.inherited })
 }
 
-/// Has this process die with the supervisor, once the supervisor is its parent, which takes a moment: until the process in between
-/// has ended. Before that, its end would be the parent's death.
+/// Has this process die with the supervisor, once the supervisor is its parent, which takes a
+/// moment: until the process in between has ended. Before that, its end would be the parent's
+/// death.
 pub(crate) fn tie_to(supervisor: u32) -> Result<bool, StartupError> {
     const MOMENT: usize = 10_000;
     let is_parent = || getppid().as_raw().unsigned_abs() == supervisor;
@@ -98,7 +101,8 @@ pub(crate) fn tie_to(supervisor: u32) -> Result<bool, StartupError> {
     Ok(is_parent())
 }
 
-/// Waits for the supervisor's `Go`; `None` if it hangs up first, as it does when it does not want this worker any more.
+/// Waits for the supervisor's `Go`; `None` if it hangs up first, as it does when it does not want
+/// this worker any more.
 pub fn wait_for_go(started: &mut Started) -> Result<Option<Go>, StartupError> {
     match started.end.receive().map_err(StartupError::Socket)? {
         Some(ToWorker::Go(go)) => Ok(Some(go)),
@@ -107,9 +111,11 @@ pub fn wait_for_go(started: &mut Started) -> Result<Option<Go>, StartupError> {
     }
 }
 
-/// Ties this process to the supervisor's life and gives up what a worker does not need. `inherited` is what it was born with.
+/// Ties this process to the supervisor's life and gives up what a worker does not need. `inherited`
+/// is what it was born with.
 pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandbox, StartupError> {
-    // Nothing counts the page tables of what is mapped and only read: a five-hundredth of it. This much is there for stacks and arenas.
+    // Nothing counts the page tables of what is mapped and only read: a five-hundredth of it. This
+    // much is there for stacks and arenas.
     const ADDRESSES: u64 = 16 << 30;
     let addresses =
         [inherited.addresses, inherited.cache, go.memory, ADDRESSES].into_iter().fold(0, u64::saturating_add);
@@ -128,7 +134,8 @@ pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandb
     ] {
         setrlimit(resource, limit, limit).map_err(|error| StartupError::Limit(name, error))?;
     }
-    // Other processes of the same user cannot look into it from now on; the supervisor has opened what it looks at.
+    // Other processes of the same user cannot look into it from now on; the supervisor has opened
+    // what it looks at.
     prctl::set_dumpable(false).map_err(StartupError::Privileges)?;
     prctl::set_no_new_privs().map_err(StartupError::Privileges)?;
     let landlock = deny_paths().map_err(StartupError::Sandbox)?;

@@ -1,10 +1,11 @@
 //! The template: a single-threaded process that has loaded and warmed a model and then only forks.
 //!
-//! A model file is untrusted input. So all that is ever opened is opened first; then the process is confined; and only then is a byte of
-//! the model read.
+//! A model file is untrusted input. So all that is ever opened is opened first; then the process is
+//! confined; and only then is a byte of the model read.
 //!
-//! It knows nothing of requests. A worker is its grandchild: the child in between exits at once, so that the supervisor, which
-//! is a subreaper, becomes the worker's parent; it sees the worker's exit status, and the worker outlives the template.
+//! It knows nothing of requests. A worker is its grandchild: the child in between exits at once, so
+//! that the supervisor, which is a subreaper, becomes the worker's parent; it sees the worker's
+//! exit status, and the worker outlives the template.
 //!
 //! Invariant: the process has one thread at every fork; else it refuses.
 use ipc::{Forked, FromTemplate, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
@@ -70,7 +71,8 @@ pub enum ForkStep {
     Between,
     /// In the child in between, when the worker lives.
     Born,
-    /// In the template, when the worker lives and its pid is known, but the supervisor has not been told.
+    /// In the template, when the worker lives and its pid is known, but the supervisor has not been
+    /// told.
     Known,
     /// In the template, when the supervisor has been told.
     Told,
@@ -79,7 +81,8 @@ pub enum ForkStep {
 /// A model and what was found out about it, or one sentence on why it cannot be loaded.
 pub type Loaded<M> = Result<(M, ModelInfo), String>;
 
-/// What a template does at its turning points, in order; the real one and the ones that tests make differ only here.
+/// What a template does at its turning points, in order; the real one and the ones that tests make
+/// differ only here.
 pub trait TemplateHooks {
     /// What a model is read from.
     type Opened;
@@ -92,7 +95,8 @@ pub trait TemplateHooks {
     /// Confines the process.
     fn confine(&self) -> Result<Sandbox, SandboxError>;
 
-    /// Loads and warms the model, when `admit` has been told what it needs and has answered that there is room.
+    /// Loads and warms the model, when `admit` has been told what it needs and has answered that
+    /// there is room.
     fn load(&self, opened: Self::Opened, spec: &ModelSpec, admit: Admit<'_>) -> Loaded<Self::Model>;
 
     /// Lives a worker's life and returns its exit status.
@@ -139,7 +143,8 @@ pub enum TemplateError {
     OwnProcess(#[source] io::Error),
 }
 
-/// Lives a template's life on the control socket `control`, as a child of process `supervisor`, and returns the exit status.
+/// Lives a template's life on the control socket `control`, as a child of process `supervisor`, and
+/// returns the exit status.
 ///
 /// The process must have been started for this: it leaves its session and dies with the supervisor.
 pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Result<i32, TemplateError> {
@@ -235,7 +240,8 @@ impl Template {
         }
     }
 
-    /// The child in between: forks the worker, tells the template its pid, and ends, which makes the worker the supervisor's.
+    /// The child in between: forks the worker, tells the template its pid, and ends, which makes
+    /// the worker the supervisor's.
     fn between<H: TemplateHooks>(
         &mut self,
         tell: OwnedFd,
@@ -244,7 +250,8 @@ impl Template {
         model: &mut H::Model,
         hooks: &H,
     ) -> ! {
-        // Whatever keeps this process, it does not outlive the template. The worker does not inherit this.
+        // Whatever keeps this process, it does not outlive the template. The worker does not
+        // inherit this.
         let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
         hooks.step(ForkStep::Between);
         let (pid, error) = match system::fork(&mut self.own.tasks) {
@@ -311,7 +318,8 @@ pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
 
 /// Ties this process's life to the supervisor's.
 fn set_up(supervisor: u32) -> Result<OwnProcess, TemplateError> {
-    // It fails only for the leader of a process group, who has a session of its own or asked for none.
+    // It fails only for the leader of a process group, who has a session of its own or asked for
+    // none.
     let _already_leader = setsid();
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::SetUp)?;
     // The signal comes only for a parent that dies from now on.

@@ -1,5 +1,5 @@
-//! A cache that outlives the worker: wherever it dies, its successor goes on with the same bits and computes no token twice; and what is
-//! not this text's cache is not believed.
+//! A cache that outlives the worker: wherever it dies, its successor goes on with the same bits and
+//! computes no token twice; and what is not this text's cache is not believed.
 use crate::common::{job, load, run};
 use ipc::{FromWorker, Job, JobPrompt, Prompt, RequestId, board::Phase};
 use model::text::Generator;
@@ -111,7 +111,8 @@ fn live(model: &mut Generator, job: &Job, memory: &OwnedFd, life: &Life) -> (Vec
     (messages.into_inner(), lived.is_ok())
 }
 
-/// The job as the next worker gets it, if `said` is all that the supervisor has got, but for the last `lost` tokens.
+/// The job as the next worker gets it, if `said` is all that the supervisor has got, but for the
+/// last `lost` tokens.
 fn next(job: &Job, prompt: &[u32], said: &[FromWorker], lost: usize) -> Job {
     let tokens: Vec<(u32, usize)> = said
         .iter()
@@ -275,7 +276,8 @@ fn rubbish_is_no_cache() {
             bad[at] ^= flip;
             let (found, layers) = again(&bad);
             assert!(matches!(found.last(), Some(FromWorker::Done { .. })), "{at}: {found:?}");
-            // The record says what text the cache is of before it has the answer's ids, whose place another context would change.
+            // The record says what text the cache is of before it has the answer's ids, whose place
+            // another context would change.
             if (MEMORY_HEAD..MEMORY_HEAD + 4 * (6 + 6)).contains(&at) {
                 assert_eq!((found, layers), (right.clone(), all), "{at}");
             }

@@ -1,4 +1,5 @@
-//! What a model is said to need before its weights are read, against what loading it takes, for each element type.
+//! What a model is said to need before its weights are read, against what loading it takes, for
+//! each element type.
 //!
 //! Each case has a process of its own, so that nothing but the model is in its memory.
 use crate::{
@@ -48,7 +49,8 @@ fn a_model_takes_what_it_was_said_to_need() {
             };
             let path = folder.path().join("model.gguf");
             fs::write(&path, file::written(&plan, 1).0).unwrap();
-            // What is read and let go again goes back to the system at once, as a template sees to when it has loaded.
+            // What is read and let go again goes back to the system at once, as a template sees to
+            // when it has loaded.
             let variables = [(FILE, path.to_str().unwrap()), ("MALLOC_MMAP_THRESHOLD_", "65536")];
             let text = in_own_process(&variables).unwrap();
             let numbers = text.lines().find_map(|line| line.split_once("taken and needed: ")).unwrap().1;

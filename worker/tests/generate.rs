@@ -50,7 +50,8 @@ fn a_job_says_its_prompt_each_token_and_its_end() {
     );
     // Fixed ids are not reported again.
     assert_eq!(run(&mut model, &ids(&[a])), [token(0, a, "a"), done("", FinishReason::Stop, 1, 1)]);
-    // What might have become a stop string comes with the end; the token that completes one is still a token.
+    // What might have become a stop string comes with the end; the token that completes one is
+    // still a token.
     let held = Job { stop: vec!["b!".into()], ..raw("ab") };
     assert_eq!(
         run(&mut model, &held),
@@ -95,7 +96,8 @@ fn a_prompt_that_leaves_no_room_is_refused_with_both_numbers() {
     );
     let most = run(&mut load("builtin:echo", Some(8)), &raw("1234567"));
     assert_eq!(most[2..], [done("", FinishReason::Length, 7, 1)]);
-    // The pocket model's tokens have several letters: how many they are is known only when they have been counted.
+    // The pocket model's tokens have several letters: how many they are is known only when they
+    // have been counted.
     let (kind, message) = refused("builtin:pocket", Some(4), &raw("One day Mia the fox"));
     assert_eq!(
         (kind, message.as_str()),

@@ -1,11 +1,15 @@
-//! The pocket model's answers against llama.cpp's, for both files: the ids of each prompt, the greedy ids of each answer, its text.
+//! The pocket model's answers against llama.cpp's, for both files: the ids of each prompt, the
+//! greedy ids of each answer, its text.
 //!
-//! 31 of the 38 answers can be checked and must be the same. The other 7 are stories, in which the model has no opinion on whether a
-//! rabbit loses a drum or a candle: llama.cpp's two likeliest tokens are as close together there as the rounding of a kernel. llama.cpp
-//! itself gives 66 to 75 of the 76 answers again, depending on whether flash attention is on, whether its cache has 16 or 32 bits, and
-//! whether it repacks weights (no such choice gives all of them), and an exact forward pass in 64 bits takes other turns, too, by up to
-//! 0.027. Ours is at most 0.052 away: candle narrows activations for Q8_0 in blocks of 256, llama.cpp in blocks of 32. There each of
-//! llama.cpp's ids must be within [`TIE`] of the likeliest one. In the other answers the next best token is at least 0.15 away.
+//! 31 of the 38 answers can be checked and must be the same. The other 7 are stories, in which the
+//! model has no opinion on whether a rabbit loses a drum or a candle: llama.cpp's two likeliest
+//! tokens are as close together there as the rounding of a kernel. llama.cpp itself gives 66 to 75
+//! of the 76 answers again, depending on whether flash attention is on, whether its cache has 16 or
+//! 32 bits, and whether it repacks weights (no such choice gives all of them), and an exact forward
+//! pass in 64 bits takes other turns, too, by up to 0.027. Ours is at most 0.052 away: candle
+//! narrows activations for Q8_0 in blocks of 256, llama.cpp in blocks of 32. There each of
+//! llama.cpp's ids must be within [`TIE`] of the likeliest one. In the other answers the next best
+//! token is at least 0.15 away.
 use crate::common::{self, Silent};
 use ipc::{ChatMessage, FinishReason, FromWorker, Job, Prompt, Role};
 use model::text::Alone;

@@ -21,7 +21,8 @@ fn threads() -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Whether it sleeps, and the nanoseconds for which it ran and the times that it was given a processor.
+/// Whether it sleeps, and the nanoseconds for which it ran and the times that it was given a
+/// processor.
 fn seen(thread: &str) -> (bool, String, String) {
     let read = |name: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{name}")).unwrap();
     let (stat, times) = (read("stat"), read("schedstat"));

@@ -160,7 +160,8 @@ fn a_context_must_be_one_that_the_model_can_have() {
         );
         assert_eq!(refused("builtin:echo", context), sentence);
     }
-    // The default is no more than most machines have memory for, but the model's own limit can be asked for.
+    // The default is no more than most machines have memory for, but the model's own limit can be
+    // asked for.
     let mut bytes = pocket();
     patch(&mut bytes, "llama.context_length", &131_072_u32.to_le_bytes());
     let file = file(&bytes);
@@ -202,7 +203,8 @@ fn no_damaged_header_makes_loading_or_computing_panic() {
     for _ in 0..400 {
         let mut bytes = whole.clone();
         for _ in 0..=below(3) {
-            // The numbers are in the first thousand bytes and behind the tokenizer, which takes up the most.
+            // The numbers are in the first thousand bytes and behind the tokenizer, which takes up
+            // the most.
             let at = if below(2) == 0 { below(1000) } else { below(header) };
             match below(3) {
                 0 => bytes[at] ^= 1 << below(8),

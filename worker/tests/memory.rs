@@ -35,7 +35,8 @@ fn texts_of_many_lengths_leave_nothing_behind() {
     }
     let before = private_bytes();
     let lengths = (2..330).step_by(6);
-    // A byte for each score of the second parts, all heads of all layers together: what a forgotten mask would take at least.
+    // A byte for each score of the second parts, all heads of all layers together: what a forgotten
+    // mask would take at least.
     let scores: u64 = lengths.clone().map(|first| 128 * (first as u64 + 128)).sum();
     for first in lengths {
         read(&mut model, first);

@@ -1,4 +1,5 @@
-//! A job that is taken over: wherever the worker before died, the rest is what an undisturbed worker would have sent.
+//! A job that is taken over: wherever the worker before died, the rest is what an undisturbed
+//! worker would have sent.
 use crate::common::{job, load, run};
 use ipc::{FinishReason, FromWorker, Job, JobPrompt, Prompt, Sampling};
 use model::text::Generator;
@@ -24,7 +25,8 @@ fn undisturbed(model: &mut Generator, job: &Job) -> Whole {
     Whole { prompt, tokens: messages, ids, texts, done }
 }
 
-/// Cuts the job after each number of tokens, and after each number of pieces that the client might have got of them.
+/// Cuts the job after each number of tokens, and after each number of pieces that the client might
+/// have got of them.
 fn taken_over_anywhere(model: &mut Generator, job: &Job) -> Whole {
     let whole = undisturbed(model, job);
     for cut in 0..=whole.ids.len() {
@@ -39,7 +41,8 @@ fn taken_over_anywhere(model: &mut Generator, job: &Job) -> Whole {
         rest.push(whole.done.clone());
         assert_eq!(run(model, &taken_over), rest, "after {cut} of {} tokens", whole.ids.len());
     }
-    // The client may have got less than the worker sent: what is missing comes with the next message.
+    // The client may have got less than the worker sent: what is missing comes with the next
+    // message.
     let cut = whole.ids.len() / 2;
     for got in 0..=cut {
         let delivered: usize = whole.texts[..got].iter().map(String::len).sum();
@@ -111,7 +114,8 @@ fn a_stop_string_is_found_across_the_cut() {
     let mut model = load("builtin:pocket", None);
     let free = undisturbed(&mut model, &Job { max_tokens: Some(20), ..job(raw(LONG)) });
     let text = free.texts.concat();
-    // From the middle of one token to the middle of a later one, and a string that begins alike and never comes.
+    // From the middle of one token to the middle of a later one, and a string that begins alike and
+    // never comes.
     let (begin, end) = (text.len() / 2, text.len() / 2 + 9);
     let stop = text[begin..end].to_owned();
     let never = format!("{}#", &text[begin..end - 2]);

@@ -1,5 +1,5 @@
-//! A template must have one thread, or what it forks would hang: loading, warming and computing must
-//! start none.
+//! A template must have one thread, or what it forks would hang: loading, warming and computing
+//! must start none.
 //!
 //! The libraries read their numbers of threads from the environment once. So each case is in a
 //! process of its own, with the environment that a template gets.

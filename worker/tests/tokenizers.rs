@@ -1,7 +1,8 @@
 //! The ids of texts are llama.cpp's.
 //!
-//! `tokenizers/make.py` says what the files in that folder are and how they were made, and how the vocabularies of real models, which are
-//! too large for the repository, are compared: with their goldens in a folder that `SUPERVISOR_VOCABULARIES` names.
+//! `tokenizers/make.py` says what the files in that folder are and how they were made, and how the
+//! vocabularies of real models, which are too large for the repository, are compared: with their
+//! goldens in a folder that `SUPERVISOR_VOCABULARIES` names.
 
 use model::gguf::Header;
 use model::tokenizer::Tokenizer;
@@ -113,7 +114,8 @@ fn a_text_comes_back_byte_for_byte() {
         for text in &texts {
             let ids = tokenizer.encode(text, false).unwrap();
             let bytes: Vec<u8> = ids.iter().flat_map(|id| tokenizer.bytes(*id).unwrap()).copied().collect();
-            // What SentencePiece writes for a space is one to it. "<s>" and the like it makes of their letters, and they have no text.
+            // What SentencePiece writes for a space is one to it. "<s>" and the like it makes of
+            // their letters, and they have no text.
             let found = String::from_utf8(bytes).unwrap().replace('\u{2581}', " ");
             let control = name.starts_with("pieces") && (text.contains("s>") || text.contains("unk>"));
             assert!(control || found == text.replace('\u{2581}', " "), "{name}: {text:?} comes back as {found:?}");
@@ -158,7 +160,8 @@ fn ids_of_real_vocabularies_are_those_of_llama_cpp() {
     assert!(wrong.is_empty(), "{}", wrong.join(", "));
 }
 
-/// How many of the texts beside the file, which llama.cpp's tests use, have other ids, and how many there are.
+/// How many of the texts beside the file, which llama.cpp's tests use, have other ids, and how many
+/// there are.
 fn llama_cpps_own(tokenizer: &Tokenizer, file: &Path) -> Option<(usize, usize)> {
     let beside = |ending: &str| fs::read_to_string(file.with_extension(ending)).ok();
     let (texts, ids) = (beside("gguf.inp")?, beside("gguf.out")?);

@@ -1,7 +1,8 @@
-//! The manual's page on the configuration file, from the example's keys, defaults and comments: `supervisor.toml(5)`.
+//! The manual's page on the configuration file, from the example's keys, defaults and comments:
+//! `supervisor.toml(5)`.
 //!
-//! That the example has every key with its default is a test of the configuration itself. Here, a line that is not understood is an error, so
-//! that no key of the example is left out.
+//! That the example has every key with its default is a test of the configuration itself. Here, a
+//! line that is not understood is an error, so that no key of the example is left out.
 use crate::pages::{MANUAL, SOURCE, also, date, list};
 use clap_mangen::roff::{Roff, bold, roman};
 use std::io;
@@ -48,8 +49,9 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The tables and keys of an example: a key with its comment behind it, which goes on in lines that are indented. A comment of its own in the
-/// first column belongs to no key, except that a key may be commented out, if there is no value that says what leaving it out does.
+/// The tables and keys of an example: a key with its comment behind it, which goes on in lines that
+/// are indented. A comment of its own in the first column belongs to no key, except that a key may
+/// be commented out, if there is no value that says what leaving it out does.
 fn lines(example: &str) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     for text in example.lines() {

@@ -1,7 +1,9 @@
-//! Writes what a package has besides the executable and can only be made from it: the manual, from the definitions of the command line and
-//! from the example configuration, and the completions. `cargo run --example documents -- FOLDER`
+//! Writes what a package has besides the executable and can only be made from it: the manual, from
+//! the definitions of the command line and from the example configuration, and the completions.
+//! `cargo run --example documents -- FOLDER`
 //!
-//! It is an example so that the executable does not carry it. Where the files belong on a system is known to `deploy/install.sh`.
+//! It is an example so that the executable does not carry it. Where the files belong on a system is
+//! known to `deploy/install.sh`.
 
 mod configuration;
 mod pages;

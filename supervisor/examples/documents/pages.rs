@@ -75,7 +75,8 @@ fn page(command: &Command, is_root: bool) -> io::Result<Page> {
     Ok(Page { name: man.get_filename(), text })
 }
 
-/// The day on which the pages were made: that of the sources, if whoever builds a package says it, or else today.
+/// The day on which the pages were made: that of the sources, if whoever builds a package says it,
+/// or else today.
 #[expect(clippy::disallowed_methods, reason = "it is for people")]
 pub(crate) fn date() -> String {
     let given = env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());

@@ -1,6 +1,8 @@
-//! What all pools share while an event is handled: the time, the limits, the open requests and the effects so far.
+//! What all pools share while an event is handled: the time, the limits, the open requests and the
+//! effects so far.
 //!
-//! It keeps each request's record and makes sure that a request ends once. It knows nothing of workers and templates.
+//! It keeps each request's record and makes sure that a request ends once. It knows nothing of
+//! workers and templates.
 use super::event::{Effect, Identity, Limits, Outcome, Part, PoolId, Time, WorkerId};
 use super::poison::Poison;
 use super::queue::Transfer;
@@ -100,7 +102,8 @@ impl Context {
         }
     }
 
-    /// Counts a worker's death to the part that it held, and dooms the request if it was the last one that the part may cost.
+    /// Counts a worker's death to the part that it held, and dooms the request if it was the last
+    /// one that the part may cost.
     pub(super) fn count_death(&mut self, part: Part, max_attempts: u32) -> OnExit {
         let Some(record) = self.requests.get_mut(&part.request) else { return OnExit::Nothing };
         let attempts = record.died(part.number);

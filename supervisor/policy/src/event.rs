@@ -19,8 +19,8 @@ impl Time {
     }
 }
 
-/// One model's template, queue and workers. A model that is replaced by another of its name gets a new one, and no number is
-/// used twice.
+/// One model's template, queue and workers. A model that is replaced by another of its name gets a
+/// new one, and no number is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub usize);
 
@@ -42,8 +42,8 @@ pub struct TemplateId {
     pub generation: u64,
 }
 
-/// What a template has loaded: a number that differs where the same request may have another answer. Nothing that was
-/// begun with one is gone on with another.
+/// What a template has loaded: a number that differs where the same request may have another
+/// answer. Nothing that was begun with one is gone on with another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Identity(pub u64);
 
@@ -91,14 +91,16 @@ pub enum Event {
     },
     /// The client has gone, or has taken nothing for too long.
     Withdrawn(RequestId),
-    /// The client takes less than it is sent, so that no further part shall be begun; or it has caught up.
+    /// The client takes less than it is sent, so that no further part shall be begun; or it has
+    /// caught up.
     Blocked {
         /// The request.
         request: RequestId,
         /// Whether nothing shall be begun.
         is_blocked: bool,
     },
-    /// The template has opened its model, which could be loaded, and does not load it before it is told to.
+    /// The template has opened its model, which could be loaded, and does not load it before it is
+    /// told to.
     Examined(TemplateId),
     /// The template has loaded and warmed its model.
     TemplateReady(TemplateId, Identity),
@@ -110,8 +112,8 @@ pub enum Event {
     Forked(WorkerId),
     /// The template could not fork the worker.
     ForkFailed(WorkerId),
-    /// The supervisor has no memory or no descriptor for the worker now, so the template has not been asked for it or it could not be taken
-    /// hold of.
+    /// The supervisor has no memory or no descriptor for the worker now, so the template has not
+    /// been asked for it or it could not be taken hold of.
     NoRoom(WorkerId),
     /// The worker is confined and may be given work.
     Ready(WorkerId),
@@ -133,7 +135,8 @@ pub enum Event {
     },
     /// The worker has sent the end of its part of an answer.
     Answered(WorkerId),
-    /// The worker has said that its part of a request cannot be served, and so the request cannot. The worker is well.
+    /// The worker has said that its part of a request cannot be served, and so the request cannot.
+    /// The worker is well.
     Rejected(WorkerId),
     /// The worker has sent what is no message, or takes more memory than it may.
     Misbehaved(WorkerId),
@@ -145,11 +148,12 @@ pub enum Event {
     Restart {
         /// The model.
         pool: PoolId,
-        /// Only the one that serves this slot, and at once: what it computes goes on with another. If `None`, all that are
-        /// there, each when it has nothing to do.
+        /// Only the one that serves this slot, and at once: what it computes goes on with another.
+        /// If `None`, all that are there, each when it has nothing to do.
         slot: Option<u32>,
     },
-    /// Finish what runs and waits within the limit, refuse the rest, then stop. A second time: stop at once.
+    /// Finish what runs and waits within the limit, refuse the rest, then stop. A second time: stop
+    /// at once.
     ShutdownRequested,
 }
 
@@ -178,7 +182,8 @@ pub enum Effect {
         /// 1 for the first attempt.
         attempt: u32,
     },
-    /// Tell the worker, through its board, how many threads it may compute with. The board of one that was not told says 1.
+    /// Tell the worker, through its board, how many threads it may compute with. The board of one
+    /// that was not told says 1.
     SetBudget {
         /// The worker.
         worker: WorkerId,
@@ -219,7 +224,8 @@ pub enum Effect {
     },
     /// The reload is in force.
     Reloaded,
-    /// The reload changes nothing: because this model cannot be loaded or because the supervisor stops.
+    /// The reload changes nothing: because this model cannot be loaded or because the supervisor
+    /// stops.
     ReloadRefused(Option<PoolId>),
     /// Nothing is left of a model that was replaced or removed, or that could not be loaded.
     Removed(PoolId),
@@ -321,7 +327,8 @@ pub struct PoolLimits {
     pub idle_unload: Option<Duration>,
     /// Workers that may die under one request, or under one part of it. At least 1.
     pub max_attempts: u32,
-    /// Longest wait in the queue. It does not run while the model is being loaded and there is no worker.
+    /// Longest wait in the queue. It does not run while the model is being loaded and there is no
+    /// worker.
     pub queue_timeout: Duration,
     /// Longest time without progress.
     pub progress_timeout: Duration,
@@ -358,7 +365,8 @@ pub struct Limits {
     pub drain: Duration,
     /// How long what was killed in the end may take to end, until nobody waits for it any more.
     pub last: Duration,
-    /// How long after the last thing that was to happen to a pool it counts as one that does not move.
+    /// How long after the last thing that was to happen to a pool it counts as one that does not
+    /// move.
     pub stall: Duration,
 }
 

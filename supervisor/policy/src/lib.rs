@@ -1,8 +1,9 @@
 //! What the supervisor decides, with no I/O, no clock, no threads and no logging in it.
 //!
-//! The shell tells the policy what has happened ([`Policy::handle`]) and what time it is ([`Policy::handle_timeout`], when
-//! [`Policy::next_deadline`] has come), and then does what [`Policy::poll_effect`] says. The same calls with the same seed
-//! give the same effects, so that `simulation.rs` can try ten thousand lives of a supervisor in seconds.
+//! The shell tells the policy what has happened ([`Policy::handle`]) and what time it is
+//! ([`Policy::handle_timeout`], when [`Policy::next_deadline`] has come), and then does what
+//! [`Policy::poll_effect`] says. The same calls with the same seed give the same effects, so that
+//! `simulation.rs` can try ten thousand lives of a supervisor in seconds.
 //!
 //! ```text
 //!                   Event                                             Effect
@@ -13,32 +14,37 @@
 //!                                    '---> Threads: SetBudget, ReadThreads
 //! ```
 //!
-//! The states of a worker and what each event does to them are the table in `worker.rs`; those of a template the one in
-//! `template.rs`.
+//! The states of a worker and what each event does to them are the table in `worker.rs`; those of a
+//! template the one in `template.rs`.
 //!
 //! # What the shell must keep to
 //!
-//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked` before what the
-//!   worker itself says. Events of different processes may come in any order.
-//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the policy has asked for and
-//!   that was not reported by then is never spoken of again; if it was half made, it is the shell's to end.
-//! * Whatever the policy killed or terminated, whether forked or still to be, ends with `Exited`, `ForkFailed` or its
-//!   template's `TemplateExited`.
-//! * Boards are looked at more often than a worker may be without progress, and before each `handle_timeout`: a slow
-//!   worker of which nothing is told is taken for a stuck one.
+//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked`
+//!   before what the worker itself says. Events of different processes may come in any order.
+//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the policy
+//!   has asked for and that was not reported by then is never spoken of again; if it was half made,
+//!   it is the shell's to end.
+//! * Whatever the policy killed or terminated, whether forked or still to be, ends with `Exited`,
+//!   `ForkFailed` or its template's `TemplateExited`.
+//! * Boards are looked at more often than a worker may be without progress, and before each
+//!   `handle_timeout`: a slow worker of which nothing is told is taken for a stuck one.
 //! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
 //!
-//! **Invariants**, asserted by the simulation after every step: each request gets exactly one outcome; no worker holds
-//! two requests, and no part of one is with two workers; no request is given to a worker that is not ready, not serving, or ending; a slot has at most two
-//! processes, and their lives have ascending numbers; a request is replayed only after its dead worker's exit; no
-//! request waits beside an idle worker that could compute a part of it; requests that wait have parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none is kept
-//! for longer than it may be idle; no model comes into force that has not shown that it can be served, or be opened if it is to be
-//! loaded later, and none is loaded for that; nothing is forked from a template that is not warm;
-//! nothing is asked of a process that has ended; budgets are at least 1, and together no more than the cores or, if those
-//! are more, the workers that compute; no thread is granted before it was given back; no core is left over that a worker
-//! could use; nobody has two threads more than another who could use them too, once all has been given back; handling a deadline leaves only later ones; when the world behaves
-//! again, every request ends, every slot of a model that is wanted becomes idle, and no deadline is left; after shutdown there is exactly one
-//! [`Effect::Halt`], with nothing left.
+//! **Invariants**, asserted by the simulation after every step: each request gets exactly one
+//! outcome; no worker holds two requests, and no part of one is with two workers; no request is
+//! given to a worker that is not ready, not serving, or ending; a slot has at most two processes,
+//! and their lives have ascending numbers; a request is replayed only after its dead worker's exit;
+//! no request waits beside an idle worker that could compute a part of it; requests that wait have
+//! parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none
+//! is kept for longer than it may be idle; no model comes into force that has not shown that it can
+//! be served, or be opened if it is to be loaded later, and none is loaded for that; nothing is
+//! forked from a template that is not warm; nothing is asked of a process that has ended; budgets
+//! are at least 1, and together no more than the cores or, if those are more, the workers that
+//! compute; no thread is granted before it was given back; no core is left over that a worker could
+//! use; nobody has two threads more than another who could use them too, once all has been given
+//! back; handling a deadline leaves only later ones; when the world behaves again, every request
+//! ends, every slot of a model that is wanted becomes idle, and no deadline is left; after shutdown
+//! there is exactly one [`Effect::Halt`], with nothing left.
 #![forbid(unsafe_code)]
 
 mod context;
@@ -98,8 +104,8 @@ enum Phase {
 }
 
 impl Policy {
-    /// A policy at the beginning of time, where the templates of eager pools begin to load. The same seed gives the same
-    /// back-offs.
+    /// A policy at the beginning of time, where the templates of eager pools begin to load. The
+    /// same seed gives the same back-offs.
     pub fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Policy {
         let mut context = Context::new(limits, seed);
         let pools = pools.into_iter().enumerate().map(|(index, limits)| (PoolId(index), limits));
@@ -107,7 +113,8 @@ impl Policy {
         Policy { pools, context, phase: Phase::Serving, reload: None }
     }
 
-    /// Takes in what has happened. What is said of a process or a request that is no more changes nothing.
+    /// Takes in what has happened. What is said of a process or a request that is no more changes
+    /// nothing.
     pub fn handle(&mut self, now: Time, event: Event) {
         self.context.now = now;
         let pool = match event {
@@ -183,7 +190,8 @@ impl Policy {
             .min()
     }
 
-    /// The next thing to do. To be called until there is none, after each of the calls above and after `new`.
+    /// The next thing to do. To be called until there is none, after each of the calls above and
+    /// after `new`.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.context.effects.pop_front()
     }

@@ -1,4 +1,5 @@
-//! A short memory of the requests that workers died under, so that one prompt cannot take a pool down again and again.
+//! A short memory of the requests that workers died under, so that one prompt cannot take a pool
+//! down again and again.
 use super::event::Time;
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,9 +1,10 @@
 //! One model: its template, its slots and its queue.
 //!
-//! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from the state that the
-//! pool is in: dispatch, fork, load, end. So nothing that follows can be forgotten on one of many paths. What time
-//! brings is in `pool/deadline.rs`, what is done with requests in `pool/requests.rs`, when the model is there in `pool/loading.rs`, what a worker's state makes of an event in `worker.rs`, and the template's states in
-//! `template.rs`.
+//! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from
+//! the state that the pool is in: dispatch, fork, load, end. So nothing that follows can be
+//! forgotten on one of many paths. What time brings is in `pool/deadline.rs`, what is done with
+//! requests in `pool/requests.rs`, when the model is there in `pool/loading.rs`, what a worker's
+//! state makes of an event in `worker.rs`, and the template's states in `template.rs`.
 mod deadline;
 mod loading;
 mod requests;
@@ -69,8 +70,8 @@ impl Pool {
         }
     }
 
-    /// Takes in what has happened to this pool. What is said of a process that has ended already, or never was, changes
-    /// nothing.
+    /// Takes in what has happened to this pool. What is said of a process that has ended already,
+    /// or never was, changes nothing.
     pub(super) fn handle(&mut self, event: Event, context: &mut Context) {
         let limits = self.limits;
         match event {
@@ -183,8 +184,8 @@ impl Pool {
         self.template.is_warm() && self.has_use(context)
     }
 
-    /// Whether workers that wait have something to wait for: always, until the supervisor stops or the model goes; then only
-    /// requests that wait, here or with one whose place it has taken.
+    /// Whether workers that wait have something to wait for: always, until the supervisor stops or
+    /// the model goes; then only requests that wait, here or with one whose place it has taken.
     pub(super) fn has_use(&self, context: &Context) -> bool {
         let goes_on = self.awaits_predecessor || (!context.closing && !self.is_retired());
         goes_on || !self.queue.is_empty() || self.workers().any(|worker| worker.replay().is_some())

@@ -1,8 +1,10 @@
-//! The requests of one pool that wait for a worker. Parts whose worker has died go first; then each request in its turn.
+//! The requests of one pool that wait for a worker. Parts whose worker has died go first; then each
+//! request in its turn.
 //!
-//! A turn is one part. A request that has more parts goes to the end of the line, so that a large batch does not keep others
-//! waiting; requests of one part are served first come, first served. The queue has no bound of its own: the pool
-//! asks for the number of waiters that the bound is about before it lets one in.
+//! A turn is one part. A request that has more parts goes to the end of the line, so that a large
+//! batch does not keep others waiting; requests of one part are served first come, first served.
+//! The queue has no bound of its own: the pool asks for the number of waiters that the bound is
+//! about before it lets one in.
 use super::event::{Part, PoolId};
 use super::request::RequestRecord;
 use ipc::RequestId;
@@ -19,8 +21,8 @@ pub(super) struct Place {
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Never many more than the pool has slots, because nothing that a worker could begin is dispatched while one of these waits that
-    /// it could go on with.
+    /// Never many more than the pool has slots, because nothing that a worker could begin is
+    /// dispatched while one of these waits that it could go on with.
     replays: VecDeque<Part>,
     /// Those that were never dispatched, each with its place in the line.
     newcomers: VecDeque<(u64, RequestId)>,

@@ -1,13 +1,15 @@
-//! What whoever started the supervisor wants to know of it: whether it serves, and whether its pools still move.
+//! What whoever started the supervisor wants to know of it: whether it serves, and whether its
+//! pools still move.
 //!
-//! It is ready when each model that is loaded from the start is served or known not to be, and there is one that can be asked. A model
-//! that is loaded when it is asked for can.
+//! It is ready when each model that is loaded from the start is served or known not to be, and
+//! there is one that can be asked. A model that is loaded when it is asked for can.
 //!
-//! A pool moves as long as it has an idle worker, or one that it hears of in time, or something to come: a load, a fork, the end of a
-//! back-off. All of these have limits, after which the policy kills and begins again; so a slow model moves, and so does one whose
-//! workers crash or hang. What has no limit is the end of a process that was killed. A pool that is wanted and has nothing but such
-//! processes, all of them for far longer than it takes to end, does not move and never will: whoever can should start the
-//! supervisor anew.
+//! A pool moves as long as it has an idle worker, or one that it hears of in time, or something to
+//! come: a load, a fork, the end of a back-off. All of these have limits, after which the policy
+//! kills and begins again; so a slow model moves, and so does one whose workers crash or hang. What
+//! has no limit is the end of a process that was killed. A pool that is wanted and has nothing but
+//! such processes, all of them for far longer than it takes to end, does not move and never will:
+//! whoever can should start the supervisor anew.
 use super::context::Context;
 use super::event::{Load, PoolId, Time};
 use super::lifecycle::Lifecycle;
@@ -26,7 +28,8 @@ enum Readiness {
 }
 
 impl Policy {
-    /// Whether it serves: no model that is loaded from the start is still on its way, and some model can be asked.
+    /// Whether it serves: no model that is loaded from the start is still on its way, and some
+    /// model can be asked.
     pub fn is_ready(&self) -> bool {
         let readiness = || self.pools.values().filter(|pool| pool.lifecycle == Lifecycle::Serving).map(Pool::readiness);
         self.phase == Phase::Serving
@@ -34,8 +37,9 @@ impl Policy {
             && readiness().any(|readiness| readiness == Readiness::Served)
     }
 
-    /// Whether something goes on that takes its time and has a limit: models are loaded that are to be there from the start, a new
-    /// configuration is tried, or what runs and waits is finished before the end.
+    /// Whether something goes on that takes its time and has a limit: models are loaded that are to
+    /// be there from the start, a new configuration is tried, or what runs and waits is finished
+    /// before the end.
     pub fn needs_time(&self) -> bool {
         match self.phase {
             Phase::Serving => {
@@ -47,7 +51,8 @@ impl Policy {
         }
     }
 
-    /// A pool that does not move any more, if there is one. How long stopping takes is not judged here.
+    /// A pool that does not move any more, if there is one. How long stopping takes is not judged
+    /// here.
     pub fn stalled(&self, now: Time) -> Option<PoolId> {
         let is_stalled = |pool: &&Pool| pool.lifecycle == Lifecycle::Serving && pool.is_stalled(now, &self.context);
         self.pools.values().find(is_stalled).filter(|_| !self.is_closing()).map(|pool| pool.id)

@@ -1,8 +1,10 @@
 //! A new configuration: all of it comes into force, or nothing of it.
 //!
-//! The shell says which models are added, replaced, removed, or only live by other limits ([`Change`]). What must be loaded is loaded
-//! beside what serves, and what is loaded when it is asked for is opened; when all of that can be served, everything changes in one step. If any of it cannot, what was
-//! loaded goes and nothing else has changed. What a pool does meanwhile and afterwards is in `succession.rs`.
+//! The shell says which models are added, replaced, removed, or only live by other limits
+//! ([`Change`]). What must be loaded is loaded beside what serves, and what is loaded when it is
+//! asked for is opened; when all of that can be served, everything changes in one step. If any of
+//! it cannot, what was loaded goes and nothing else has changed. What a pool does meanwhile and
+//! afterwards is in `succession.rs`.
 use super::event::{Effect, Load, PoolId, PoolLimits, Time};
 use super::lifecycle::{Proof, Successor};
 use super::pool::Pool;
@@ -61,8 +63,9 @@ impl Change {
 }
 
 impl Policy {
-    /// Begins to bring a new configuration into force. [`Effect::Reloaded`] or [`Effect::ReloadRefused`] says how that ends, at once
-    /// or later; another one must wait for it.
+    /// Begins to bring a new configuration into force. [`Effect::Reloaded`] or
+    /// [`Effect::ReloadRefused`] says how that ends, at once or later; another one must wait for
+    /// it.
     pub fn reload(&mut self, now: Time, reload: Reload) {
         self.context.now = now;
         for change in &reload.changes {
@@ -154,7 +157,8 @@ impl Policy {
         }
     }
 
-    /// Has pools be there for as long as requests may come to them. Says whether anything has followed from that.
+    /// Has pools be there for as long as requests may come to them. Says whether anything has
+    /// followed from that.
     fn settle_successors(&mut self) -> bool {
         let old = self.pools.values().filter(|pool| pool.successor().is_some() && pool.has_requests());
         let heirs: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();

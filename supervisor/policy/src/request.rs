@@ -1,7 +1,9 @@
-//! What is kept of a request until its one outcome: which of its parts are done, with a worker, or still to be begun.
+//! What is kept of a request until its one outcome: which of its parts are done, with a worker, or
+//! still to be begun.
 //!
-//! Most requests have one part. A batch has many, which several workers may compute at once. Parts are begun in order and
-//! end in any; only so many are begun before the first of them is done, because what is done must wait for it.
+//! Most requests have one part. A batch has many, which several workers may compute at once. Parts
+//! are begun in order and end in any; only so many are begun before the first of them is done,
+//! because what is done must wait for it.
 use super::event::{Identity, Part, PoolId, Time, Work, WorkerId};
 use ipc::RequestId;
 use std::collections::BTreeMap;
@@ -31,7 +33,8 @@ pub(super) struct RequestRecord {
 struct Begun {
     /// Workers that died under it.
     deaths: u32,
-    /// The worker that computes it, or whose exit it awaits to be replayed, and what that has loaded; none while it waits in the queue.
+    /// The worker that computes it, or whose exit it awaits to be replayed, and what that has
+    /// loaded; none while it waits in the queue.
     holder: Option<(WorkerId, Identity)>,
 }
 
@@ -69,7 +72,8 @@ impl RequestRecord {
         self.next < self.work.parts
     }
 
-    /// Whether the next part may be begun, when at most `window` parts may be begun beyond the first that is not done.
+    /// Whether the next part may be begun, when at most `window` parts may be begun beyond the
+    /// first that is not done.
     pub(super) fn may_begin(&self, window: u32) -> bool {
         let first = self.begun.keys().next().copied().unwrap_or(self.next);
         (self.is_new() || !self.is_blocked) && self.has_more() && self.next - first < window

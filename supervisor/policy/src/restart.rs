@@ -1,4 +1,5 @@
-//! When to try again what ended too early: at once, after a back-off, or after a long pause. Pure arithmetic.
+//! When to try again what ended too early: at once, after a back-off, or after a long pause. Pure
+//! arithmetic.
 use super::event::{Limits, Time};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ pub(super) enum Verdict {
 }
 
 impl Restart {
-    /// Records a failure. The first in a row costs nothing, each further one doubles the wait, and the last one that
-    /// the limits allow parks. After that the next failure parks again, unless a success came first.
+    /// Records a failure. The first in a row costs nothing, each further one doubles the wait, and
+    /// the last one that the limits allow parks. After that the next failure parks again, unless a
+    /// success came first.
     pub(super) fn failed(&mut self, limits: &Limits, now: Time, random: &mut Random) -> Verdict {
         self.in_a_row += 1;
         if self.in_a_row >= limits.crash_loop {
@@ -47,7 +49,8 @@ pub(super) fn load_retry(failures: u32) -> Duration {
     LOAD_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LOAD_RETRY_MAX)
 }
 
-/// A small deterministic generator (SplitMix64), so that workers that died together do not come back together.
+/// A small deterministic generator (SplitMix64), so that workers that died together do not come
+/// back together.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 

@@ -1,12 +1,13 @@
 //! Ten thousand lives of a supervisor in simulated time, each a function of its seed.
 //!
-//! A fake world (`simulation/world.rs`) does what the policy asks, badly: processes crash at every stage, hang, linger,
-//! misbehave and are slow; messages and exits arrive late and in every order that the shell allows; clients flood and
-//! leave. Beside it a plain model of the rules (`simulation/rules.rs`) checks every effect and, after every step, every
-//! invariant of the policy. In the end the world behaves, and everything must come to rest.
+//! A fake world (`simulation/world.rs`) does what the policy asks, badly: processes crash at every
+//! stage, hang, linger, misbehave and are slow; messages and exits arrive late and in every order
+//! that the shell allows; clients flood and leave. Beside it a plain model of the rules
+//! (`simulation/rules.rs`) checks every effect and, after every step, every invariant of the
+//! policy. In the end the world behaves, and everything must come to rest.
 //!
-//! A failure prints its seed; `SIMULATION_SEED=17 cargo test -p supervisor simulation -- --nocapture` runs that one
-//! alone and prints what happened.
+//! A failure prints its seed; `SIMULATION_SEED=17 cargo test -p supervisor simulation --
+//! --nocapture` runs that one alone and prints what happened.
 mod reloads;
 mod rules;
 mod world;
@@ -279,7 +280,8 @@ impl Simulation {
         self.look();
     }
 
-    /// Tells again what a process said that has ended since, or tells of one that never was. Nothing may change.
+    /// Tells again what a process said that has ended since, or tells of one that never was.
+    /// Nothing may change.
     fn tell_stale(&mut self) {
         let event = match self.below(4) {
             0 => self.nonsense(),

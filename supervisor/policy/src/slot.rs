@@ -1,7 +1,8 @@
-//! One place for a running request: the worker that serves it, and the spare that stands by for that worker.
+//! One place for a running request: the worker that serves it, and the spare that stands by for
+//! that worker.
 //!
-//! A slot has at most two processes, and a spare gets no request before the serving worker has ended. A worker of many
-//! requests has a spare only when it is to be replaced.
+//! A slot has at most two processes, and a spare gets no request before the serving worker has
+//! ended. A worker of many requests has a spare only when it is to be replaced.
 use super::context::Context;
 use super::event::{Effect, Identity, Isolation, PoolId, TemplateId, Time, WorkerId};
 use super::worker::Worker;
@@ -56,7 +57,8 @@ impl Slot {
         self.spare.take_if(|worker| worker.id.life.generation == generation)
     }
 
-    /// Removes the worker that was never forked, if there is one. A serving worker that was not has no spare.
+    /// Removes the worker that was never forked, if there is one. A serving worker that was not has
+    /// no spare.
     pub(super) fn remove_asked(&mut self) {
         self.serving.take_if(|worker| worker.is_asked());
         self.spare.take_if(|worker| worker.is_asked());
@@ -85,7 +87,8 @@ impl Slot {
         context.emit(Effect::Fork { template, worker: id });
     }
 
-    /// Ends workers that others are to take the place of, once those are there. Of a slot too many none stays.
+    /// Ends workers that others are to take the place of, once those are there. Of a slot too many
+    /// none stays.
     pub(super) fn renew(&mut self, is_surplus: bool, context: &mut Context) {
         if is_surplus {
             self.workers_mut().for_each(|worker| worker.unneeded(context));
@@ -99,7 +102,8 @@ impl Slot {
         }
     }
 
-    /// Ends the serving worker if it has nothing to do and what it has loaded is no more what the model is.
+    /// Ends the serving worker if it has nothing to do and what it has loaded is no more what the
+    /// model is.
     pub(super) fn end_outdated(&mut self, identity: Identity, context: &mut Context) {
         if let Some(worker) = self.idle_mut().filter(|worker| worker.identity != identity) {
             worker.unneeded(context);

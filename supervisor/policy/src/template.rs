@@ -14,7 +14,9 @@
 //! | Stopping | - | - | Stopped | . | . | - | - |
 //! | Stopped | . | . | . | . | . | - | - |
 //!
-//! A pool without requests for so long leads from Warm to Unloading, and Examined from Examining, both with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing follows, `.`: cannot be.
+//! A pool without requests for so long leads from Warm to Unloading, and Examined from Examining,
+//! both with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing
+//! follows, `.`: cannot be.
 use super::context::Context;
 use super::event::{Effect, Identity, PoolId, TemplateId, Time};
 use super::restart::{Restart, Verdict, load_retry};
@@ -63,7 +65,8 @@ enum State {
     },
     /// There is none before a request comes.
     Cold,
-    /// Has been killed because no request came for so long, or because it had shown that its model can be opened.
+    /// Has been killed because no request came for so long, or because it had shown that its model
+    /// can be opened.
     Unloading {
         since: Time,
     },
@@ -111,7 +114,8 @@ impl Template {
         matches!(self.state, State::Parked { .. })
     }
 
-    /// Whether the model could not be loaded when it was last tried, or what was loaded does not work.
+    /// Whether the model could not be loaded when it was last tried, or what was loaded does not
+    /// work.
     pub(super) fn has_failed(&self) -> bool {
         self.load_failures > 0 || self.is_parked()
     }
@@ -302,7 +306,8 @@ impl Template {
         }
     }
 
-    /// When the next one may be loaded, if it is wanted; none while there is one or there will be none.
+    /// When the next one may be loaded, if it is wanted; none while there is one or there will be
+    /// none.
     pub(super) fn load_at(&self) -> Option<Time> {
         match self.state {
             State::Waiting { until: time }
@@ -328,7 +333,8 @@ impl Template {
         context.emit(Effect::Examine(self.id));
     }
 
-    /// The model could be opened: the process has done what it was there for. Says whether it was there for that.
+    /// The model could be opened: the process has done what it was there for. Says whether it was
+    /// there for that.
     pub(super) fn examined(&mut self, context: &mut Context) -> bool {
         let is_awaited = self.is_examining();
         if is_awaited {

@@ -1,13 +1,16 @@
-//! Threads: how many each worker that computes may use, so that all of them together use the host's cores and no more.
+//! Threads: how many each worker that computes may use, so that all of them together use the host's
+//! cores and no more.
 //!
-//! A worker is told its budget and follows it when it gets to its next layer; until then it may use as many threads as it
-//! was granted before. So budgets are lowered first, and only what has been given back is granted again: because the
-//! worker says that it uses less, or because it does not compute any more. A newcomer has one thread at once. What
-//! fair shares are is max-min fairness (Bertsekas and Gallager, "Data Networks", 6.5.2), in whole threads.
+//! A worker is told its budget and follows it when it gets to its next layer; until then it may use
+//! as many threads as it was granted before. So budgets are lowered first, and only what has been
+//! given back is granted again: because the worker says that it uses less, or because it does not
+//! compute any more. A newcomer has one thread at once. What fair shares are is max-min fairness
+//! (Bertsekas and Gallager, "Data Networks", 6.5.2), in whole threads.
 use super::event::{Effect, Time, WorkerId};
 use std::{collections::VecDeque, time::Duration};
 
-/// How long after a budget was lowered the worker is first looked at; each further look waits twice as long.
+/// How long after a budget was lowered the worker is first looked at; each further look waits twice
+/// as long.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The longest of those waits.
 const LONGEST_LOOK: Duration = Duration::from_millis(16);
@@ -19,7 +22,8 @@ pub(super) struct Threads {
     shares: Vec<Share>,
     /// Something has changed since budgets were last set.
     has_changed: bool,
-    /// When those that have not given back what they must are looked at, and how long it took until then.
+    /// When those that have not given back what they must are looked at, and how long it took until
+    /// then.
     look: Option<(Time, Duration)>,
 }
 
@@ -60,7 +64,8 @@ impl Threads {
         Some(self.shares.remove(position).granted)
     }
 
-    /// A worker says that it uses so many. It is not believed that they are more than it was granted.
+    /// A worker says that it uses so many. It is not believed that they are more than it was
+    /// granted.
     pub(super) fn used(&mut self, worker: WorkerId, threads: u32) {
         let Some(share) = self.share(worker) else { return };
         let held = threads.clamp(share.granted, share.held);
@@ -107,7 +112,8 @@ impl Threads {
         }
     }
 
-    /// Everybody's fair share: one each; then one more for each that can use it, from the first to the last, while cores are left.
+    /// Everybody's fair share: one each; then one more for each that can use it, from the first to
+    /// the last, while cores are left.
     fn targets(&self) -> Vec<u32> {
         let mut targets = vec![1; self.shares.len()];
         let mut left = self.cores.saturating_sub(u32::try_from(self.shares.len()).unwrap_or(u32::MAX));

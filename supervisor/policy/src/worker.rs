@@ -1,7 +1,8 @@
 //! One worker process, from the wish to have it forked to its end: one life of a slot.
 //!
-//! This file owns what a worker's state makes of each event. It does not know whether the worker serves its slot or
-//! stands by for it (`slot.rs`), and hands what its end leaves to do to the pool (`pool.rs`).
+//! This file owns what a worker's state makes of each event. It does not know whether the worker
+//! serves its slot or stands by for it (`slot.rs`), and hands what its end leaves to do to the pool
+//! (`pool.rs`).
 //!
 //! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | replaced | stop at once |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|
@@ -13,10 +14,12 @@
 //! | Terminating | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
 //! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | - | forget the aftermath |
 //!
-//! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to Terminating
-//! (Terminate), or leaves the state as it is. "Early death" counts towards the pool's back-off, "count" to its part of the request,
-//! nothing else counts. `Forked` is only noted; `ForkFailed` is `Exited` for a worker that was not forked yet, and
-//! ignored otherwise; so is `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had not forked are dropped: they never were.
+//! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to
+//! Terminating (Terminate), or leaves the state as it is. "Early death" counts towards the pool's
+//! back-off, "count" to its part of the request, nothing else counts. `Forked` is only noted;
+//! `ForkFailed` is `Exited` for a worker that was not forked yet, and ignored otherwise; so is
+//! `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had
+//! not forked are dropped: they never were.
 use super::context::{Context, OnExit};
 use super::event::{Effect, Identity, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
 use ipc::RequestId;
@@ -100,7 +103,8 @@ impl Worker {
         self.stage == Stage::Ready
     }
 
-    /// Whether it has been ready and will not take another request, so that its successor may stand by.
+    /// Whether it has been ready and will not take another request, so that its successor may stand
+    /// by.
     pub(super) fn is_spent(&self) -> bool {
         self.stage == Stage::Ready && !self.is_idle()
     }
@@ -333,7 +337,8 @@ impl Worker {
         self.replace_when_idle |= self.stage == Stage::Ready;
     }
 
-    /// Another is to take its place at once, and to go on with what it computes. It is nobody's fault.
+    /// Another is to take its place at once, and to go on with what it computes. It is nobody's
+    /// fault.
     pub(super) fn replaced(&mut self, context: &mut Context) {
         match self.state {
             State::Starting | State::Idle | State::Cancelling { .. } => {

@@ -56,7 +56,8 @@ pub(crate) fn restart(arguments: Restart) -> Result<(), CliError> {
 /// Has the daemon stop, and waits until its process has ended, so that another one can be started.
 pub(crate) fn stop(arguments: Stop) -> Result<(), CliError> {
     let mut client = connect(&arguments.socket)?;
-    // A daemon that cannot be taken hold of, in a namespace of its own, is waited for by its connection alone.
+    // A daemon that cannot be taken hold of, in a namespace of its own, is waited for by its
+    // connection alone.
     let daemon = i32::try_from(client.status()?.pid).ok().and_then(Pid::from_raw);
     let daemon = daemon.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     have_done(&mut client, Control::Stop { now: arguments.now })?;

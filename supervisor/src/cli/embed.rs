@@ -169,7 +169,8 @@ fn batches(texts: Vec<String>) -> Vec<Vec<String>> {
     batches
 }
 
-/// The next lines, as many as are there already and go into a request, and at least one; `None` at the end.
+/// The next lines, as many as are there already and go into a request, and at least one; `None` at
+/// the end.
 fn batch(lines: &mut BufReader<impl Read>) -> Result<Option<Vec<String>>, CliError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while batch.is_empty() || lines.buffer().contains(&b'\n') && batch.len() < TEXTS && bytes < BYTES {

@@ -68,7 +68,8 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// Prints it, with its causes, as one line on stderr. A reader of our output who has seen enough is no error to speak of.
+    /// Prints it, with its causes, as one line on stderr. A reader of our output who has seen
+    /// enough is no error to speak of.
     pub(crate) fn print(&self) {
         const ADVICE: &str =
             "Start one with `supervisor run`, or name its socket with --socket or SUPERVISOR_SOCKET.\n";

@@ -1,8 +1,9 @@
 //! The status as people read it: the page that `supervisor status` prints.
 //!
-//! It is a pure function of the status document. Everything in that document that came from elsewhere (a worker's
-//! stderr, an error, a name, a path) is escaped, so that none of it can drive the terminal or pass for a line of the
-//! page. It has no colours and does not look at the terminal: the caller knows how wide that is.
+//! It is a pure function of the status document. Everything in that document that came from
+//! elsewhere (a worker's stderr, an error, a name, a path) is escaped, so that none of it can drive
+//! the terminal or pass for a line of the page. It has no colours and does not look at the
+//! terminal: the caller knows how wide that is.
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,8 @@ const HEADS: [&str; 12] =
 /// The columns of words, which begin at the left; numbers end at the right.
 const WORDS: [usize; 4] = [3, 4, 5, SANDBOX];
 const SANDBOX: usize = 11;
-/// The columns that a narrow page goes without, the first one first: SANDBOX, GEN, THREADS, PHASE, AGE.
+/// The columns that a narrow page goes without, the first one first: SANDBOX, GEN, THREADS, PHASE,
+/// AGE.
 const SPARED: [usize; 5] = [SANDBOX, 1, 8, 5, 10];
 const GAP: usize = 2;
 /// Labels are padded to this, and what does not fit a line goes on under its beginning.
@@ -24,7 +26,8 @@ const INDENT: usize = 13;
 /// A longer text is cut.
 const LONGEST_TEXT: usize = 500;
 
-/// The page for `status`, at most `width` columns wide where that is possible. It ends in a newline.
+/// The page for `status`, at most `width` columns wide where that is possible. It ends in a
+/// newline.
 pub(crate) fn render(status: &Status, width: Option<usize>) -> String {
     let mut page = Page { text: String::new(), width };
     let cores = if status.cores == 1 { "core" } else { "cores" };
@@ -154,7 +157,8 @@ impl Page {
         self.paragraph(&format!("{:<INDENT$}", format!("  {label}")), INDENT, words);
     }
 
-    /// Writes the words after `head`, and those that do not fit on further lines with this indent. No word is split.
+    /// Writes the words after `head`, and those that do not fit on further lines with this indent.
+    /// No word is split.
     fn paragraph(&mut self, head: &str, indent: usize, words: &str) {
         let width = self.width.unwrap_or(usize::MAX);
         let mut line = head.to_string();
@@ -237,7 +241,8 @@ fn worker_words(model: &ModelStatus) -> String {
 }
 
 fn cells(worker: &WorkerStatus) -> [String; HEADS.len()] {
-    // What a worker has computed and how old it is says nothing while it has no request or no process.
+    // What a worker has computed and how old it is says nothing while it has no request or no
+    // process.
     let serving = worker.request.is_some();
     let lives = worker.pid.is_some();
     let prompt = worker.phase.as_deref() == Some("prompt");
@@ -284,7 +289,8 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// The text, not too long, with everything that is not plainly visible written out as in a string literal.
+/// The text, not too long, with everything that is not plainly visible written out as in a string
+/// literal.
 fn escaped(text: &str) -> String {
     Escaped(&shorten(text, LONGEST_TEXT)).to_string()
 }

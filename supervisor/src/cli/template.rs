@@ -1,4 +1,5 @@
-//! `supervisor template`: the hidden half of the executable, which the daemon starts with its control socket as standard input.
+//! `supervisor template`: the hidden half of the executable, which the daemon starts with its
+//! control socket as standard input.
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,5 @@
-//! `supervisor tokenize`: the token ids of a text, by the daemon's model or by a file without a daemon.
+//! `supervisor tokenize`: the token ids of a text, by the daemon's model or by a file without a
+//! daemon.
 use super::{SocketArgument, error::CliError, print, text};
 use ipc::{Client, TokenizeRequest};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! The configuration's file: which keys its tables have, and on which line each of them is.
 //!
-//! The tables are walked in the order of the file, so that the first thing that is wrong is the one that is told.
+//! The tables are walked in the order of the file, so that the first thing that is wrong is the one
+//! that is told.
 use super::entry::{self, Entry, Value};
 use super::{Config, ConfigError, ModelConfig, Place, SupervisorConfig};
 use ipc::ModelSource;
@@ -200,7 +201,8 @@ impl<'a> File<'a> {
     }
 }
 
-/// The name of a model that is given none: what follows `builtin:`, or the file's name without `.gguf`.
+/// The name of a model that is given none: what follows `builtin:`, or the file's name without
+/// `.gguf`.
 fn name_of(source: &ModelSource) -> &str {
     let path = match source {
         ModelSource::BuiltIn { name, .. } => return name,
@@ -218,7 +220,8 @@ fn unknown(entry: Entry<'_>, table: &Table) -> ConfigError {
     ConfigError::UnknownKey { place: entry.place, key: entry::shortened(entry.key), table: table.name, hint }
 }
 
-/// The table that the key belongs to, or the key of this table that is spelled most alike; nothing if none is near.
+/// The table that the key belongs to, or the key of this table that is spelled most alike; nothing
+/// if none is near.
 fn hint(key: &str, table: &Table) -> String {
     let spelled = key.to_lowercase().replace('-', "_");
     if let Some(other) = [SUPERVISOR, MODEL].iter().find(|other| other.keys.contains(&spelled.as_str()))

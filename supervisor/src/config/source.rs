@@ -1,4 +1,5 @@
-//! Where the configuration comes from, and its bytes: nothing that the path names can keep whoever reads it, or fill their memory.
+//! Where the configuration comes from, and its bytes: nothing that the path names can keep whoever
+//! reads it, or fill their memory.
 use super::{Config, ConfigError, Overrides};
 use std::{
     io::{self, Read},

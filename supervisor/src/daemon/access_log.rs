@@ -28,7 +28,8 @@ impl Peer {
     }
 }
 
-/// The line about a request that was taken and has ended so, with this as its last message. `client` is there if it still is.
+/// The line about a request that was taken and has ended so, with this as its last message.
+/// `client` is there if it still is.
 pub(super) fn ended(
     request: &OpenRequest,
     outcome: Outcome,

@@ -1,6 +1,8 @@
-//! Sockets that the service manager has bound for this daemon and hands over (systemd's socket activation, sd_listen_fds(3)).
+//! Sockets that the service manager has bound for this daemon and hands over (systemd's socket
+//! activation, sd_listen_fds(3)).
 //!
-//! Each is for what its name says. What nothing here is for is refused: clients would wait at it for ever.
+//! Each is for what its name says. What nothing here is for is refused: clients would wait at it
+//! for ever.
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use std::{
     io,

@@ -1,17 +1,20 @@
 //! Whether a model or a worker fits into memory: arithmetic, and the sentence if it does not.
 //!
-//! What is counted is the worst case: the weights of every model that is loaded, and for each of its slots what a worker may take and
-//! what a request keeps in its cache. Pages that templates and workers share are counted once, with the weights. A template says what it
-//! needs before it reads the weights; what it turns out to take, if that is more, counts from then on. While a reload is under way, a model
-//! that another one is to be loaded beside counts with what it is now or with what it is to be, whichever is more; one that grows in place counts
-//! others with what they are to be (`reload.rs`), and is given workers when there is room for them.
+//! What is counted is the worst case: the weights of every model that is loaded, and for each of
+//! its slots what a worker may take and what a request keeps in its cache. Pages that templates and
+//! workers share are counted once, with the weights. A template says what it needs before it reads
+//! the weights; what it turns out to take, if that is more, counts from then on. While a reload is
+//! under way, a model that another one is to be loaded beside counts with what it is now or with
+//! what it is to be, whichever is more; one that grows in place counts others with what they are to
+//! be (`reload.rs`), and is given workers when there is room for them.
 use super::{Daemon, served_model::ServedModel};
 use crate::config::ModelConfig;
 use ipc::{ModelInfo, Needs};
 use policy::PoolId;
 use system::proc::{self, HostMemory};
 
-/// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a request.
+/// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a
+/// request.
 const PRIVATE: u64 = 64 << 20;
 
 /// What a model may take of the machine's memory, in bytes.
@@ -36,7 +39,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether a model that is to be loaded later can be, if nothing else is there then. `Err` says why it never can.
+    /// Whether a model that is to be loaded later can be, if nothing else is there then. `Err` says
+    /// why it never can.
     pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.models[id];
         Need::of(&pool.config, needs, pool.slots).fits(0, HostMemory::now())
@@ -60,7 +64,8 @@ impl Daemon {
         needs.map(|need| need.total()).fold(0, u64::saturating_add)
     }
 
-    /// What a model that needs so much now may need in the course of the reload that is under way, if one is.
+    /// What a model that needs so much now may need in the course of the reload that is under way,
+    /// if one is.
     fn most_needed(&self, id: PoolId, now: Need) -> Need {
         let planned = self.planned(id).map(|config| now.resized(config, ServedModel::slots_of(config, self.cores)));
         planned.filter(|planned| planned.total() > now.total()).unwrap_or(now)
@@ -92,7 +97,8 @@ impl Need {
         self.private.saturating_add(self.cache)
     }
 
-    /// Whether a model fits beside others which need so much, of whose weights so much is not in memory yet. `Err` says why it does not.
+    /// Whether a model fits beside others which need so much, of whose weights so much is not in
+    /// memory yet. `Err` says why it does not.
     pub(super) fn admit_model(&self, others: u64, unread: u64, memory: HostMemory) -> Result<(), String> {
         self.fits(others, memory)?;
         let (private, cache) = (size(self.private), size(self.cache));
@@ -121,7 +127,8 @@ impl Need {
         Ok(())
     }
 
-    /// Whether one more worker fits now, which will serve a request besides all that run if it is `first` in its slot.
+    /// Whether one more worker fits now, which will serve a request besides all that run if it is
+    /// `first` in its slot.
     pub(crate) fn admit_worker(&self, first: bool, memory: HostMemory) -> Result<(), String> {
         let needed = if first { self.slot() } else { self.private };
         if needed <= memory.available {

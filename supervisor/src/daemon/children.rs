@@ -1,4 +1,5 @@
-//! What templates and workers say, checked and turned into events. Nothing that they say is believed.
+//! What templates and workers say, checked and turned into events. Nothing that they say is
+//! believed.
 use super::{
     Daemon,
     effects::{describe, is_fault},
@@ -146,8 +147,8 @@ impl Daemon {
                 }
                 self.events.push_back(Event::Forked(id));
             }
-            // There is no descriptor to hold it by, it has ended already, or a stranger's pid was reported; what it was born with is closed, so
-            // it ends.
+            // There is no descriptor to hold it by, it has ended already, or a stranger's pid was
+            // reported; what it was born with is closed, so it ends.
             Err(error) => self.not_made(id, &error),
         }
         self.next_fork(template);
@@ -162,7 +163,8 @@ impl Daemon {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        // That one which was let go ends is no crash, nor that of workers which do not even start it was given up.
+        // That one which was let go ends is no crash, nor that of workers which do not even start
+        // it was given up.
         let state = self.policy.pool(id.pool).state;
         let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. } | TemplateState::Stopped);
         let is_unwanted = self.policy.is_closing() || is_given_up;

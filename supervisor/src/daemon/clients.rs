@@ -39,7 +39,8 @@ impl Daemon {
                 (stream, Some(Failure::new(FailureKind::NotAllowed, text)))
             }
             Err(error) => {
-                // Most likely there is no descriptor left. The client waits in the backlog; to ask again at once would spin.
+                // Most likely there is no descriptor left. The client waits in the backlog; to ask
+                // again at once would spin.
                 tracing::warn!("cannot accept a client: {error}");
                 self.accept_from = tokio::time::Instant::now() + ACCEPT_PAUSE;
                 return;
@@ -51,7 +52,8 @@ impl Daemon {
         let peer = Peer::of(&stream);
         if let Some(failure) = refusal {
             access_log::refused(&failure, None, peer);
-            // Nothing has been sent yet, so there is room for this; a client that has gone needs no reason.
+            // Nothing has been sent yet, so there is room for this; a client that has gone needs no
+            // reason.
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
             return;
         }
@@ -72,9 +74,11 @@ impl Daemon {
         self.clients.insert(id, client);
     }
 
-    /// Closes the connection that has carried no request for longest, so that another client finds a place. Says whether there was one.
+    /// Closes the connection that has carried no request for longest, so that another client finds
+    /// a place. Says whether there was one.
     ///
-    /// There is no other limit on that: an idle connection costs a descriptor, and there are never many.
+    /// There is no other limit on that: an idle connection costs a descriptor, and there are never
+    /// many.
     fn make_place(&mut self) -> bool {
         /// Who has just come is about to ask.
         const LONG: Duration = Duration::from_secs(5);
@@ -83,7 +87,8 @@ impl Daemon {
         longest.inspect(|id| self.forget(*id)).is_some()
     }
 
-    /// A client's request has ended: it may ask for something else, unless nothing is begun any more.
+    /// A client's request has ended: it may ask for something else, unless nothing is begun any
+    /// more.
     pub(super) fn rests(&mut self, id: ConnectionId) {
         let is_stopping = self.is_stopping();
         if let Some(client) = self.clients.get_mut(&id) {
@@ -208,7 +213,8 @@ impl Daemon {
         }
     }
 
-    /// The model that a request means, which must be of this kind: the one that it names, or the only one.
+    /// The model that a request means, which must be of this kind: the one that it names, or the
+    /// only one.
     pub(super) fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
         let fits = |pool: &ServedModel| kind.is_none_or(|kind| pool.kind() == kind);
         let fitting = || self.models.served().filter(|(_, pool)| fits(pool));

@@ -1,7 +1,8 @@
-//! One client connection: two tasks that move frames and watch for the client's going away. They decide nothing.
+//! One client connection: two tasks that move frames and watch for the client's going away. They
+//! decide nothing.
 //!
-//! What is sent to a client is queued here without bound of its own: a request can send only so much as its context allows, and the
-//! daemon looks at [`Outbox::queued`] before it adds more.
+//! What is sent to a client is queued here without bound of its own: a request can send only so
+//! much as its context allows, and the daemon looks at [`Outbox::queued`] before it adds more.
 use super::{ConnectionId, Input};
 use ipc::{AsyncEnd, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,8 +28,9 @@ use tokio::{
 
 /// Longer payloads are read beside the loop, which nothing may hold for more than 10 ms.
 ///
-/// The slowest payloads that are known take 30 ns a byte, and a Raspberry Pi is four times slower: 10
-/// ms are enough for 81 KiB there. `cargo run --release -p ipc --example parse_times` measures it.
+/// The slowest payloads that are known take 30 ns a byte, and a Raspberry Pi is four times slower:
+/// 10 ms are enough for 81 KiB there. `cargo run --release -p ipc --example parse_times` measures
+/// it.
 const LARGE: usize = 64 << 10;
 
 /// Large payloads are read one at a time, whoever sends them, for reading one takes memory of many
@@ -146,7 +148,8 @@ impl Drop for Outbox {
     }
 }
 
-/// The frame of a response, or of a failure if it is too long for one: a client waits for something, whatever it is.
+/// The frame of a response, or of a failure if it is too long for one: a client waits for
+/// something, whatever it is.
 pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
     let framed = |response: &Response| ipc::to_frame(response, MAX_FRAME).ok();
     let too_long = Failure::new(FailureKind::Engine, "the response is too long to be sent");
@@ -239,7 +242,8 @@ async fn send_all(
     let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;
 }
 
-/// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing for `patience`.
+/// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing
+/// for `patience`.
 async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], patience: Duration) -> bool {
     let mut rest = frame;
     while !rest.is_empty() {
@@ -266,7 +270,8 @@ async fn watch(stream: &UnixStream) -> io::Result<()> {
     if is_hung_up(stream.as_fd())? {
         return Ok(());
     }
-    // A registration of its own: forgetting that the socket is writable here must not make the sending task wait.
+    // A registration of its own: forgetting that the socket is writable here must not make the
+    // sending task wait.
     let watch = crate::sys::watch(stream.as_fd().try_clone_to_owned()?, Interest::WRITABLE)?;
     loop {
         watch.writable().await?.clear_ready();

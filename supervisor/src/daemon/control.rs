@@ -1,4 +1,5 @@
-//! What operators ask the daemon to do, and what they are told of it. Reloading is in `reload.rs`, stopping in `stop.rs`.
+//! What operators ask the daemon to do, and what they are told of it. Reloading is in `reload.rs`,
+//! stopping in `stop.rs`.
 use super::{ConnectionId, Daemon};
 use crate::log::OPERATION;
 use ipc::{Control, Failure, FailureKind, Response};

@@ -195,8 +195,8 @@ impl Daemon {
         }
     }
 
-    /// Sends pieces to the request's client. No more of a batch is begun for one that takes them slowly; one that does not take them is
-    /// forgotten.
+    /// Sends pieces to the request's client. No more of a batch is begun for one that takes them
+    /// slowly; one that does not take them is forgotten.
     pub(super) fn deliver_all(&mut self, id: RequestId, pieces: &[Response]) {
         for piece in pieces {
             if !self.deliver(id, piece) {
@@ -214,7 +214,8 @@ impl Daemon {
         }
     }
 
-    /// Sends one piece to the request's client, unless it has too much that it has not taken. Says whether it could.
+    /// Sends one piece to the request's client, unless it has too much that it has not taken. Says
+    /// whether it could.
     fn deliver(&self, id: RequestId, piece: &Response) -> bool {
         /// Most bytes that wait for all clients together.
         const ALL_CLIENTS: usize = 256 << 20;

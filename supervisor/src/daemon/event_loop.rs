@@ -49,7 +49,8 @@ pub(crate) struct Setup {
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(setup: Setup) -> Result<(), RunError> {
-    // Everything runs on this thread, which lives as long as the process: templates die with the thread that starts them.
+    // Everything runs on this thread, which lives as long as the process: templates die with the
+    // thread that starts them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
     runtime.block_on(serve(setup))
 }

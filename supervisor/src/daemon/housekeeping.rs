@@ -1,5 +1,5 @@
-//! What is done now and then: boards are looked at, the socket file is looked after, orphans are buried, the service manager is told how
-//! things are.
+//! What is done now and then: boards are looked at, the socket file is looked after, orphans are
+//! buried, the service manager is told how things are.
 use super::{Daemon, signals::Signalled};
 use ipc::board::Word;
 use nix::{
@@ -24,7 +24,8 @@ impl Daemon {
         match signal {
             Signalled::Stop => self.stop(false),
             Signalled::Reload => self.reload(None),
-            // Children that are known are waited for by name; strangers can wait for the next round.
+            // Children that are known are waited for by name; strangers can wait for the next
+            // round.
             Signalled::ChildEnded => self.children_ended = true,
         }
     }

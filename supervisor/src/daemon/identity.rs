@@ -1,7 +1,8 @@
-//! What a model is computed from, as the supervisor sees it: its files, and those settings that change the bits of an answer.
+//! What a model is computed from, as the supervisor sees it: its files, and those settings that
+//! change the bits of an answer.
 //!
-//! Files are compared by device, inode, length and time of change, and never read. It is looked before and after a template loads; if
-//! both are the same, that is what it has loaded.
+//! Files are compared by device, inode, length and time of change, and never read. It is looked
+//! before and after a template loads; if both are the same, that is what it has loaded.
 use ipc::{ModelSource, ModelSpec};
 use policy::Identity;
 use std::{

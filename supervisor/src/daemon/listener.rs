@@ -1,8 +1,9 @@
 //! The client socket: who owns it, who may use it.
 //!
-//! An flock on `<socket>.lock`, held for life, decides who owns the socket; only its holder unlinks and binds. So a stale socket
-//! file is replaced and a live one never is, also if whoever listens there knows nothing of the lock. A socket that was handed over is
-//! somebody else's: it is listened on, and its file is left alone.
+//! An flock on `<socket>.lock`, held for life, decides who owns the socket; only its holder unlinks
+//! and binds. So a stale socket file is replaced and a live one never is, also if whoever listens
+//! there knows nothing of the lock. A socket that was handed over is somebody else's: it is
+//! listened on, and its file is left alone.
 use super::activation::Adopted;
 use interprocess::{
     local_socket::{
@@ -90,8 +91,8 @@ enum Hold {
 }
 
 impl ClientSocket {
-    /// Takes the socket at `path`; besides the daemon's own user, root and the socket's group only `allowed` may use it, and if
-    /// `allowed` is not empty, the group may not.
+    /// Takes the socket at `path`; besides the daemon's own user, root and the socket's group only
+    /// `allowed` may use it, and if `allowed` is not empty, the group may not.
     pub(crate) fn take(path: &Path, allowed: Vec<u32>) -> Result<ClientSocket, ListenError> {
         make_folder(path)?;
         let lock = lock(path)?;
@@ -102,8 +103,9 @@ impl ClientSocket {
         Ok(ClientSocket { path: path.to_owned(), listener, group, allowed, hold: Hold::Bound { identity, lock } })
     }
 
-    /// Takes over a socket that is listened on already. Whoever has bound it has decided by its file's group and mode who may use it, and
-    /// may have made it for the next daemon too, so nothing of it is changed.
+    /// Takes over a socket that is listened on already. Whoever has bound it has decided by its
+    /// file's group and mode who may use it, and may have made it for the next daemon too, so
+    /// nothing of it is changed.
     pub(crate) fn adopt(adopted: Adopted, allowed: Vec<u32>) -> Result<ClientSocket, ListenError> {
         let Adopted { listener, path } = adopted;
         let Ok(file) = fs::symlink_metadata(&path) else { return Err(ListenError::Gone(path)) };
@@ -128,10 +130,11 @@ impl ClientSocket {
         self.allowed = allowed;
     }
 
-    /// Lets nobody connect any more, and returns those who had connected and have not been accepted; `Err` holds one that may not use
-    /// the socket.
+    /// Lets nobody connect any more, and returns those who had connected and have not been
+    /// accepted; `Err` holds one that may not use the socket.
     ///
-    /// One that was handed over is left alone: whoever connects there waits for who is started next.
+    /// One that was handed over is left alone: whoever connects there waits for who is started
+    /// next.
     pub(crate) fn close(&self) -> io::Result<Vec<Result<Stream, Stream>>> {
         let Hold::Bound { identity: bound, .. } = &self.hold else { return Ok(Vec::new()) };
         if identity(&self.path) == Some(*bound) {
@@ -167,8 +170,8 @@ impl ClientSocket {
         self.allowed.is_empty() && in_group()
     }
 
-    /// Binds again if somebody has deleted the socket file. Says whether it had to. That the file of a socket is gone which was handed over
-    /// is an error, once.
+    /// Binds again if somebody has deleted the socket file. Says whether it had to. That the file
+    /// of a socket is gone which was handed over is an error, once.
     pub(crate) fn heal(&mut self) -> Result<bool, ListenError> {
         let found = identity(&self.path);
         let (old, lock_held) = match &mut self.hold {
@@ -182,7 +185,8 @@ impl ClientSocket {
         if found == Some(*old) {
             return Ok(false);
         }
-        // Who has deleted the socket may have deleted the lock too, and somebody else may hold a new one.
+        // Who has deleted the socket may have deleted the lock too, and somebody else may hold a
+        // new one.
         let held = lock_held.metadata().map_err(|error| ListenError::Lock(lock_path(&self.path), error))?;
         if identity(&lock_path(&self.path)) != Some((held.dev(), held.ino())) {
             make_folder(&self.path)?;
@@ -255,7 +259,8 @@ fn lock(socket: &Path) -> Result<Flock<File>, ListenError> {
     Ok(lock)
 }
 
-/// Removes a socket file that nobody listens at. To be called by who holds the lock. `patience` is how long somebody may take to stop.
+/// Removes a socket file that nobody listens at. To be called by who holds the lock. `patience` is
+/// how long somebody may take to stop.
 fn make_way(path: &Path, patience: PollTimeout) -> Result<(), ListenError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => Err(ListenError::NotASocket(path.to_owned())),

@@ -1,9 +1,12 @@
-//! How much memory workers and templates take: when it is looked at, and what follows if it is too much.
+//! How much memory workers and templates take: when it is looked at, and what follows if it is too
+//! much.
 //!
-//! A worker's limit of private memory (RLIMIT_DATA) stops what it allocates at once, but not what it takes by writing to pages that it shares with its
-//! template. Those are counted by looking into its page tables, which takes milliseconds on a large model and holds a lock that its
-//! exit needs. So what is looked at often is its number of page faults, which takes microseconds: each page that it makes its own costs one, and
-//! only when there have been enough of them to be too much are the tables looked at.
+//! A worker's limit of private memory (RLIMIT_DATA) stops what it allocates at once, but not what
+//! it takes by writing to pages that it shares with its template. Those are counted by looking into
+//! its page tables, which takes milliseconds on a large model and holds a lock that its exit needs.
+//! So what is looked at often is its number of page faults, which takes microseconds: each page
+//! that it makes its own costs one, and only when there have been enough of them to be too much are
+//! the tables looked at.
 use super::{Daemon, Input, Sampled, worker_process::WorkerProcess};
 use nix::unistd::{SysconfVar, sysconf};
 use policy::{PoolId, TemplateId};
@@ -36,7 +39,8 @@ impl Daemon {
         }
     }
 
-    /// Looks at the memory of all that have not been looked at for a while, and of those that may have taken too much.
+    /// Looks at the memory of all that have not been looked at for a while, and of those that may
+    /// have taken too much.
     pub(super) fn watch_all(&mut self) {
         for id in self.models.ids() {
             let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_AGE);
@@ -94,7 +98,8 @@ impl Daemon {
                 pool.sampling = false;
                 if let Some(worker) = pool.workers.get_mut(&id.life) {
                     worker.memory = taken;
-                    // When the template has ended, its pages belong to whoever still shares them, which is nobody's fault.
+                    // When the template has ended, its pages belong to whoever still shares them,
+                    // which is nobody's fault.
                     let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.origin.template);
                     let limit = worker.memory_limit;
                     if shares && sample.own() > limit && worker.killed.is_none() {
@@ -128,8 +133,9 @@ fn may_exceed(worker: &WorkerProcess) -> bool {
     taken > threshold(own, worker.memory_limit)
 }
 
-/// How much a worker may have taken since it was found to have `own` before it must be looked at again: half of what is left to it, because what it
-/// has allocated in huge pages is more than its faults tell; but not so little that one near its limit is looked at all the time.
+/// How much a worker may have taken since it was found to have `own` before it must be looked at
+/// again: half of what is left to it, because what it has allocated in huge pages is more than its
+/// faults tell; but not so little that one near its limit is looked at all the time.
 fn threshold(own: u64, limit: u64) -> u64 {
     (limit.saturating_sub(own) / 2).max(limit / 16)
 }

@@ -1,4 +1,5 @@
-//! All models, by the policy's numbers: those that are served, those that a reload tries, and those that go.
+//! All models, by the policy's numbers: those that are served, those that a reload tries, and those
+//! that go.
 use super::served_model::ServedModel;
 use policy::PoolId;
 use std::{
@@ -6,7 +7,8 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-/// The models. An index of one that has gone panics, like that of a list; who may be late asks with [`Models::get_mut`].
+/// The models. An index of one that has gone panics, like that of a list; who may be late asks with
+/// [`Models::get_mut`].
 #[derive(Debug, Default)]
 pub(crate) struct Models {
     all: BTreeMap<PoolId, ServedModel>,

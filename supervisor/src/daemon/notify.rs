@@ -1,7 +1,8 @@
-//! What the service manager is told, and what it wants to be told: systemd's notification protocol (sd_notify(3)).
+//! What the service manager is told, and what it wants to be told: systemd's notification protocol
+//! (sd_notify(3)).
 //!
-//! Owns the notification socket, and remembers what has been said so that nothing is said twice. It does not decide what is true. Without a
-//! service manager nothing is said.
+//! Owns the notification socket, and remembers what has been said so that nothing is said twice. It
+//! does not decide what is true. Without a service manager nothing is said.
 use sd_notify::NotifyState;
 use std::{
     env,
@@ -47,7 +48,8 @@ impl Notify {
         Notify { manager, patience, is_ready: false, is_stopping: false, status: String::new() }
     }
 
-    /// How often [`Notify::watchdog`] must be called, if it must: three times in the time after which the daemon counts as dead.
+    /// How often [`Notify::watchdog`] must be called, if it must: three times in the time after
+    /// which the daemon counts as dead.
     pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
         self.patience.map(|patience| (patience / 3).max(Duration::from_millis(1)))
     }
@@ -92,7 +94,8 @@ impl Notify {
         self.say(&[NotifyState::Watchdog]);
     }
 
-    /// Says something, and never waits. What could not be said is `false`; whoever has to say it says it again.
+    /// Says something, and never waits. What could not be said is `false`; whoever has to say it
+    /// says it again.
     fn say(&self, what: &[NotifyState<'_>]) -> bool {
         // Nobody minds what is said if nobody listens.
         let Some((socket, address)) = &self.manager else { return true };
@@ -105,7 +108,8 @@ impl Notify {
     }
 }
 
-/// A socket, and the address of the one that is bound under this name: a path, or after an `@` a name that is no file's.
+/// A socket, and the address of the one that is bound under this name: a path, or after an `@` a
+/// name that is no file's.
 fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,

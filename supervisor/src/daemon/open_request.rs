@@ -1,4 +1,5 @@
-//! A request, as the daemon remembers it until its one outcome: all that another worker needs to go on with it.
+//! A request, as the daemon remembers it until its one outcome: all that another worker needs to go
+//! on with it.
 //!
 //! What is kept of each kind of request, and what its workers may say of it, is in `open_request/`.
 mod embedding;
@@ -100,7 +101,8 @@ impl OpenRequest {
         }
     }
 
-    /// What the next worker gets for this part, who was forked from `origin`, and the descriptor that goes with it.
+    /// What the next worker gets for this part, who was forked from `origin`, and the descriptor
+    /// that goes with it.
     pub(crate) fn job(
         &mut self,
         part: u32,
@@ -163,11 +165,12 @@ impl OpenRequest {
         }
     }
 
-    /// Most bytes that may wait for the client, beyond which it is taken for one that does not listen.
+    /// Most bytes that may wait for the client, beyond which it is taken for one that does not
+    /// listen.
     pub(crate) fn outbox_limit(&self, info: Option<&ModelInfo>, workers: u32) -> usize {
         const LITTLE: usize = 64 << 10;
-        /// Bytes of a token's text as JSON, on average over an answer. That is generous: a token has
-        /// about four letters, and a control character, which no model writes often, takes six.
+        /// Bytes of a token's text as JSON, on average over an answer. That is generous: a token
+        /// has about four letters, and a control character, which no model writes often, takes six.
         const TEXT: usize = 240;
         /// A token's frame.
         const FRAME: usize = ipc::HEADER + r#"{"piece":{"text":"","token":9999999}}"#.len() + TEXT;

@@ -1,8 +1,9 @@
 //! A new configuration: what is different in it, and what people are told of that.
 //!
-//! The file is read and compared here; a mistake in it changes nothing. The policy then brings all of it into force or nothing
-//! (`policy/src/reload.rs`), and here the records follow. A reload that is asked for while one is under way begins when that has ended, so
-//! that it reads what the file says by then.
+//! The file is read and compared here; a mistake in it changes nothing. The policy then brings all
+//! of it into force or nothing (`policy/src/reload.rs`), and here the records follow. A reload that
+//! is asked for while one is under way begins when that has ended, so that it reads what the file
+//! says by then.
 mod difference;
 
 use super::{ConnectionId, Daemon, identity, served_model::ServedModel};
@@ -33,7 +34,8 @@ pub(crate) struct Reloading {
     askers: Vec<ConnectionId>,
 }
 
-/// A model of the new configuration, and how it is different from the one of its name that is served, if there is one.
+/// A model of the new configuration, and how it is different from the one of its name that is
+/// served, if there is one.
 #[derive(Debug)]
 struct Compared {
     new: ServedModel,
@@ -99,7 +101,8 @@ impl Daemon {
         }
     }
 
-    /// What is different in this configuration, and what the policy must do about it. `Err` says what cannot be.
+    /// What is different in this configuration, and what the policy must do about it. `Err` says
+    /// what cannot be.
     fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
         let (supervisor, names_models) = (config.supervisor, config.names_models);
         let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
@@ -172,8 +175,9 @@ impl Daemon {
         Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
     }
 
-    /// Refuses what would need more memory in place than there is beside what the others are to need. What is loaded anew is looked at
-    /// when it says what it needs, and what it replaces is there until then.
+    /// Refuses what would need more memory in place than there is beside what the others are to
+    /// need. What is loaded anew is looked at when it says what it needs, and what it replaces is
+    /// there until then.
     fn admit_more(&self, compared: &[Compared]) -> Result<(), String> {
         let planned = compared.iter().filter_map(|Compared { new, old }| {
             let (old, difference) = old.as_ref()?;

@@ -1,4 +1,5 @@
-//! The status document. Making it reads what is known already; it loads nothing and waits for nothing.
+//! The status document. Making it reads what is known already; it loads nothing and waits for
+//! nothing.
 use super::{Daemon, served_model::ServedModel, worker_process::WorkerProcess};
 use ipc::{
     Life, ModelKind,

@@ -131,8 +131,8 @@ impl ServedModel {
         self.info.as_ref().map_or(self.guess, |info| info.kind)
     }
 
-    /// Why the model is not served and is not about to be; `parked` says that its processes crash in a loop. One that is loaded when it
-    /// is asked for always may be.
+    /// Why the model is not served and is not about to be; `parked` says that its processes crash
+    /// in a loop. One that is loaded when it is asked for always may be.
     pub(crate) fn why_hopeless(&self, parked: bool) -> Option<String> {
         if self.config.load == Load::Lazy {
             return None;

@@ -29,7 +29,8 @@ impl Signals {
         Ok(Signals { stop, reload: stream(&[Signal::SIGHUP])?, children: stream(&[Signal::SIGCHLD])? })
     }
 
-    /// Waits for the next one. Each signal to stop counts; children that end together may be reported once.
+    /// Waits for the next one. Each signal to stop counts; children that end together may be
+    /// reported once.
     pub(crate) async fn next(&mut self) -> Signalled {
         let (mut one, mut one_more, mut many) = ([0; 1], [0; 1], [0; 64]);
         loop {

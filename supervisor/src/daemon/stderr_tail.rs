@@ -1,4 +1,5 @@
-//! The last lines that a child writes to its stderr. However much it writes, it is read and only so much is kept.
+//! The last lines that a child writes to its stderr. However much it writes, it is read and only so
+//! much is kept.
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
@@ -29,7 +30,8 @@ impl StderrTail {
         StderrTail { lines, reading }
     }
 
-    /// The last lines, when the child has ended; bounded, because a stranger may hold its stderr open.
+    /// The last lines, when the child has ended; bounded, because a stranger may hold its stderr
+    /// open.
     pub(crate) async fn finish(mut self) -> Vec<String> {
         let _still_open = tokio::time::timeout(std::time::Duration::from_millis(200), &mut self.reading).await;
         self.reading.abort();

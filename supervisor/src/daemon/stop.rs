@@ -1,7 +1,8 @@
 //! The daemon's end: who is still let in, who is told what, and what is left behind.
 //!
-//! First nobody is accepted any more. Those who had connected before and have not asked for anything yet have a moment to; whoever
-//! waits for nothing is disconnected. Then the policy finishes what was admitted, for as long as the configuration says.
+//! First nobody is accepted any more. Those who had connected before and have not asked for
+//! anything yet have a moment to; whoever waits for nothing is disconnected. Then the policy
+//! finishes what was admitted, for as long as the configuration says.
 use super::{Client, Daemon, control::count};
 use crate::log::OPERATION;
 use ipc::Response;

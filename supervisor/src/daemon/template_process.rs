@@ -1,4 +1,5 @@
-//! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a time.
+//! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a
+//! time.
 use super::{Input, WorkerFds, stderr_tail::StderrTail};
 use crate::process::{Exit, Process};
 use ipc::{FromTemplate, Life, MAX_CONTROL, ModelSpec, ToTemplate};
@@ -35,7 +36,8 @@ pub(crate) enum TemplateSaid {
     Exited(Exit, Vec<String>),
 }
 
-/// How templates are started: with the executable that this supervisor was started from, even if its file has been replaced.
+/// How templates are started: with the executable that this supervisor was started from, even if
+/// its file has been replaced.
 #[derive(Debug)]
 pub(crate) struct Starter {
     /// The executable.
@@ -44,13 +46,15 @@ pub(crate) struct Starter {
     pub(crate) _own: Option<File>,
 }
 
-/// The environment of a template, and nothing else: no threads, no locale, huge pages for cheap forks, nothing of ours.
+/// The environment of a template, and nothing else: no threads, no locale, huge pages for cheap
+/// forks, nothing of ours.
 const ENVIRONMENT: [(&str, &str); 7] = [
     ("CANDLE_NUM_THREADS", "1"),
     ("RAYON_NUM_THREADS", "1"),
     ("TOKENIZERS_PARALLELISM", "false"),
     ("MALLOC_ARENA_MAX", "1"),
-    // Huge pages make forks cheap; a heap that is not given back at once is not zeroed again for each token.
+    // Huge pages make forks cheap; a heap that is not given back at once is not zeroed again for
+    // each token.
     (
         "GLIBC_TUNABLES",
         "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=67108864:glibc.malloc.mmap_threshold=33554432",
@@ -75,7 +79,8 @@ pub(crate) struct TemplateProcess {
 }
 
 impl Starter {
-    /// `executable`, or this process's own: what is running, also when its file has been replaced since.
+    /// `executable`, or this process's own: what is running, also when its file has been replaced
+    /// since.
     pub(super) fn new(executable: Option<PathBuf>) -> io::Result<Starter> {
         use std::os::fd::AsRawFd;
         if let Some(executable) = executable {
@@ -88,7 +93,8 @@ impl Starter {
 }
 
 impl TemplateProcess {
-    /// Starts a template and has it load `spec`. Must be called on the main thread: the template dies with the thread that starts it.
+    /// Starts a template and has it load `spec`. Must be called on the main thread: the template
+    /// dies with the thread that starts it.
     pub(crate) fn start(
         starter: &Starter,
         id: TemplateId,
@@ -113,13 +119,15 @@ impl TemplateProcess {
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
         let template = TemplateProcess { id, process, only_opens, control, forks: VecDeque::new() };
-        // If it cannot be sent, the template finds its socket closed; nobody else needs to know of it.
+        // If it cannot be sent, the template finds its socket closed; nobody else needs to know of
+        // it.
         template.send(&ToTemplate::Load(spec.clone()), &[])?;
         tokio::spawn(attend(id, template.process.clone(), Arc::clone(&template.control), tail, inputs));
         Ok(template)
     }
 
-    /// Asks for a worker, after those that have been asked for already. `Err` gives back a life that cannot be asked for.
+    /// Asks for a worker, after those that have been asked for already. `Err` gives back a life
+    /// that cannot be asked for.
     pub(crate) fn fork(&mut self, life: Life, fds: WorkerFds) -> Result<(), (Life, io::Error)> {
         self.forks.push_back((life, fds));
         if self.forks.len() == 1 { self.ask() } else { Ok(()) }
@@ -130,7 +138,8 @@ impl TemplateProcess {
         self.forks.front().map(|(life, _)| *life)
     }
 
-    /// Notes the answer to the first question and asks the next. `Err` gives back a life that cannot be asked for.
+    /// Notes the answer to the first question and asks the next. `Err` gives back a life that
+    /// cannot be asked for.
     pub(crate) fn answered(&mut self) -> Result<(), (Life, io::Error)> {
         self.forks.pop_front();
         self.ask()
@@ -195,7 +204,8 @@ async fn attend(
     let _stopped = inputs.send(Input::Template(id, TemplateSaid::Exited(exit, tail.finish().await))).await;
 }
 
-/// The next message; `None` when the template has closed its end. Descriptors that come along are dropped by the kernel.
+/// The next message; `None` when the template has closed its end. Descriptors that come along are
+/// dropped by the kernel.
 async fn receive(control: &AsyncFd<OwnedFd>) -> io::Result<Option<FromTemplate>> {
     let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
     let size = control

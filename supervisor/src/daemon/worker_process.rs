@@ -1,4 +1,5 @@
-//! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc, what is known of its memory.
+//! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc,
+//! what is known of its memory.
 use super::{Input, stderr_tail::StderrTail};
 use crate::process::{Exit, Process, is_shortage};
 use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
@@ -30,10 +31,11 @@ use tokio::{
     sync::mpsc,
 };
 
-/// How likely the kernel is to choose a worker when memory runs out, before the template and the supervisor.
+/// How likely the kernel is to choose a worker when memory runs out, before the template and the
+/// supervisor.
 const OOM_SCORE_ADJUSTMENT: i16 = 500;
-/// How much nicer workers are that make vectors: a batch may keep as many of them busy as there are cores, and a text that is generated
-/// beside them keeps its policy.
+/// How much nicer workers are that make vectors: a batch may keep as many of them busy as there are
+/// cores, and a text that is generated beside them keeps its policy.
 const EMBEDDING_NICE: i32 = 5;
 /// How long what a dead worker had sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -265,8 +267,9 @@ impl WorkerProcess {
     }
 }
 
-/// What was done with a file of a worker's. It may end at any time; then its files are gone, and its end is seen soon. That there is no
-/// descriptor for them is another matter: it would never be looked at again.
+/// What was done with a file of a worker's. It may end at any time; then its files are gone, and
+/// its end is seen soon. That there is no descriptor for them is another matter: it would never be
+/// looked at again.
 fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     match done {
         Ok(done) => Ok(Some(done)),
@@ -275,7 +278,8 @@ fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Writes one frame. Its descriptor goes with the first byte that the kernel takes, and so it goes once.
+/// Writes one frame. Its descriptor goes with the first byte that the kernel takes, and so it goes
+/// once.
 async fn write_one(write: &mut OwnedWriteHalf, Outgoing { frame, descriptor }: Outgoing) -> io::Result<()> {
     let Some(descriptor) = descriptor else { return write.write_all(&frame).await };
     let rights = [descriptor.as_raw_fd()];
@@ -297,7 +301,8 @@ async fn attend(id: WorkerId, read: OwnedReadHalf, process: Process, tail: Stder
         loop {
             let said = match end.receive().await {
                 Ok(Some(message)) => WorkerSaid::Message(message),
-                // A process that dies in the middle of a frame leaves it cut off; its end says the rest.
+                // A process that dies in the middle of a frame leaves it cut off; its end says the
+                // rest.
                 Ok(None) | Err(EndError::Read(_) | EndError::Write(_) | EndError::Frame(ipc::FrameError::CutOff)) => {
                     return;
                 }

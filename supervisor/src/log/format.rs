@@ -1,7 +1,8 @@
 //! How a line looks: to people, to programs, and to systemd's journal.
 //!
-//! Whatever a client, a model file or a worker has said may be in it. In a text nothing of that ends the line, drives a terminal or passes
-//! for another field; JSON and the journal's protocol have ways to write any text down.
+//! Whatever a client, a model file or a worker has said may be in it. In a text nothing of that
+//! ends the line, drives a terminal or passes for another field; JSON and the journal's protocol
+//! have ways to write any text down.
 use super::record::{Record, Value};
 use jiff::{Timestamp, Unit};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -17,7 +18,8 @@ const MESSAGE: usize = 22;
 pub(super) enum Format {
     /// For people.
     Text { is_coloured: bool },
-    /// For people, without the time and behind the priority, as a stream that ends in the journal has it.
+    /// For people, without the time and behind the priority, as a stream that ends in the journal
+    /// has it.
     Prefixed,
     /// An object on each line.
     Json,
@@ -119,7 +121,8 @@ impl Serialize for Value {
     }
 }
 
-/// A record of <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: what people read is its message, and each field stands alone besides.
+/// A record of <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: what people read is its message, and
+/// each field stands alone besides.
 fn journal(record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut add = |key: &str, value: &str| {

@@ -1,6 +1,7 @@
 //! systemd's journal: whether stderr ends there, and its socket.
 //!
-//! The crates that log to it send in the thread that logs, which would wait for a journal that hangs.
+//! The crates that log to it send in the thread that logs, which would wait for a journal that
+//! hangs.
 use std::{
     ffi::OsStr,
     io,
@@ -8,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Whether this process's stderr is the stream that the value of `JOURNAL_STREAM` names: a device and an inode.
+/// Whether this process's stderr is the stream that the value of `JOURNAL_STREAM` names: a device
+/// and an inode.
 pub(super) fn is_stderr(stream: Option<&OsStr>) -> bool {
     let named = stream.and_then(|stream| stream.to_str()?.split_once(':'));
     let Some((device, inode)) = named.and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)))

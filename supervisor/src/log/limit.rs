@@ -1,4 +1,5 @@
-//! Bounds what repeats: of the lines from one place in the program about one model only so many are written in a while.
+//! Bounds what repeats: of the lines from one place in the program about one model only so many are
+//! written in a while.
 use std::{
     collections::HashMap,
     time::{Duration, Instant},

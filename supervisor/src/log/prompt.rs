@@ -1,4 +1,5 @@
-//! What the log says of a prompt: nothing, a mark by which equal ones are recognised, or its beginning.
+//! What the log says of a prompt: nothing, a mark by which equal ones are recognised, or its
+//! beginning.
 use crate::config::LogPrompts;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Serialize;
@@ -27,8 +28,8 @@ pub(crate) struct LoggedPrompt {
 }
 
 impl Prompts {
-    /// Marks are made with a key that is never told and ends with this process: a short prompt could be found by its plain hash, by trying
-    /// all there are.
+    /// Marks are made with a key that is never told and ends with this process: a short prompt
+    /// could be found by its plain hash, by trying all there are.
     pub(crate) fn new(what: LogPrompts) -> io::Result<Prompts> {
         let mut key = [0; 32];
         if what == LogPrompts::Hash {
@@ -47,7 +48,8 @@ impl Prompts {
             LogPrompts::None => LoggedPrompt::default(),
             LogPrompts::Hash => {
                 let mut hash = Sha256::new_with_prefix(self.key);
-                // Plain data always serialises. Most of the hash is not told, so nobody can go on from it.
+                // Plain data always serialises. Most of the hash is not told, so nobody can go on
+                // from it.
                 hash.update(serde_json::to_vec(prompt).unwrap_or_default());
                 let mark = hash.finalize().iter().take(MARK).map(|byte| format!("{byte:02x}")).collect();
                 LoggedPrompt { hash: Some(mark), ..LoggedPrompt::default() }

@@ -76,7 +76,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Has a line made and written of this; it never waits. Where there is no room, the line is lost.
+    /// Has a line made and written of this; it never waits. Where there is no room, the line is
+    /// lost.
     pub(super) fn put(&self, record: Record) {
         self.enqueue(Item::Record(record));
     }
@@ -169,7 +170,8 @@ impl<S: Write + AsFd> Output<S> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Whoever shares the stream may have made it so that it does not wait; this thread can.
+                // Whoever shares the stream may have made it so that it does not wait; this thread
+                // can.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     poll(&mut [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
                 }

@@ -1,6 +1,8 @@
-//! The one thing that all fuzzers here are: a function of [`integration_tests::untrusted`] in libFuzzer's hands.
+//! The one thing that all fuzzers here are: a function of [`integration_tests::untrusted`] in
+//! libFuzzer's hands.
 //!
-//! A panic that is caught where a library may panic on a broken file is no finding; libFuzzer's own hook would end the process at any.
+//! A panic that is caught where a library may panic on a broken file is no finding; libFuzzer's own
+//! hook would end the process at any.
 
 pub use integration_tests::untrusted;
 pub use libfuzzer_sys;

@@ -1,4 +1,5 @@
-//! `without landlock|seccomp COMMAND...`: runs a command on a kernel that seems not to have one of these.
+//! `without landlock|seccomp COMMAND...`: runs a command on a kernel that seems not to have one of
+//! these.
 use libc::c_long;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::{

@@ -109,7 +109,8 @@ fn record(daemon: &Daemon, requests: impl IntoIterator<Item = (Pool, Request)>) 
     requests.into_iter().map(record).collect()
 }
 
-/// Texts of all lengths, chosen in all ways; what is asked is a conversation if the model knows such, or a text to go on with.
+/// Texts of all lengths, chosen in all ways; what is asked is a conversation if the model knows
+/// such, or a text to go on with.
 fn texts(longest: u32, prompted: fn(&str) -> GenerateRequest) -> Vec<Request> {
     let seeded = Sampling { seed: Some(7), ..Sampling::default() };
     let sampled = Sampling { temperature: 0.9, top_k: 40, top_p: 0.95, ..seeded };

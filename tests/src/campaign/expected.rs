@@ -1,7 +1,9 @@
-//! Who may have died under whom: no request may cost as many workers as it may, or its refusal would be right.
+//! Who may have died under whom: no request may cost as many workers as it may, or its refusal
+//! would be right.
 //!
-//! Which request a killed worker served is known only afterwards, and not always: it may have been given another one between the look at
-//! the status and the signal. So every request that is open while a blow falls is charged with it.
+//! Which request a killed worker served is known only afterwards, and not always: it may have been
+//! given another one between the look at the status and the signal. So every request that is open
+//! while a blow falls is charged with it.
 use std::{
     collections::HashMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -36,7 +38,8 @@ impl Expected {
         Open { expected: self, number }
     }
 
-    /// Waits until each open request can bear so many blows more, and charges them. They are over when what is returned is dropped.
+    /// Waits until each open request can bear so many blows more, and charges them. They are over
+    /// when what is returned is dropped.
     pub(crate) fn strike(&self, blows: u32) -> Strike<'_> {
         let is_fatal = |state: &mut State| {
             let most = state.open.values().copied().max().unwrap_or(0).max(state.falling);

@@ -1,4 +1,5 @@
-//! What clients and faults of a campaign share: the daemon, the ledgers, how far it is, and what was found to be wrong.
+//! What clients and faults of a campaign share: the daemon, the ledgers, how far it is, and what
+//! was found to be wrong.
 use super::{catalogue::Pool, expected::Expected};
 use crate::{Daemon, LIMIT, exchange::Line, random::Random, wait::pause_for};
 use ipc::{Request, Response, status::Status};
@@ -141,7 +142,8 @@ impl<'a> Watch<'a> {
         self.until("there is a status", |_| true)
     }
 
-    /// Waits until every model is warm and each of its slots has been seen with a worker that serves or could.
+    /// Waits until every model is warm and each of its slots has been seen with a worker that
+    /// serves or could.
     pub(crate) fn until_whole(&mut self) -> Result<(), String> {
         let mut seen = std::collections::HashSet::new();
         let whole = |status: &Status| {

@@ -1,4 +1,5 @@
-//! Workers of a model that take more memory than they may, confined as the real ones are: each is stopped, and the next request is answered.
+//! Workers of a model that take more memory than they may, confined as the real ones are: each is
+//! stopped, and the next request is answered.
 use crate::{Daemon, generate};
 use ipc::{ClientError, FailureKind, GenerateRequest};
 use std::fmt;

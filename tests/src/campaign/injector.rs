@@ -1,4 +1,5 @@
-//! Somebody who does one fault after the other and waits each time until the daemon has recovered from it.
+//! Somebody who does one fault after the other and waits each time until the daemon has recovered
+//! from it.
 use super::{
     catalogue::{Case, Catalogue, Pool},
     fault::Fault,
@@ -10,7 +11,8 @@ use ipc::status::{ModelStatus, Status, WorkerStatus};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
-/// What one fault came to: how long the daemon took to recover, or nothing if its victim was gone before.
+/// What one fault came to: how long the daemon took to recover, or nothing if its victim was gone
+/// before.
 pub(crate) type Struck = Result<Option<Duration>, String>;
 
 /// The injector, and what it keeps count of.
@@ -103,7 +105,8 @@ impl<'a> Injector<'a> {
         *self.random.choose(&[Pool::Text, Pool::Text, Pool::Text, Pool::Vectors])
     }
 
-    /// Sends a signal to so many workers of a model, and waits until their slots have other lives that serve.
+    /// Sends a signal to so many workers of a model, and waits until their slots have other lives
+    /// that serve.
     pub(crate) fn hit(&mut self, signal: Signal, count: usize, only_busy: bool) -> Struck {
         let pool = self.pool();
         let harness = self.harness;

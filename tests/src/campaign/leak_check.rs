@@ -1,13 +1,15 @@
-//! What a daemon holds when it is at rest: descriptors, memory, processes. After a campaign it must be what it was before.
+//! What a daemon holds when it is at rest: descriptors, memory, processes. After a campaign it must
+//! be what it was before.
 use crate::{Daemon, LIMIT, process, wait::pause};
 use ipc::status::{ModelStatus, Totals};
 use std::{collections::BTreeMap, time::Instant};
 
-/// How much more memory the supervisor may have after a campaign: what the heap keeps of what it has once needed, and the stacks of the
-/// threads that look at memory.
+/// How much more memory the supervisor may have after a campaign: what the heap keeps of what it
+/// has once needed, and the stacks of the threads that look at memory.
 const MORE_MEMORY: u64 = 8 << 20;
 
-/// How much it may grow from one half of a campaign to the other, when all that is needed once is there.
+/// How much it may grow from one half of a campaign to the other, when all that is needed once is
+/// there.
 const STILL_MORE_MEMORY: u64 = 1 << 20;
 
 /// What a daemon at rest holds.

@@ -1,4 +1,5 @@
-//! The clients of a campaign: they ask without a pause, leave now and then, and look at every answer.
+//! The clients of a campaign: they ask without a pause, leave now and then, and look at every
+//! answer.
 use super::{
     catalogue::{Case, Catalogue, Pool, repeated},
     harness::Harness,
@@ -181,7 +182,8 @@ impl Client<'_> {
         let outcome = line.hear(leaves, &mut |_| tally.accepted += 1);
         drop(open);
         self.harness.ended();
-        // A second outcome would be taken for what comes first on the next request, and is wrong there.
+        // A second outcome would be taken for what comes first on the next request, and is wrong
+        // there.
         if matches!(outcome, Outcome::Answered(..)) && !is_last && self.random.below(6) > 0 {
             self.line = Some(line);
         }

@@ -1,6 +1,8 @@
-//! Requests that cost as many workers as they may: each is told so, is refused when it comes again, and harms no other one.
+//! Requests that cost as many workers as they may: each is told so, is refused when it comes again,
+//! and harms no other one.
 //!
-//! Under the same load as that of the faults, but with no other blows: who kills every worker of one request must not hit another request.
+//! Under the same load as that of the faults, but with no other blows: who kills every worker of
+//! one request must not hit another request.
 use super::{
     Campaign, Phase,
     catalogue::{Case, Catalogue, Pool, repeated},
@@ -29,7 +31,8 @@ pub struct Refusals {
 }
 
 impl Campaign {
-    /// Has so many texts and so many requests for what crashes its worker cost all workers that they may: what came of it, or what was wrong.
+    /// Has so many texts and so many requests for what crashes its worker cost all workers that
+    /// they may: what came of it, or what was wrong.
     ///
     /// # Panics
     ///
@@ -110,7 +113,8 @@ impl Doom<'_> {
         self.check(Pool::Bad, &request, outcome, MAX_ATTEMPTS.into(), phase)
     }
 
-    /// Asks, and kills each worker that serves it if it `kills`: the outcome, and how many were killed.
+    /// Asks, and kills each worker that serves it if it `kills`: the outcome, and how many were
+    /// killed.
     fn ask(&mut self, pool: Pool, request: &Request, kills: bool, phase: &mut Phase) -> Result<(Outcome, u64), String> {
         let mut line = self.harness.connect()?;
         line.ask(request, false)?;
@@ -137,7 +141,8 @@ impl Doom<'_> {
         Ok((outcome, killed.len() as u64))
     }
 
-    /// The request must have cost as many workers as it may, and must be refused when it comes again.
+    /// The request must have cost as many workers as it may, and must be refused when it comes
+    /// again.
     fn check(
         &mut self,
         pool: Pool,

@@ -1,5 +1,6 @@
-//! Restarts under load: of the whole daemon, with its socket handed over by a service manager; of a model, by reloading a changed
-//! configuration; of one worker. No request may fail, and each answer must be the one of a daemon that is never restarted.
+//! Restarts under load: of the whole daemon, with its socket handed over by a service manager; of a
+//! model, by reloading a changed configuration; of one worker. No request may fail, and each answer
+//! must be the one of a daemon that is never restarted.
 use super::{
     catalogue::{Case, Catalogue},
     load::Tally,

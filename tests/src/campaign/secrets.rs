@@ -1,8 +1,10 @@
-//! The isolation campaign: requests with secrets beside requests that were told nothing, one after the other and many at once, while workers
-//! are killed. No answer may hold another request's secret, and who was told nothing must hear just that.
+//! The isolation campaign: requests with secrets beside requests that were told nothing, one after
+//! the other and many at once, while workers are killed. No answer may hold another request's
+//! secret, and who was told nothing must hear just that.
 //!
-//! The secrets are codes of the kind that the pocket model was trained to recall (`worker/pocket/corpus.py`); each is told to one request
-//! alone. Beside them, texts become vectors among others' texts, and each must have the vector that it has alone.
+//! The secrets are codes of the kind that the pocket model was trained to recall
+//! (`worker/pocket/corpus.py`); each is told to one request alone. Beside them, texts become
+//! vectors among others' texts, and each must have the vector that it has alone.
 use super::{
     catalogue::{Catalogue, Pool},
     expected::MAX_ATTEMPTS,
@@ -263,7 +265,8 @@ fn answer(line: &mut Line, request: &Request) -> Result<Content, String> {
     }
 }
 
-/// Questions after what nobody was told, with the answers of an undisturbed daemon, which must say so.
+/// Questions after what nobody was told, with the answers of an undisturbed daemon, which must say
+/// so.
 fn unanswerable(daemon: &Daemon) -> Result<Vec<(String, String)>, String> {
     let mut line = Line::open(daemon.socket()).map_err(|error| error.to_string())?;
     let mut questions = Vec::new();

@@ -1,4 +1,5 @@
-//! Faults of what the supervisor itself stands on: its disk, its socket, its descriptors, its clients, its time.
+//! Faults of what the supervisor itself stands on: its disk, its socket, its descriptors, its
+//! clients, its time.
 use super::injector::{Injector, Struck};
 use crate::{process, wait::pause_for};
 use ipc::Request;

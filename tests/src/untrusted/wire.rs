@@ -21,7 +21,8 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// The payloads of a stream that arrives in pieces of this size, and whether it is broken behind them.
+/// The payloads of a stream that arrives in pieces of this size, and whether it is broken behind
+/// them.
 fn split(stream: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
     const LIMIT: usize = 1 << 12;
     let mut buffer = FrameBuffer::new(LIMIT);
@@ -52,7 +53,8 @@ pub fn messages(bytes: &[u8]) {
     }
 }
 
-/// What can be read can be written, and is then the same. What cannot be read is told in one line that is not long.
+/// What can be read can be written, and is then the same. What cannot be read is told in one line
+/// that is not long.
 fn understand_json<T: Message + Debug>(payload: &[u8]) {
     match ipc::decode::<T>(payload) {
         // It is heard, and never said.

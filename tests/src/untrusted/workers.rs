@@ -23,8 +23,8 @@ use worker::generate::Progress;
 use worker::loaded_model::cache_size;
 use worker::loaded_model::load_generator;
 
-/// A request of the kind that the first byte names, and frames of messages from its workers. The byte before each frame says which part
-/// the message is of, and whether that is begun anew.
+/// A request of the kind that the first byte names, and frames of messages from its workers. The
+/// byte before each frame says which part the message is of, and whether that is begun anew.
 pub fn worker(bytes: &[u8]) {
     let Some((kind, said)) = bytes.split_first() else { return };
     let texts = |count: usize| (0..count).map(|number| format!("text {number}")).collect();

@@ -1,6 +1,8 @@
-//! The fault campaign in its short form: a few rounds of all faults under full load, in both modes of isolation.
+//! The fault campaign in its short form: a few rounds of all faults under full load, in both modes
+//! of isolation.
 //!
-//! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is `cargo run --release -p integration-tests --bin campaign`.
+//! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is `cargo run --release
+//! -p integration-tests --bin campaign`.
 use integration_tests::campaign::{Campaign, Fault, seed};
 
 fn faults(isolation: &'static str, seed: u64) {

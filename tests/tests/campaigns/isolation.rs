@@ -1,4 +1,5 @@
-//! The isolation campaign in its short form: no secret of a request comes out in another, whoever is killed meanwhile.
+//! The isolation campaign in its short form: no secret of a request comes out in another, whoever
+//! is killed meanwhile.
 //!
 //! `CAMPAIGN_SEED` sets the seed, which a failing run prints. The long form is
 //! `cargo run --release -p integration-tests --bin campaign -- isolation`.

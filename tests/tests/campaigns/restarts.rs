@@ -1,5 +1,5 @@
-//! Restarts under load, in the short form: whatever is restarted, no request fails. The long form is
-//! `cargo run --release -p integration-tests --bin campaign -- restarts`.
+//! Restarts under load, in the short form: whatever is restarted, no request fails. The long form
+//! is `cargo run --release -p integration-tests --bin campaign -- restarts`.
 use integration_tests::campaign::{Restarted, seed};
 
 fn restarts(kind: Restarted) {

@@ -1,4 +1,5 @@
-//! Wrong input gets one clear sentence and harms nobody else: frames, requests, models' files, and what lies where the socket should.
+//! Wrong input gets one clear sentence and harms nobody else: frames, requests, models' files, and
+//! what lies where the socket should.
 mod frames;
 mod greedy;
 mod models;

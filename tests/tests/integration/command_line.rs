@@ -1,4 +1,5 @@
-//! The command line as a shell sees it: what is printed, what is complained of, and the exit status.
+//! The command line as a shell sees it: what is printed, what is complained of, and the exit
+//! status.
 mod demo;
 mod embed;
 mod generate;

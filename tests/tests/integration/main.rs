@@ -1,4 +1,5 @@
-//! Real processes, real clients, real kills: a module for each subject. How to run a part is in `tests/README.md`.
+//! Real processes, real clients, real kills: a module for each subject. How to run a part is in
+//! `tests/README.md`.
 #![cfg(test)]
 
 mod bad_input;

@@ -1,4 +1,5 @@
-//! Models: what loads them, when they are loaded, how much memory they may take, and others in their place.
+//! Models: what loads them, when they are loaded, how much memory they may take, and others in
+//! their place.
 mod admission;
 mod bad_templates;
 mod lazy;

@@ -1,4 +1,5 @@
-//! What becomes of requests: their answers, the order in which they are served, what they may use, and who sees what of them.
+//! What becomes of requests: their answers, the order in which they are served, what they may use,
+//! and who sees what of them.
 mod answers;
 mod caches;
 mod cancel;

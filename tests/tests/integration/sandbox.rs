@@ -1,4 +1,5 @@
-//! What confines templates and workers: what they can still do, how much memory they can take, and what happens on a lesser kernel.
+//! What confines templates and workers: what they can still do, how much memory they can take, and
+//! what happens on a lesser kernel.
 mod kernels;
 mod memory;
 mod probes;

@@ -1,4 +1,5 @@
-//! Workers that die, hang, lie, flood or cannot be made, and what clients see of that: nothing, if it can be helped.
+//! Workers that die, hang, lie, flood or cannot be made, and what clients see of that: nothing, if
+//! it can be helped.
 mod bad_workers;
 mod descriptors;
 mod embedding_worker;

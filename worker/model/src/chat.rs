@@ -1,7 +1,8 @@
 //! A conversation into the text that a model was trained to continue.
 //!
-//! The template comes with the model and is a program, so it is not trusted: it runs out of fuel, its output has a bound, and it can
-//! reach nothing but the messages and the date. What it cannot be kept from is building long values in memory; that ends the worker.
+//! The template comes with the model and is a program, so it is not trusted: it runs out of fuel,
+//! its output has a bound, and it can reach nothing but the messages and the date. What it cannot
+//! be kept from is building long values in memory; that ends the worker.
 use ipc::{ChatMessage, Role};
 use jiff::Zoned;
 use minijinja::{Environment, Error, ErrorKind, Value, context, filters, syntax::SyntaxConfig, value::Kwargs};
@@ -36,8 +37,9 @@ pub enum ChatError {
 }
 
 impl ChatTemplate {
-    /// Compiles a Jinja template as Hugging Face's `transformers` would. `start` and `end` are the texts of the tokens that begin a
-    /// text and end an answer. One that does not compile refuses each conversation, so that raw prompts can still be served.
+    /// Compiles a Jinja template as Hugging Face's `transformers` would. `start` and `end` are the
+    /// texts of the tokens that begin a text and end an answer. One that does not compile refuses
+    /// each conversation, so that raw prompts can still be served.
     pub fn new(source: &str, start: &str, end: &str) -> ChatTemplate {
         let mut environment = Environment::new();
         if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -60,7 +62,8 @@ impl ChatTemplate {
         ChatTemplate(Kind::LastMessage)
     }
 
-    /// Writes a conversation down, up to where the model's answer begins. `now` is the time of day, which some models are told.
+    /// Writes a conversation down, up to where the model's answer begins. `now` is the time of day,
+    /// which some models are told.
     pub fn render(&self, messages: &[ChatMessage], now: &Zoned) -> Result<String, ChatError> {
         match &self.0 {
             Kind::LastMessage => {
@@ -112,7 +115,8 @@ const RAISED: &str = "raised by the template";
 #[error("{0}")]
 struct Raised(String);
 
-/// An error of the template engine in one line: what the template said itself, or what happened and where.
+/// An error of the template engine in one line: what the template said itself, or what happened and
+/// where.
 fn sentence(error: &Error) -> String {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -154,7 +158,8 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// JSON as Python's `json.dumps` writes it, which templates expect: minijinja's own is made for HTML and escapes `<`, `>`, `&` and `'`.
+/// JSON as Python's `json.dumps` writes it, which templates expect: minijinja's own is made for
+/// HTML and escapes `<`, `>`, `&` and `'`.
 fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
     let json = filters::tojson(value, indent, options)?;
     let mut rest = json.as_str().unwrap_or_default();
@@ -167,7 +172,8 @@ fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Valu
             plain.push(letter);
             rest = &escape[name.len()..];
         } else {
-            // A backslash and what it escapes, so that a backslash that is itself escaped begins nothing.
+            // A backslash and what it escapes, so that a backslash that is itself escaped begins
+            // nothing.
             let length = escape.char_indices().nth(2).map_or(escape.len(), |(index, _)| index);
             plain.push_str(&escape[..length]);
             rest = &escape[length..];

@@ -1,8 +1,9 @@
 //! Tokens' bytes into text that can be sent: whole characters, up to the first stop string.
 //!
-//! The text is what [`String::from_utf8_lossy`] makes of all bytes together, cut before the first stop string; where the tokens' bytes
-//! were cut makes no difference. Which stop string is first is decided by where it *ends*: that is when generating can stop. Of
-//! those that end at the same place the longest counts.
+//! The text is what [`String::from_utf8_lossy`] makes of all bytes together, cut before the first
+//! stop string; where the tokens' bytes were cut makes no difference. Which stop string is first is
+//! decided by where it *ends*: that is when generating can stop. Of those that end at the same
+//! place the longest counts.
 
 /// Text in the making.
 #[derive(Debug)]
@@ -18,7 +19,8 @@ pub struct TextStream {
 }
 
 impl TextStream {
-    /// A text that ends before the first of `stops`, and of which the first `skip` bytes are known already.
+    /// A text that ends before the first of `stops`, and of which the first `skip` bytes are known
+    /// already.
     pub fn new(stops: &[String], skip: u64) -> TextStream {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         TextStream { stops, incomplete: Vec::new(), held: String::new(), skip, stopped: false }

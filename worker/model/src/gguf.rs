@@ -1,7 +1,8 @@
 //! Reads the header of a GGUF file: its metadata, and where its tensors lie.
 //!
-//! The file is not trusted: no count, length or offset in it is believed before it has been compared with the file's size, so memory
-//! stays in proportion to the file and nothing panics. It reads no weights and knows no architecture.
+//! The file is not trusted: no count, length or offset in it is believed before it has been
+//! compared with the file's size, so memory stays in proportion to the file and nothing panics. It
+//! reads no weights and knows no architecture.
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 #[cfg(test)]
@@ -257,7 +258,8 @@ enum Value {
     Skipped,
 }
 
-/// The only list of numbers with fractions that anybody asks for; the others are not worth their memory.
+/// The only list of numbers with fractions that anybody asks for; the others are not worth their
+/// memory.
 pub const SCORES: &str = "tokenizer.ggml.scores";
 
 const FLOAT: u32 = 6;
@@ -358,7 +360,8 @@ impl<R: Read> Source<R> {
             match kind {
                 TEXT => texts.push(self.string(key)?),
                 LIST => drop(self.list(key, deepest - 1)?),
-                // Of the lists of numbers only small ones are ever asked for; the elements of others are not worth 8 bytes.
+                // Of the lists of numbers only small ones are ever asked for; the elements of
+                // others are not worth 8 bytes.
                 4 | 5 => match self.scalar(key, kind)? {
                     Value::Integer(number) => integers.extend(i64::try_from(number)),
                     _ => return Err(GgufError::Form { key: shown(key) }),

@@ -1,7 +1,9 @@
-//! The loops over numbers that the tensor library's quantised kernels do not cover, compiled for what this processor can do.
+//! The loops over numbers that the tensor library's quantised kernels do not cover, compiled for
+//! what this processor can do.
 //!
-//! They are plain loops over small arrays, which the compiler turns into vector instructions; which instructions there are is found
-//! out at run time, by `pulp`. They use no thread but the caller's. Attention has a file of its own.
+//! They are plain loops over small arrays, which the compiler turns into vector instructions; which
+//! instructions there are is found out at run time, by `pulp`. They use no thread but the caller's.
+//! Attention has a file of its own.
 use candle_core::quantized::GgmlDType;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use pulp::Arch;
@@ -30,7 +32,8 @@ impl Kernels {
         self.arch.dispatch(task)
     }
 
-    /// `output = input / rms(input) * weight`, row by row (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization").
+    /// `output = input / rms(input) * weight`, row by row (Zhang and Sennrich 2019, "Root Mean
+    /// Square Layer Normalization").
     pub(crate) fn rms_norm(self, input: &[f32], weight: &[f32], epsilon: f32, output: &mut [f32]) {
         output.copy_from_slice(input);
         self.rms_norm_in_place(output, weight, epsilon);
@@ -78,7 +81,8 @@ impl Kernels {
         );
     }
 
-    /// `gate = gelu(gate) * up`, with the approximation by tanh (Hendrycks and Gimpel 2016, "Gaussian Error Linear Units").
+    /// `gate = gelu(gate) * up`, with the approximation by tanh (Hendrycks and Gimpel 2016,
+    /// "Gaussian Error Linear Units").
     pub(crate) fn gelu_gate(self, gate: &mut [f32], up: &[f32]) {
         self.dispatch(
             #[inline(always)]
@@ -192,8 +196,9 @@ fn sum<const N: usize>(values: &[f32; N]) -> f32 {
     values[0]
 }
 
-/// The exponential, to about 2 units in the last place, without branches; 0 comes out as a tiny number and infinity as a huge one. (The
-/// reduction by powers of two and the polynomial are Cephes' `expf`.)
+/// The exponential, to about 2 units in the last place, without branches; 0 comes out as a tiny
+/// number and infinity as a huge one. (The reduction by powers of two and the polynomial are
+/// Cephes' `expf`.)
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding it leaves the nearest whole number in the low bits of the sum.

@@ -1,10 +1,13 @@
-//! Models as computations: file formats, tokenizers, chat templates, sampling, kernels, text models and embedders.
+//! Models as computations: file formats, tokenizers, chat templates, sampling, kernels, text models
+//! and embedders.
 //!
-//! This package opens no file, maps no memory and reads no clock. It is given readers, slices, a [`ThreadPool`] and today's date, and knows
-//! nothing of processes. It is deterministic: the same input gives the same ids and the same bits, whoever computes.
+//! This package opens no file, maps no memory and reads no clock. It is given readers, slices, a
+//! [`ThreadPool`] and today's date, and knows nothing of processes. It is deterministic: the same
+//! input gives the same ids and the same bits, whoever computes.
 //!
-//! [`gguf`] reads headers; [`tokenizer`] and [`chat`] turn what a client sent into token ids; [`text`] computes logits;
-//! [`sampling`] chooses the next id; [`detokenizer`] turns ids' bytes back into text that can be sent; [`embed`] makes vectors.
+//! [`gguf`] reads headers; [`tokenizer`] and [`chat`] turn what a client sent into token ids;
+//! [`text`] computes logits; [`sampling`] chooses the next id; [`detokenizer`] turns ids' bytes
+//! back into text that can be sent; [`embed`] makes vectors.
 #![deny(unsafe_code)]
 
 pub mod chat;

@@ -1,13 +1,16 @@
 //! Which token comes next.
 //!
-//! The order is that of [`ipc::Sampling`]: repeat penalty, frequency and presence penalty, temperature, top-k, top-p, draw.
-//! Nothing is remembered from one token to the next: the choice is a function of the logits, the ids so far, the seed and the
-//! position, so that it is the same when another worker makes it.
+//! The order is that of [`ipc::Sampling`]: repeat penalty, frequency and presence penalty,
+//! temperature, top-k, top-p, draw. Nothing is remembered from one token to the next: the choice is
+//! a function of the logits, the ids so far, the seed and the position, so that it is the same when
+//! another worker makes it.
 //!
 //! * Repeat penalty: Keskar et al. 2019, "CTRL", <https://arxiv.org/abs/1909.05858>, section 4.1.
 //! * Frequency and presence penalty: as OpenAI's API documents them, over the answer.
-//! * Top-k: Fan et al. 2018, <https://arxiv.org/abs/1805.04833>. Top-p: Holtzman et al. 2019, <https://arxiv.org/abs/1904.09751>.
-//! * Randomness: ChaCha with 8 rounds. The seed, in little-endian bytes and then zeros, is the key; the position is the stream.
+//! * Top-k: Fan et al. 2018, <https://arxiv.org/abs/1805.04833>. Top-p: Holtzman et al. 2019,
+//!   <https://arxiv.org/abs/1904.09751>.
+//! * Randomness: ChaCha with 8 rounds. The seed, in little-endian bytes and then zeros, is the key;
+//!   the position is the stream.
 use ipc::Sampling;
 use rand_chacha::{
     ChaCha8Rng,
@@ -47,7 +50,8 @@ impl Sampler {
         Sampler { sampling: *sampling, seed, logits: Vec::new(), candidates: Vec::new() }
     }
 
-    /// Chooses the token at `position` of the answer, after the ids of the prompt and of the answer so far.
+    /// Chooses the token at `position` of the answer, after the ids of the prompt and of the answer
+    /// so far.
     pub fn sample(
         &mut self,
         logits: &[f32],
@@ -99,7 +103,8 @@ impl Sampler {
         }
     }
 
-    /// Draws by the number `uniform` from 0 to 1 out of the candidates, of which `best` is the likeliest.
+    /// Draws by the number `uniform` from 0 to 1 out of the candidates, of which `best` is the
+    /// likeliest.
     fn draw(&mut self, best: Candidate, temperature: f64, uniform: f64) -> u32 {
         let weight = |candidate: &Candidate| ((f64::from(candidate.logit) - f64::from(best.logit)) / temperature).exp();
         let candidates = &mut self.candidates;
@@ -110,7 +115,8 @@ impl Sampler {
         }
         let top_p = f64::from(self.sampling.top_p);
         let all: f64 = if top_p < 1.0 {
-            // The sum depends on the order in the last bits, and which of the unlikely ones come first is the standard library's affair.
+            // The sum depends on the order in the last bits, and which of the unlikely ones come
+            // first is the standard library's affair.
             candidates.sort_unstable_by_key(|candidate| candidate.id);
             let total: f64 = candidates.iter().map(weight).sum();
             keep_likeliest(candidates, weight, top_p * total)
@@ -130,9 +136,11 @@ impl Sampler {
     }
 }
 
-/// Keeps the likeliest candidates that together have the weight `enough`, at least one, the likeliest first; returns their weight.
+/// Keeps the likeliest candidates that together have the weight `enough`, at least one, the
+/// likeliest first; returns their weight.
 fn keep_likeliest(candidates: &mut Vec<Candidate>, weight: impl Fn(&Candidate) -> f64, enough: f64) -> f64 {
-    // Few are needed nearly always, and to sort all of a large vocabulary takes longer than a small model's step.
+    // Few are needed nearly always, and to sort all of a large vocabulary takes longer than a small
+    // model's step.
     let mut sorted = 256;
     loop {
         if sorted < candidates.len() {

@@ -1,6 +1,7 @@
 //! Models that continue a text: the trait that all of them have, and loading one from a GGUF file.
 //!
-//! A text model computes logits. It does not tokenise, sample, stop or send; whoever serves a request does.
+//! A text model computes logits. It does not tokenise, sample, stop or send; whoever serves a
+//! request does.
 mod decoder;
 mod echo;
 
@@ -20,12 +21,14 @@ use std::io::{self, BufReader, SeekFrom};
 use system::foreign_text::shown;
 use thiserror::Error;
 
-/// Tokens of a prompt that go through a model at once. It is part of a request: other chunks would give other bits.
+/// Tokens of a prompt that go through a model at once. It is part of a request: other chunks would
+/// give other bits.
 pub const CHUNK: u32 = 64;
 
 /// A model in memory, with the state of at most one text.
 ///
-/// The template warms a model and then forks: each worker shares the weights, and has a cache for each text.
+/// The template warms a model and then forks: each worker shares the weights, and has a cache for
+/// each text.
 pub trait TextModel {
     /// Numbers of 16 bits that the cache of a text has.
     fn cache_length(&self) -> usize;
@@ -35,9 +38,10 @@ pub trait TextModel {
         let _ = prompt;
     }
 
-    /// Feeds `tokens` at the positions from `position` on, and returns the logits for the token after the last of them, one for each
-    /// id of the vocabulary. `position` is the number of tokens fed since the text began; `cache` is of [`TextModel::cache_length`]
-    /// numbers and holds what they left there.
+    /// Feeds `tokens` at the positions from `position` on, and returns the logits for the token
+    /// after the last of them, one for each id of the vocabulary. `position` is the number of
+    /// tokens fed since the text began; `cache` is of [`TextModel::cache_length`] numbers and holds
+    /// what they left there.
     fn forward(
         &mut self,
         tokens: &[u32],
@@ -82,8 +86,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Goes once through all that a request can make a worker compute, so that whatever is made lazily is made before the fork. `cache` is
-    /// of [`TextModel::cache_length`] numbers.
+    /// Goes once through all that a request can make a worker compute, so that whatever is made
+    /// lazily is made before the fork. `cache` is of [`TextModel::cache_length`] numbers.
     pub fn warm(&mut self, cache: &mut [u16]) -> Result<(), ComputeError> {
         let mut position = 0;
         for part in [2, 1] {
@@ -232,8 +236,9 @@ pub fn load_tokenizer(file: GgufFile, path: &str) -> Result<Tokenizer, LoadError
     Tokenizer::new(&header, file.tokenizer).map_err(|source| LoadError::Tokenizer { path: path(), source })
 }
 
-/// Loads the model in `file`, unless `admit` says that there is no room for what it needs. The cache that it is asked about is in numbers
-/// of 16 bits for the context that is served: [`TextModel::cache_length`].
+/// Loads the model in `file`, unless `admit` says that there is no room for what it needs. The
+/// cache that it is asked about is in numbers of 16 bits for the context that is served:
+/// [`TextModel::cache_length`].
 ///
 /// It will compute on `pool`.
 pub fn load(
@@ -299,7 +304,8 @@ fn context(spec: &ModelSpec, most: usize) -> Result<usize, LoadError> {
     }
 }
 
-/// The context of a model that was made for more, if none is asked for: each request's cache is as long.
+/// The context of a model that was made for more, if none is asked for: each request's cache is as
+/// long.
 const DEFAULT_CONTEXT: usize = 4096;
 
 /// The supervisor keeps the ids of no longer texts.

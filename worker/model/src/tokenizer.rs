@@ -1,10 +1,12 @@
 //! Text into token ids and token ids into bytes.
 //!
-//! The vocabularies of GGUF files are byte-level BPE (`bpe`) and SentencePiece's BPE (`sentence_piece`). All follow llama.cpp, whose ids the
-//! goldens hold: text is not normalised, special tokens are cut out of it first (`special`), and the pre-tokenizers are the ones it knows
-//! (`pretokenizer`). Other kinds of tokenizer are refused, and so is a pre-tokenizer that is not in the list: another one would give
-//! wrong ids. A `tokenizer.json` beside the file (`tokenizer_json`) takes the place of these, and of nothing else: the bytes of tokens, the tokens that
-//! end an answer, and what is added to a text come from the file.
+//! The vocabularies of GGUF files are byte-level BPE (`bpe`) and SentencePiece's BPE
+//! (`sentence_piece`). All follow llama.cpp, whose ids the goldens hold: text is not normalised,
+//! special tokens are cut out of it first (`special`), and the pre-tokenizers are the ones it knows
+//! (`pretokenizer`). Other kinds of tokenizer are refused, and so is a pre-tokenizer that is not in
+//! the list: another one would give wrong ids. A `tokenizer.json` beside the file
+//! (`tokenizer_json`) takes the place of these, and of nothing else: the bytes of tokens, the
+//! tokens that end an answer, and what is added to a text come from the file.
 mod bpe;
 pub(crate) mod library;
 mod merge;
@@ -136,8 +138,8 @@ impl Tokenizer {
         })
     }
 
-    /// The ids of a text. With `special`, the names of special tokens in it stand for those tokens, and the tokens that the file wants
-    /// before and after a text are added.
+    /// The ids of a text. With `special`, the names of special tokens in it stand for those tokens,
+    /// and the tokens that the file wants before and after a text are added.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
         let mut ids: Vec<u32> = self.start.filter(|_| special).into_iter().collect();
         match &self.encoder {
@@ -166,8 +168,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// What of a text that was written by a chat template is left to encode: without the tokens at its ends that [`Tokenizer::encode`]
-    /// will add.
+    /// What of a text that was written by a chat template is left to encode: without the tokens at
+    /// its ends that [`Tokenizer::encode`] will add.
     pub fn without_added<'a>(&self, text: &'a str) -> &'a str {
         let added = |id: Option<u32>, text: &'a str, name: &str, strip: fn(&'a str, &str) -> Option<&'a str>| match id {
             Some(_) if !name.is_empty() => strip(text, name).unwrap_or(text),
@@ -177,7 +179,8 @@ impl Tokenizer {
         added(self.end, text, &self.end_text, |text, name| text.strip_suffix(name))
     }
 
-    /// The bytes that a token stands for: none for one that only means something to the model. `None` if there is no such token.
+    /// The bytes that a token stands for: none for one that only means something to the model.
+    /// `None` if there is no such token.
     pub fn bytes(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
         let end = *self.ends.get(id)?;

@@ -1,4 +1,5 @@
-//! The files that a model is read from, opened before a byte of them is read: whoever reads them may open nothing any more.
+//! The files that a model is read from, opened before a byte of them is read: whoever reads them
+//! may open nothing any more.
 //!
 //! Nothing in a file decides what is opened. It reads nothing itself.
 use nix::fcntl::OFlag;
@@ -14,8 +15,8 @@ use std::{
 /// Most folders in a folder that files are looked for in.
 const MOST_FOLDERS: usize = 16;
 
-/// Opens a file, but nothing else that a path can name: to open a pipe would wait for its other end, and to open a device may do
-/// something.
+/// Opens a file, but nothing else that a path can name: to open a pipe would wait for its other
+/// end, and to open a device may do something.
 pub fn open(path: &Path) -> io::Result<File> {
     let other = || io::Error::other("it is not a file");
     if !fs::metadata(path)?.is_file() {
@@ -27,7 +28,8 @@ pub fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
-/// A number that differs for different files, and for a file whose content has changed: by device, inode, length and time of change.
+/// A number that differs for different files, and for a file whose content has changed: by device,
+/// inode, length and time of change.
 pub fn identity(about: &Metadata) -> u64 {
     // It has no keys, so that every process gets the same.
     let mut identity = DefaultHasher::new();

@@ -16,13 +16,15 @@ pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// A name out of a file as a sentence shows it between quotes: short, and escaped as in a string literal.
+/// A name out of a file as a sentence shows it between quotes: short, and escaped as in a string
+/// literal.
 pub fn shown(name: &str) -> String {
     let plain: String = name.chars().take(NAME).flat_map(char::escape_debug).collect();
     if name.chars().nth(NAME).is_some() { plain + "..." } else { plain }
 }
 
-/// Shows a text with everything escaped that cannot be seen or that changes how others are seen. Quotes stay.
+/// Shows a text with everything escaped that cannot be seen or that changes how others are seen.
+/// Quotes stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -35,8 +37,9 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// An error and its causes in one line: `a: b: c`. Of each only the first line counts: candle's errors may carry a backtrace behind it.
-/// Libraries repeat what is in a file, so the line is cut where it is much too long, and nothing in it drives a terminal.
+/// An error and its causes in one line: `a: b: c`. Of each only the first line counts: candle's
+/// errors may carry a backtrace behind it. Libraries repeat what is in a file, so the line is cut
+/// where it is much too long, and nothing in it drives a terminal.
 pub fn chain(error: &dyn std::error::Error) -> String {
     const LONGEST: usize = 1000;
     let causes = std::iter::successors(Some(error), |error| error.source());

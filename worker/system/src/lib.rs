@@ -1,7 +1,9 @@
-//! What a process asks of Linux, for every package that asks: descriptors, shared memory, the board, the sandbox, opening
-//! files, `/proc`; and [`foreign_text`], foreign text made fit to print.
+//! What a process asks of Linux, for every package that asks: descriptors, shared memory, the
+//! board, the sandbox, opening files, `/proc`; and [`foreign_text`], foreign text made fit to
+//! print.
 //!
-//! It decides nothing and knows no model and no request. Without the feature `process` only [`foreign_text`] is there.
+//! It decides nothing and knows no model and no request. Without the feature `process` only
+//! [`foreign_text`] is there.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "process")]

@@ -1,4 +1,5 @@
-//! What `/proc` and the control group say: of this process, of its children, of the host. It decides nothing.
+//! What `/proc` and the control group say: of this process, of its children, of the host. It
+//! decides nothing.
 mod host_memory;
 mod process_memory;
 
@@ -13,7 +14,8 @@ use std::{
     process,
 };
 
-/// A field of `/proc/meminfo`, `/proc/PID/status` or `smaps_rollup`, whose name ends with a colon, in bytes.
+/// A field of `/proc/meminfo`, `/proc/PID/status` or `smaps_rollup`, whose name ends with a colon,
+/// in bytes.
 fn bytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,11 +1,14 @@
-//! What a process gives up once it has all that it needs: every file, every network, every other process.
+//! What a process gives up once it has all that it needs: every file, every network, every other
+//! process.
 //!
-//! Two things confine a process, each for good and for all that it forks. Landlock, where the kernel has it, takes away every path,
-//! every port, and signals to processes outside. A seccomp filter (`calls`) leaves only the system calls of the process's role. What the
-//! filter forbids it forbids alone, so a kernel without Landlock loses the second lock and not the first. Limits of memory and
-//! the like are not set here.
+//! Two things confine a process, each for good and for all that it forks. Landlock, where the
+//! kernel has it, takes away every path, every port, and signals to processes outside. A seccomp
+//! filter (`calls`) leaves only the system calls of the process's role. What the filter forbids it
+//! forbids alone, so a kernel without Landlock loses the second lock and not the first. Limits of
+//! memory and the like are not set here.
 //!
-//! It holds for the calling thread and for the threads and processes that it makes later, so it comes before any other thread.
+//! It holds for the calling thread and for the threads and processes that it makes later, so it
+//! comes before any other thread.
 mod calls;
 
 use landlock::{
@@ -42,7 +45,8 @@ pub enum SandboxError {
 /// The newest version of Landlock that is known here.
 const NEWEST: ABI = ABI::V9;
 
-/// The filters of both roles. They are made once, in a template, and what is forked from it only installs them.
+/// The filters of both roles. They are made once, in a template, and what is forked from it only
+/// installs them.
 #[derive(Debug)]
 pub struct Filters {
     template: [BpfProgram; 3],
@@ -56,7 +60,8 @@ impl Filters {
         Ok(Filters { template: filters(Role::Template)?, worker: filters(Role::Worker)? })
     }
 
-    /// Leaves this process only the system calls that its role needs. It can gain no privileges any more either.
+    /// Leaves this process only the system calls that its role needs. It can gain no privileges any
+    /// more either.
     pub fn deny_calls(&self, role: Role) -> Result<(), SandboxError> {
         let filters = match role {
             Role::Template => &self.template,
@@ -71,8 +76,9 @@ impl Filters {
     }
 }
 
-/// Denies this process every file that is not open, every port, and signals and abstract sockets of others, as far as the kernel's
-/// version of Landlock can. Returns that version; `None` if the kernel has no Landlock.
+/// Denies this process every file that is not open, every port, and signals and abstract sockets of
+/// others, as far as the kernel's version of Landlock can. Returns that version; `None` if the
+/// kernel has no Landlock.
 pub fn deny_paths() -> Result<Option<u32>, SandboxError> {
     let restrict = || {
         Ruleset::default()

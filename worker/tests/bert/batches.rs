@@ -80,7 +80,8 @@ fn vectors_come_in_order_and_in_groups() {
     }
     assert_eq!(found, expected);
     assert_eq!((diary.progress.into_inner(), diary.phases.into_inner()), (progress, vec![Phase::Embed]));
-    // Each text; and twice in each layer each 96 tokens, of which the groups have five times as many and a bit, twice, and less than twice.
+    // Each text; and twice in each layer each 96 tokens, of which the groups have five times as
+    // many and a bit, twice, and less than twice.
     assert_eq!(diary.ticks.into_inner(), 100 + 2 * super::folder::LAYERS * (6 + 6 + 2));
 }
 

@@ -1,4 +1,5 @@
-//! The embedding model on small random folders: what it computes, what it reads, what it refuses, and how a batch goes.
+//! The embedding model on small random folders: what it computes, what it reads, what it refuses,
+//! and how a batch goes.
 
 mod batches;
 mod folder;

@@ -1,4 +1,5 @@
-//! The forward pass of BERT in 64 bits, as the formulas say it, with nothing in common with the one it is compared with.
+//! The forward pass of BERT in 64 bits, as the formulas say it, with nothing in common with the one
+//! it is compared with.
 use super::folder::{Folder, HEADS, LAYERS, WIDTH};
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
@@ -75,8 +76,8 @@ pub(crate) fn normalised(vector: &[f64]) -> Vec<f64> {
     vector.iter().map(|value| value / length).collect()
 }
 
-/// With the error function by the series of Kummer, all of whose terms have the same sign; where it is one to the last
-/// bit, that.
+/// With the error function by the series of Kummer, all of whose terms have the same sign; where it
+/// is one to the last bit, that.
 pub(crate) fn gelu(x: f64) -> f64 {
     let z = x / 2.0_f64.sqrt();
     if z.abs() > 6.0 {

@@ -53,7 +53,8 @@ fn a_text_is_cut_at_the_limit_and_keeps_its_special_tokens() {
     let written = Folder::new().write();
     let small = load(written.path(), |spec| spec.context = Some(3)).unwrap();
     assert_eq!((small.context(), ids(&small, "a b c")), (3, vec![2, 4, 3]));
-    // Of a long text the beginning is enough; one whose beginning is only white space is looked at further on.
+    // Of a long text the beginning is enough; one whose beginning is only white space is looked at
+    // further on.
     let mut long = "a ".to_owned() + &" ".repeat(5000) + "b";
     assert_eq!(ids(&bert, &long), [2, 4, 5, 3]);
     long.push_str(&" c".repeat(500_000));

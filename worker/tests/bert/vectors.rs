@@ -9,7 +9,8 @@ use ipc::Precision;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-/// Texts of many lengths: less and more than a tile of rows, a vector, the rows of scores that are kept at once.
+/// Texts of many lengths: less and more than a tile of rows, a vector, the rows of scores that are
+/// kept at once.
 fn texts() -> Vec<Vec<u32>> {
     let text = |length: usize| (0..length).map(|at| ((at * 7 + length) % WORDS.len()) as u32).collect();
     [1, 2, 3, 5, 6, 7, 13, 16, 17, 47, 48, 49, 97, 140].map(text).into()
@@ -52,7 +53,8 @@ fn each_activation_is_its_formula() {
     for (name, formula) in
         [("gelu", gelu as fn(f64) -> f64), ("gelu_new", gelu_tanh), ("gelu_pytorch_tanh", gelu_tanh), ("relu", relu)]
     {
-        // Large weights, so that values reach where the formulas are flat and where they differ most.
+        // Large weights, so that values reach where the formulas are flat and where they differ
+        // most.
         let mut folder = Folder::new().with("config.json", "hidden_act", json!(name));
         folder
             .tensors

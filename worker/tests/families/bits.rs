@@ -1,4 +1,5 @@
-//! The same bits, whoever computes: any number of threads, cut into any number of shards, and by several models that take turns.
+//! The same bits, whoever computes: any number of threads, cut into any number of shards, and by
+//! several models that take turns.
 use super::{fed, file, load, mixture, plan::Plan, text};
 use candle_core::quantized::GgmlDType;
 use model::text::Pace;

@@ -1,4 +1,5 @@
-//! Files with wrong bytes in their headers: they are refused, or computed with, and nothing panics. And calls that make no sense.
+//! Files with wrong bytes in their headers: they are refused, or computed with, and nothing panics.
+//! And calls that make no sense.
 use super::{File, cache, file, load, plan::Plan};
 use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;

@@ -1,4 +1,5 @@
-//! Writes a decoder with random weights as a GGUF file, and keeps what its weights are when they are read back.
+//! Writes a decoder with random weights as a GGUF file, and keeps what its weights are when they
+//! are read back.
 use super::plan::Plan;
 use candle_core::{
     Device, Tensor,

@@ -1,4 +1,5 @@
-//! The decoder against a reference, for each family and each element type, with files that are made here.
+//! The decoder against a reference, for each family and each element type, with files that are made
+//! here.
 mod bits;
 mod damage;
 pub(crate) mod file;
@@ -33,8 +34,8 @@ fn cache(model: &Generator) -> Vec<u16> {
     (0..model.model.cache_length()).map(|index| (index * 40_503 + 12_345) as u16).collect()
 }
 
-/// Feeds a text in parts of these sizes, over and over, and returns the logits after each part with the position of its last token.
-/// The models take turns and share one cache.
+/// Feeds a text in parts of these sizes, over and over, and returns the logits after each part with
+/// the position of its last token. The models take turns and share one cache.
 fn fed(models: &mut [Generator], text: &[u32], sizes: &[usize], pace: &dyn Pace) -> Vec<(usize, Vec<f32>)> {
     let mut cache = cache(&models[0]);
     let mut position = 0;
@@ -52,7 +53,8 @@ fn fed(models: &mut [Generator], text: &[u32], sizes: &[usize], pace: &dyn Pace)
     all
 }
 
-/// How far the decoder's logits are from the reference's, in standard deviations of the logits after the same token.
+/// How far the decoder's logits are from the reference's, in standard deviations of the logits
+/// after the same token.
 #[derive(Debug)]
 struct Difference {
     most: f64,
@@ -85,8 +87,9 @@ fn difference(plan: &Plan, context: u32) -> Difference {
     Difference { most, usual: (squares / count).sqrt() }
 }
 
-/// With weights that are multiplied as they are, only the roundings of the cache remain: where 32 bits round a key or value up and 64 bits
-/// round it down, it differs by 1/2000. The largest difference that such a one makes to any logit here is 0.0005.
+/// With weights that are multiplied as they are, only the roundings of the cache remain: where 32
+/// bits round a key or value up and 64 bits round it down, it differs by 1/2000. The largest
+/// difference that such a one makes to any logit here is 0.0005.
 const MOST: f64 = 0.001;
 
 fn right(plan: &Plan) {
@@ -204,9 +207,10 @@ fn phi3_with_factors_by_its_context() {
     }
 }
 
-/// Each value that a quantised matrix is multiplied with becomes one of 8 bits: for random values that is off by about 0.7 % (a block's
-/// largest value is about three standard deviations, so a step is 3/127 of one, and the error a step's twelfth's root). There are
-/// nine such products one after another, on a stream to which they are added, which gives about 2 % in the end.
+/// Each value that a quantised matrix is multiplied with becomes one of 8 bits: for random values
+/// that is off by about 0.7 % (a block's largest value is about three standard deviations, so a
+/// step is 3/127 of one, and the error a step's twelfth's root). There are nine such products one
+/// after another, on a stream to which they are added, which gives about 2 % in the end.
 const USUAL: f64 = 0.035;
 
 fn about_right(plan: &Plan) {

@@ -1,8 +1,10 @@
-//! The forward pass as papers write it down: in 64 bits, token by token over the whole text, with nothing kept and nothing shared with
-//! the decoder. Only keys and values are rounded to 16 bits, as the cache does.
+//! The forward pass as papers write it down: in 64 bits, token by token over the whole text, with
+//! nothing kept and nothing shared with the decoder. Only keys and values are rounded to 16 bits,
+//! as the cache does.
 //!
-//! RMS norm: Zhang and Sennrich 2019. Rotary positions: Su et al. 2021, as the multiplication of complex numbers that they are.
-//! Grouped-query attention: Ainslie et al. 2023. Gated feed-forward layers: Shazeer 2020. GELU: Hendrycks and Gimpel 2016.
+//! RMS norm: Zhang and Sennrich 2019. Rotary positions: Su et al. 2021, as the multiplication of
+//! complex numbers that they are. Grouped-query attention: Ainslie et al. 2023. Gated feed-forward
+//! layers: Shazeer 2020. GELU: Hendrycks and Gimpel 2016.
 use super::{
     file::Weights,
     plan::{Pairing, Plan},

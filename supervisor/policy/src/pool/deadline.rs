@@ -1,7 +1,7 @@
 //! What time does to a pool: when it must be looked at next, and what has come due by then.
 //!
-//! The two sides are kept together because they must agree: a deadline that `next_deadline` names and `expire` or
-//! `settle` does not act on would be a busy loop.
+//! The two sides are kept together because they must agree: a deadline that `next_deadline` names
+//! and `expire` or `settle` does not act on would be a busy loop.
 use crate::context::Context;
 use crate::event::{Outcome, Time};
 use crate::pool::Pool;

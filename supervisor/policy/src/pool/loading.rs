@@ -1,12 +1,14 @@
 //! When a pool's model is loaded and when it is let go.
 //!
-//! An eager model is loaded from the start, a lazy one when a request comes. Either goes when there was no request for as long
-//! as its `idle_unload` says, and comes back with the next one. A lazy one that cannot be loaded is not tried again before
-//! a request comes, and then only when its back-off is over.
+//! An eager model is loaded from the start, a lazy one when a request comes. Either goes when there
+//! was no request for as long as its `idle_unload` says, and comes back with the next one. A lazy
+//! one that cannot be loaded is not tried again before a request comes, and then only when its
+//! back-off is over.
 //!
-//! A model is loaded once, however many requests come meanwhile; they wait in the queue. While there is no worker that could
-//! be late, their wait costs no time: it is the load that has a limit then. What waits when the load has ended, well or not,
-//! may wait for as long as the queue allows from then on.
+//! A model is loaded once, however many requests come meanwhile; they wait in the queue. While
+//! there is no worker that could be late, their wait costs no time: it is the load that has a limit
+//! then. What waits when the load has ended, well or not, may wait for as long as the queue allows
+//! from then on.
 use crate::context::Context;
 use crate::event::{Load, Time};
 use crate::lifecycle::Lifecycle;

@@ -12,7 +12,8 @@ impl Pool {
         let is_poisonous = context.poison.until(fingerprint, context.now);
         let is_open = self.lifecycle == Lifecycle::Serving && !context.closing && !context.draining;
         if is_poisonous.is_none() && is_open {
-            // A model that may be loaded is worth waiting for, and wanted, even if there is no room in the queue.
+            // A model that may be loaded is worth waiting for, and wanted, even if there is no room
+            // in the queue.
             self.load_if_due(context);
         }
         let refusal = if context.closing {
@@ -84,7 +85,8 @@ impl Pool {
         let current = self.template.identity;
         for worker in self.slots.iter_mut().filter_map(Slot::idle_mut) {
             let identity = worker.identity;
-            // What is begun with something is gone on with that; what is new begins with what the model is now.
+            // What is begun with something is gone on with that; what is new begins with what the
+            // model is now.
             let fits = |record: &RequestRecord| record.identity().or(current) == Some(identity);
             let Some(part) = self.queue.pop(&context.requests, window, fits) else { continue };
             let Some(record) = context.requests.get_mut(&part.request) else { continue };
@@ -121,7 +123,8 @@ impl Pool {
         context.begun(self.id).filter(is_stranded).collect()
     }
 
-    /// How many parts of a request may be begun beyond the first that is not done: enough to keep all workers at work.
+    /// How many parts of a request may be begun beyond the first that is not done: enough to keep
+    /// all workers at work.
     fn window(&self) -> u32 {
         self.limits.workers.saturating_mul(2)
     }

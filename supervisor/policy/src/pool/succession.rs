@@ -1,8 +1,9 @@
 //! How a pool takes another one's place, and gives its own up.
 //!
-//! A model that changes is not changed in place: a new pool loads it beside the old one and takes over when a worker of it is ready. The
-//! old pool then finishes what it had begun, with what it had loaded, and gives all else to the new one. So nothing that was begun
-//! with one model's weights is gone on with another's. Which pools change together is in `reload.rs`.
+//! A model that changes is not changed in place: a new pool loads it beside the old one and takes
+//! over when a worker of it is ready. The old pool then finishes what it had begun, with what it
+//! had loaded, and gives all else to the new one. So nothing that was begun with one model's
+//! weights is gone on with another's. Which pools change together is in `reload.rs`.
 use crate::context::Context;
 use crate::event::{Effect, Identity, Load, Outcome, PoolId, PoolLimits, WorkerId};
 use crate::lifecycle::{Lifecycle, Proof, Successor};
@@ -13,8 +14,8 @@ use crate::slot::Slot;
 use crate::template::Template;
 
 impl Pool {
-    /// A pool that nobody asks for yet. Its templates are numbered on from this number. If it `loads`, its first worker must become ready,
-    /// else it is enough that its model can be opened.
+    /// A pool that nobody asks for yet. Its templates are numbered on from this number. If it
+    /// `loads`, its first worker must become ready, else it is enough that its model can be opened.
     pub(crate) fn staged(id: PoolId, limits: PoolLimits, generation: u64, loads: bool, context: &mut Context) -> Pool {
         let mut pool = Pool::cold(id, limits, Template::new(id, generation));
         pool.lifecycle = Lifecycle::Staged(Proof::Awaited);
@@ -71,12 +72,14 @@ impl Pool {
         successor
     }
 
-    /// Whether its model may be loaded again when it is gone. One that has a successor finishes with the workers that it has.
+    /// Whether its model may be loaded again when it is gone. One that has a successor finishes
+    /// with the workers that it has.
     pub(crate) fn may_load_again(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Serving | Lifecycle::Retired { successor: None })
     }
 
-    /// Lives by other limits, which need no other template. If they are told to workers, `fresh` ones are needed.
+    /// Lives by other limits, which need no other template. If they are told to workers, `fresh`
+    /// ones are needed.
     pub(crate) fn adjust(&mut self, limits: PoolLimits, fresh: bool) {
         self.has_mixed_waits |= self.limits.queue_timeout != limits.queue_timeout;
         self.limits = limits;
@@ -116,7 +119,8 @@ impl Pool {
         }
     }
 
-    /// Ends what was loaded before the model's files changed: idle workers, and requests that nobody can go on with.
+    /// Ends what was loaded before the model's files changed: idle workers, and requests that
+    /// nobody can go on with.
     pub(crate) fn end_outdated(&mut self, context: &mut Context) {
         if let Some(identity) = self.template.identity {
             self.slots.iter_mut().for_each(|slot| slot.end_outdated(identity, context));
@@ -140,7 +144,8 @@ impl Pool {
         may_fork || workers.any(|worker| worker.identity == identity && worker.may_serve(self.limits.isolation))
     }
 
-    /// Sends requests to its successor: those that no worker computes and that it can begin or go on with.
+    /// Sends requests to its successor: those that no worker computes and that it can begin or go
+    /// on with.
     pub(crate) fn hand_over(&mut self, context: &mut Context) {
         let Some(successor) = self.successor() else { return };
         let waiting: Vec<_> = self.queue.all_newcomers().chain(self.stranded(context)).collect();

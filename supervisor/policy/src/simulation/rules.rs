@@ -1,8 +1,9 @@
-//! What must hold, seen from outside the policy: a plain record of what it was told and of what it asked for.
+//! What must hold, seen from outside the policy: a plain record of what it was told and of what it
+//! asked for.
 //!
-//! Nothing here is the policy's own, but for the end of a back-off, which is random; so a rule that the policy forgets is
-//! not forgotten here too. This file records what the policy is told; `effects.rs` checks what it asks for, and
-//! `invariants.rs` what must hold between two steps.
+//! Nothing here is the policy's own, but for the end of a back-off, which is random; so a rule that
+//! the policy forgets is not forgotten here too. This file records what the policy is told;
+//! `effects.rs` checks what it asks for, and `invariants.rs` what must hold between two steps.
 mod effects;
 mod invariants;
 mod loading;
@@ -32,7 +33,8 @@ pub(super) struct Rules {
     event: Option<Event>,
     /// The request of which the end is being handled.
     answering: Option<RequestId>,
-    /// Requests of which a part is not computed any more, although it could be: they must end in the same step.
+    /// Requests of which a part is not computed any more, although it could be: they must end in
+    /// the same step.
     given_up: Vec<RequestId>,
     turns: u64,
     /// Whether more than the one thread of a newcomer was granted in this step.

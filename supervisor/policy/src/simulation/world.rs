@@ -1,7 +1,7 @@
 //! The fake processes: what they do of their own, and what they do when they are told to.
 //!
-//! The world keeps to what the shell promises the policy, and to nothing more: what a process sends is heard in order,
-//! its exit last; a worker is heard of first by its template.
+//! The world keeps to what the shell promises the policy, and to nothing more: what a process sends
+//! is heard in order, its exit last; a worker is heard of first by its template.
 use super::super::event::{Effect, Event, Identity, Isolation, PoolId, PoolLimits, TemplateId, WorkerId};
 use super::super::restart::Random;
 use std::collections::{BTreeMap, VecDeque};
@@ -230,8 +230,8 @@ impl World {
         }
     }
 
-    /// Something happens to some process that is none of its own doing: the kernel kills it, or it is seen to take too
-    /// much memory.
+    /// Something happens to some process that is none of its own doing: the kernel kills it, or it
+    /// is seen to take too much memory.
     pub(super) fn strike(&mut self, random: &mut Random) {
         if self.badness == 0 {
             return;

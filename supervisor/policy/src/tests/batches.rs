@@ -1,4 +1,5 @@
-//! Requests of many parts: who computes what, in which order, and what the end of one part means to the others.
+//! Requests of many parts: who computes what, in which order, and what the end of one part means to
+//! the others.
 use super::*;
 
 const TWO: PoolLimits = PoolLimits { workers: 2, ..WORKER };

@@ -114,7 +114,8 @@ fn a_restart_ends_a_back_off_and_replaces_who_serves_nothing() {
 /// What the file holds after it has changed.
 const OTHERS: Identity = Identity(2);
 
-/// A policy whose template has died and come back with another file, under a request that has sent something if `streamed`.
+/// A policy whose template has died and come back with another file, under a request that has sent
+/// something if `streamed`.
 fn changed(pool: PoolLimits, streamed: bool) -> Rig {
     let mut rig = Rig::busy(pool);
     if streamed {

@@ -35,7 +35,8 @@ impl Rig {
         self.effects()
     }
 
-    /// Replaces the model by one with these files, up to the readiness of its first worker: what follows from that.
+    /// Replaces the model by one with these files, up to the readiness of its first worker: what
+    /// follows from that.
     fn replaced(&mut self, limits: PoolLimits, identity: u64) -> Vec<Effect> {
         assert_eq!(self.reload(&[replace(limits)]), [Effect::Load(new_template(2))], "beside the old one");
         let forks: Vec<_> = (0..limits.workers).map(|slot| new_fork(2, next(slot, 1))).collect();

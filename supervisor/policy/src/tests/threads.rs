@@ -1,4 +1,5 @@
-//! Budgets: who may compute with how many threads, and when threads that were lowered are granted again.
+//! Budgets: who may compute with how many threads, and when threads that were lowered are granted
+//! again.
 use super::*;
 
 const PAIR: PoolLimits = PoolLimits { workers: 2, threads: 4, ..WORKER };

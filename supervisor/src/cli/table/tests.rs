@@ -1,4 +1,5 @@
-//! The exact page for an idle, a busy, a crashed and a failed model, at several widths, and for hostile text.
+//! The exact page for an idle, a busy, a crashed and a failed model, at several widths, and for
+//! hostile text.
 use super::*;
 use ipc::status::Queue;
 

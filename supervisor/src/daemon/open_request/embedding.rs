@@ -1,7 +1,8 @@
-//! Texts that become vectors, in parts that several workers compute; what was computed goes to the client in order.
+//! Texts that become vectors, in parts that several workers compute; what was computed goes to the
+//! client in order.
 //!
-//! A part whose worker died is computed again as a whole, because only then its tokens are counted; what was heard of it
-//! before is not heard again.
+//! A part whose worker died is computed again as a whole, because only then its tokens are counted;
+//! what was heard of it before is not heard again.
 use super::{ProtocolViolation, Times, WorkerReply};
 use ipc::{EmbedJob, EmbedRequest, Embedded, FromWorker, MAX_FRAME, ModelInfo, RequestId, Response, TextRole};
 use std::{collections::BTreeMap, iter, mem, ops::Range, time::Instant};
@@ -177,8 +178,8 @@ fn are_sane(vectors: &[Vec<f32>], dimensions: u32) -> bool {
     vectors.iter().all(is_sane)
 }
 
-/// Where the parts of a batch begin, and where the last one ends. They are as equal as may be, and as many as there are workers, if
-/// that does not make them too small or too large.
+/// Where the parts of a batch begin, and where the last one ends. They are as equal as may be, and
+/// as many as there are workers, if that does not make them too small or too large.
 fn cut(lengths: &[usize], workers: usize) -> Vec<usize> {
     let count = lengths.len();
     let parts = if count < WHOLE { 1 } else { count.div_ceil(MOST).max(workers.min(count / FEWEST)).max(1) };

@@ -57,8 +57,8 @@ impl Generation {
         }
     }
 
-    /// Forgets what a worker has made of the prompt that had loaded something else. Of what that one had generated nobody goes on
-    /// with anything.
+    /// Forgets what a worker has made of the prompt that had loaded something else. Of what that
+    /// one had generated nobody goes on with anything.
     pub(super) fn begin_with(&mut self, identity: Identity) {
         if self.identity.replace(identity) != Some(identity) && !self.has_begun() {
             self.prompt_ids = None;
@@ -66,8 +66,8 @@ impl Generation {
         }
     }
 
-    /// The cache that the next worker gets, of `size` bytes, with what the last one left there; none if there is none, or if it
-    /// cannot be had.
+    /// The cache that the next worker gets, of `size` bytes, with what the last one left there;
+    /// none if there is none, or if it cannot be had.
     pub(super) fn cache(&mut self, id: RequestId, size: u64) -> Option<Arc<OwnedFd>> {
         self.inherited = self.cache.is_some();
         if self.cache.is_none() && size > 0 {
@@ -79,8 +79,9 @@ impl Generation {
         self.cache.clone()
     }
 
-    /// Its worker has died, and says to have got through so many tokens. If it got no further than the one whose cache it went on with, what
-    /// it found there may be why it died: the next one gets an empty one.
+    /// Its worker has died, and says to have got through so many tokens. If it got no further than
+    /// the one whose cache it went on with, what it found there may be why it died: the next one
+    /// gets an empty one.
     pub(super) fn worker_died(&mut self, reached: u64) {
         self.reached = if self.inherited && reached <= self.reached {
             self.cache = None;
@@ -90,7 +91,8 @@ impl Generation {
         };
     }
 
-    /// What the next worker gets. A fresh job takes the prompt along; it is kept until the first token has come.
+    /// What the next worker gets. A fresh job takes the prompt along; it is kept until the first
+    /// token has come.
     pub(super) fn job(&self, request: RequestId, chunk: u32, cache: bool) -> Job {
         let prompt = match &self.prompt_ids {
             Some(ids) => JobPrompt::Ids(ids.clone()),

@@ -1,4 +1,5 @@
-//! What the log says of a request when it has ended: who served it, how long that took, and how much there was of it.
+//! What the log says of a request when it has ended: who served it, how long that took, and how
+//! much there was of it.
 use super::{Kind, OpenRequest};
 use crate::log::LoggedPrompt;
 use ipc::Life;

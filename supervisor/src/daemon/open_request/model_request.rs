@@ -1,4 +1,5 @@
-//! What a client asks a model for: whether any could serve it, which one is meant, and whether it was asked before.
+//! What a client asks a model for: whether any could serve it, which one is meant, and whether it
+//! was asked before.
 use crate::log::{LoggedPrompt, Prompts};
 use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, MessageJson, ModelKind, Prompt, TokenizeRequest};
 use policy::PoolId;
@@ -64,7 +65,8 @@ impl ModelRequest {
         }
     }
 
-    /// A hash that is equal for the same model, input and parameters; a seed that the supervisor drew is not among them.
+    /// A hash that is equal for the same model, input and parameters; a seed that the supervisor
+    /// drew is not among them.
     pub(crate) fn fingerprint(&self, hasher: &impl BuildHasher, pool: PoolId) -> u64 {
         let mut state = hasher.build_hasher();
         pool.hash(&mut state);

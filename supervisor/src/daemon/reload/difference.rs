@@ -1,4 +1,5 @@
-//! How a model of a new configuration is different from the one that is served, by the names of the settings.
+//! How a model of a new configuration is different from the one that is served, by the names of the
+//! settings.
 use super::super::{admission::Need, served_model::ServedModel};
 use crate::config::SupervisorConfig;
 use policy::Load;
@@ -13,8 +14,8 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// What is different between the model that is served and the one that is to be, each with what holds for all models. The former
-    /// may be cold: let go, or not asked for yet.
+    /// What is different between the model that is served and the one that is to be, each with what
+    /// holds for all models. The former may be cold: let go, or not asked for yet.
     pub(super) fn between(
         (old, old_common): (&ServedModel, &SupervisorConfig),
         (new, new_common): (&ServedModel, &SupervisorConfig),
@@ -24,7 +25,8 @@ impl Difference {
         let (before, after) = (&old.config, &new.config);
         // One that is not loaded yet, and is to be from now on, must show that it can be.
         let is_awaited = is_cold && before.load == Load::Lazy && after.load == Load::Eager;
-        // What it takes is known only while it is loaded: one that is to take more must show that this fits.
+        // What it takes is known only while it is loaded: one that is to take more must show that
+        // this fits.
         let takes_more = is_cold && (old.slots < new.slots || Need::private(before) < Need::private(after));
         let template = [
             ("path", old.spec.source != new.spec.source),

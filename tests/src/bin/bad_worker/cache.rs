@@ -18,8 +18,9 @@ use std::{
     path::Path,
 };
 
-/// Waits for the next message and notes the descriptors that come with it in a file named `caches`: a line for each with its inode,
-/// its size, how often a worker has had it before, and whether it is sealed. The message itself stays to be read.
+/// Waits for the next message and notes the descriptors that come with it in a file named `caches`:
+/// a line for each with its inode, its size, how often a worker has had it before, and whether it
+/// is sealed. The message itself stays to be read.
 pub(crate) fn note(stream: &UnixStream, folder: &Path) -> io::Result<()> {
     let mut space = cmsg_space!([RawFd; 4]);
     let mut byte = [0];

@@ -77,7 +77,8 @@ fn prompt(job: &Job, bad: &Bad) -> String {
             let bytes: Vec<u8> =
                 ids.iter().filter_map(|id| bad.model.tokenizer.bytes(*id)).flatten().copied().collect();
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            // Before a message there are the words of a chat template, unless it is the echo engine's.
+            // Before a message there are the words of a chat template, unless it is the echo
+            // engine's.
             let begin = text.find('!').filter(|_| bad.script.model.is_some());
             text[begin.unwrap_or(0)..].to_owned()
         }
@@ -131,7 +132,8 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn say(&mut self, message: FromWorker) -> ControlFlow<()> {
         follow(self.body.board);
-        // The moment of a token or a vector is before it is sent, all others are after what they are named for.
+        // The moment of a token or a vector is before it is sent, all others are after what they
+        // are named for.
         let (index, moment) = match &message {
             FromWorker::Token { index, .. } | FromWorker::Vectors { first: index, .. } => {
                 (Some(*index), Moment::Token(*index))

@@ -1,9 +1,12 @@
-//! A template and workers that misbehave as a script says: see `script.rs` for how it is written and `act.rs` for what there is.
+//! A template and workers that misbehave as a script says: see `script.rs` for how it is written
+//! and `act.rs` for what there is.
 //!
-//! It is started instead of the supervisor's own template with `supervisor run --template-executable`, and lives in the tests only.
-//! Whatever its script does not spoil is done by the real template and the real model `builtin:echo`: a request that is
-//! served answers with its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`] says. It confines itself
-//! only if its script says so. For a model whose path is no script it becomes the supervisor's own template.
+//! It is started instead of the supervisor's own template with `supervisor run
+//! --template-executable`, and lives in the tests only. Whatever its script does not spoil is done
+//! by the real template and the real model `builtin:echo`: a request that is served answers with
+//! its prompt, and a text that is embedded has the vector that [`integration_tests::vector_of`]
+//! says. It confines itself only if its script says so. For a model whose path is no script it
+//! becomes the supervisor's own template.
 
 mod act;
 mod cache;

@@ -1,4 +1,5 @@
-//! The one thing that the bad worker does and that is unsafe: to map memory in ways that no library has a name for.
+//! The one thing that the bad worker does and that is unsafe: to map memory in ways that no library
+//! has a name for.
 #![expect(unsafe_code, reason = "memory is mapped by a plain system call")]
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};

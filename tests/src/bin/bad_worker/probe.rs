@@ -25,7 +25,8 @@ use std::{
 };
 use system::exit_now;
 
-/// Tries what an action of this name says, and ends this process. Returns if the action is not one of these.
+/// Tries what an action of this name says, and ends this process. Returns if the action is not one
+/// of these.
 pub(crate) fn probe(action: &str) {
     match action {
         "probe" => both(),

@@ -1,4 +1,5 @@
-//! Models that are not scripted: their template is the supervisor's own, as it would have been without this executable.
+//! Models that are not scripted: their template is the supervisor's own, as it would have been
+//! without this executable.
 use ipc::{HEADER, MAX_CONTROL, ToTemplate};
 use nix::sys::socket::{MsgFlags, recv};
 use std::{
@@ -10,7 +11,8 @@ use std::{
     process::Command,
 };
 
-/// Becomes the supervisor's own template, unless what is to be loaded is a script. `supervisor` is the pid of the supervisor.
+/// Becomes the supervisor's own template, unless what is to be loaded is a script. `supervisor` is
+/// the pid of the supervisor.
 pub(crate) fn give_way(supervisor: u32) -> Result<(), String> {
     let stdin = std::io::stdin();
     let mut packet = vec![0; HEADER + MAX_CONTROL];

@@ -12,13 +12,15 @@
 //!
 //! * `cache=N` and `weights=N` claim that a request needs a cache and the model has files of N
 //!   bytes; with `silent=1` this is said only when the model is loaded. `cache=model` is the truth.
-//! * `confine=worker`, `confine=both` and `confine=paths` confine workers, or templates and workers,
-//!   as the real ones are, or workers by Landlock alone.
-//! * `model=FILE` loads that model instead of the echo engine. If it has a `cache=model`, it goes on
-//!   with what is in a request's cache.
+//! * `confine=worker`, `confine=both` and `confine=paths` confine workers, or templates and
+//!   workers, as the real ones are, or workers by Landlock alone.
+//! * `model=FILE` loads that model instead of the echo engine. If it has a `cache=model`, it goes
+//!   on with what is in a request's cache.
 //! * `inherit=N` has the template keep N MiB.
-//! * `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us` microseconds.
-//! * What else is asked for (`token_us`, `prompt_us`, `load_ms`, `context`) goes to the echo engine.
+//! * `embed=N` makes it a model of vectors of N numbers, each of which takes `text_us`
+//!   microseconds.
+//! * What else is asked for (`token_us`, `prompt_us`, `load_ms`, `context`) goes to the echo
+//!   engine.
 use ipc::ModelKind;
 use std::{
     fs::File,
@@ -169,7 +171,8 @@ impl Script {
         if self.dimensions == 0 { ModelKind::Generate } else { ModelKind::Embed }
     }
 
-    /// Whether this process must do it now. Asking counts, so it must be asked once when the moment has come.
+    /// Whether this process must do it now. Asking counts, so it must be asked once when the moment
+    /// has come.
     pub(crate) fn strikes(&self, moment: Moment) -> bool {
         if self.moment != moment || self.action == "ok" {
             return false;

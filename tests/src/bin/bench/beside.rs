@@ -1,4 +1,5 @@
-//! A text that is generated beside a burst of vectors: how fast it is against alone, and so which share of the cores it has.
+//! A text that is generated beside a burst of vectors: how fast it is against alone, and so which
+//! share of the cores it has.
 use crate::{
     Model, Result,
     format::{heading, reach},

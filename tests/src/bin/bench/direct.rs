@@ -1,4 +1,5 @@
-//! A worker without a supervisor: this process starts a template, has it fork one worker and speaks to its socket itself.
+//! A worker without a supervisor: this process starts a template, has it fork one worker and speaks
+//! to its socket itself.
 use crate::Result;
 use integration_tests::supervisor;
 use ipc::{
@@ -43,7 +44,8 @@ pub(crate) struct Direct {
 impl Direct {
     /// Starts the template, with the environment that a supervisor gives one, and the worker.
     pub(crate) fn start(environment: Vec<(OsString, OsString)>) -> Result<Direct> {
-        // The worker is the template's grandchild; this makes it this process's child when the one in between has ended.
+        // The worker is the template's grandchild; this makes it this process's child when the one
+        // in between has ended.
         prctl::set_child_subreaper(true)?;
         let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let template = Command::new(supervisor())

@@ -1,6 +1,7 @@
 //! How many texts a second one thread turns into vectors, alone and in batches, in both precisions.
 //!
-//! In this process and without the supervisor: `tests/peers/embed.py` measures other programs on the same texts.
+//! In this process and without the supervisor: `tests/peers/embed.py` measures other programs on
+//! the same texts.
 use crate::{Result, format::heading, sample::Sample};
 use ipc::{ModelSpec, Precision, TextRole};
 use model::embed::bert::Bert;

@@ -1,6 +1,8 @@
-//! How fast the decoder reads and generates, against llama.cpp on the same file, machine and number of threads, in turns.
+//! How fast the decoder reads and generates, against llama.cpp on the same file, machine and number
+//! of threads, in turns.
 //!
-//! Both compute in a process of their own without a server around. `tests/peers/llama.cpp.sh` builds llama.cpp's `llama-bench`.
+//! Both compute in a process of their own without a server around. `tests/peers/llama.cpp.sh`
+//! builds llama.cpp's `llama-bench`.
 use crate::{
     Model, Result,
     format::{heading, reach},

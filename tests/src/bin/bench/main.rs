@@ -1,7 +1,9 @@
-//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request, and how fast the engines are.
+//! The benchmark: what a worker costs in memory and time, what the supervisor adds to a request,
+//! and how fast the engines are.
 //!
-//! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints Markdown. Each part starts daemons of its
-//! own and ends them. Figures with a reach are compared with it; nothing fails because one is missed.
+//! `cargo run --release -p integration-tests --bin bench -- all [--model FILE.gguf]` prints
+//! Markdown. Each part starts daemons of its own and ends them. Figures with a reach are compared
+//! with it; nothing fails because one is missed.
 
 mod beside;
 mod direct;
@@ -30,7 +32,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 struct Arguments {
     #[command(subcommand)]
     part: Part,
-    /// A GGUF file to measure besides the pocket model, or an embedding model's folder; worker/pocket/synthetic.py makes one of TinyLlama-1.1B's shape
+    /// A GGUF file to measure besides the pocket model, or an embedding model's folder;
+    /// worker/pocket/synthetic.py makes one of TinyLlama-1.1B's shape
     #[arg(long, value_name = "FILE", global = true)]
     model: Option<PathBuf>,
     /// How long requests are counted for each figure in requests per second

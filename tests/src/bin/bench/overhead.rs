@@ -1,4 +1,5 @@
-//! What the supervisor adds to a request: the echo engine asked through it and straight at a worker's socket, in turns.
+//! What the supervisor adds to a request: the echo engine asked through it and straight at a
+//! worker's socket, in turns.
 use crate::{
     Result,
     direct::Direct,
@@ -17,7 +18,8 @@ use tokio::task::JoinSet;
 
 /// What the supervisor may add to half of all requests.
 const REACH: Duration = Duration::from_micros(100);
-/// Turns, and requests of each turn. A process for each request takes longer, so there are fewer of them.
+/// Turns, and requests of each turn. A process for each request takes longer, so there are fewer of
+/// them.
 const TURNS: usize = 20;
 const REQUESTS: usize = 1000;
 const REQUESTS_OF_FRESH: usize = 100;
@@ -114,7 +116,8 @@ fn ask(client: &mut Client) -> Result<usize> {
     Ok(messages)
 }
 
-/// Keeps all clients asking for `length`. Returns how many requests were answered in which time, and how long each took.
+/// Keeps all clients asking for `length`. Returns how many requests were answered in which time,
+/// and how long each took.
 fn flood(socket: &Path, length: Duration) -> Result<(usize, Duration, Sample<Duration>)> {
     /// Requests that end in this time are not counted.
     const WARM_UP: Duration = Duration::from_millis(500);

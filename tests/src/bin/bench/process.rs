@@ -1,4 +1,5 @@
-//! What `/proc` says of the processes that are measured: their memory, as the kernel accounts for it, and their environment.
+//! What `/proc` says of the processes that are measured: their memory, as the kernel accounts for
+//! it, and their environment.
 use crate::Result;
 use ipc::status::ModelStatus;
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
@@ -36,7 +37,8 @@ impl Memory {
     }
 }
 
-/// The environment that a model's template was started with: what is compared with a worker gets the same.
+/// The environment that a model's template was started with: what is compared with a worker gets
+/// the same.
 pub(crate) fn environment(model: &ModelStatus) -> Result<Vec<(OsString, OsString)>> {
     let pid = model.template.as_ref().ok_or("the model has no template")?.pid;
     let block = fs::read(format!("/proc/{pid}/environ"))?;

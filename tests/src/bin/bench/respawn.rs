@@ -1,4 +1,5 @@
-//! How long an idle worker that was killed is missing, and how long a daemon takes from its start to its first worker.
+//! How long an idle worker that was killed is missing, and how long a daemon takes from its start
+//! to its first worker.
 use crate::{
     Model, Result,
     format::{duration, heading, reach},

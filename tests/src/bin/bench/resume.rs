@@ -1,4 +1,5 @@
-//! How soon an answer goes on when its worker is killed behind a long prompt: from `kill -9` to the start of the next token.
+//! How soon an answer goes on when its worker is killed behind a long prompt: from `kill -9` to the
+//! start of the next token.
 use crate::{
     Model, Result,
     format::{duration, heading, reach},

@@ -1,7 +1,8 @@
 //! What it costs a process to be confined, and a system call to be looked at.
 //!
-//! A process confines itself as a template does and forks others, one after the other, which confine themselves as workers do. Each takes
-//! the time of the steps and of a system call before and after.
+//! A process confines itself as a template does and forks others, one after the other, which
+//! confine themselves as workers do. Each takes the time of the steps and of a system call before
+//! and after.
 use crate::{
     Result,
     format::{duration, heading},

@@ -1,4 +1,5 @@
-//! A daemon to be measured: with its usual log, unlike that of the tests, and asked for its status as fast as it answers if need be.
+//! A daemon to be measured: with its usual log, unlike that of the tests, and asked for its status
+//! as fast as it answers if need be.
 use crate::Result;
 use integration_tests::{Signal, process, supervisor};
 use ipc::{
@@ -91,7 +92,8 @@ impl Server {
 
     /// Waits until all workers are idle and nothing is done about them any more.
     pub(crate) fn settle(&self) -> Result<ModelStatus> {
-        /// A new worker's memory is looked at. If that has not happened at this age, it will not happen soon.
+        /// A new worker's memory is looked at. If that has not happened at this age, it will not
+        /// happen soon.
         const OLD: f64 = 0.1;
         self.until("its workers are idle", |model| {
             let is_quiet = |worker: &WorkerStatus| {
@@ -136,7 +138,8 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Ends the daemon and waits until it has ended all that it started, so that nothing of it disturbs the next measurement.
+    /// Ends the daemon and waits until it has ended all that it started, so that nothing of it
+    /// disturbs the next measurement.
     fn drop(&mut self) {
         let began = Instant::now();
         process::kill(self.child.id(), Signal::SIGTERM);
@@ -160,7 +163,8 @@ fn watch(pid: u32) -> Sender<()> {
     stop
 }
 
-/// Lets a moment pass between two looks: short against what is measured so, long enough to leave the processor to others.
+/// Lets a moment pass between two looks: short against what is measured so, long enough to leave
+/// the processor to others.
 #[expect(clippy::disallowed_methods, reason = "the one place that waits between two looks at a condition")]
 fn pause() {
     thread::sleep(Duration::from_micros(500));

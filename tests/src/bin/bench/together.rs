@@ -1,4 +1,5 @@
-//! Two clients at once against one after the other: what sharing the cores costs, and whether each gets its share.
+//! Two clients at once against one after the other: what sharing the cores costs, and whether each
+//! gets its share.
 use crate::{
     Model, Result,
     format::{heading, reach},

@@ -1,6 +1,8 @@
-//! The campaigns in their long form, by hand: `cargo run --release -p integration-tests --bin campaign -- faults`, or `-- isolation`.
+//! The campaigns in their long form, by hand: `cargo run --release -p integration-tests --bin
+//! campaign -- faults`, or `-- isolation`.
 //!
-//! They print tables in Markdown and end with a failure if anything was not as it must be, saying what, and with which seed.
+//! They print tables in Markdown and end with a failure if anything was not as it must be, saying
+//! what, and with which seed.
 
 use clap::{Parser, Subcommand};
 use integration_tests::campaign::{Campaign, Extent, Hog, Kept, Restarted, Restarts, Secrets};
@@ -120,7 +122,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-/// The same requests in both modes of isolation, one after the other and many at once: four times a quarter of all.
+/// The same requests in both modes of isolation, one after the other and many at once: four times a
+/// quarter of all.
 fn isolation(seed: u64, generations: usize) -> Result<(), String> {
     println!("\n### Isolation, seed {seed}\n\n{}", Kept::HEADING);
     for clients in [1, 6] {

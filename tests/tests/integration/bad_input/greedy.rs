@@ -3,7 +3,8 @@ use super::{echo, serves};
 use integration_tests::{Daemon, Running, Wire, process};
 use ipc::{FailureKind, GenerateRequest, MAX_REQUEST, Request, Response};
 
-/// Asks with this frame again and again and never listens, until the daemon takes no more or has taken very much.
+/// Asks with this frame again and again and never listens, until the daemon takes no more or has
+/// taken very much.
 fn flood(daemon: &Daemon, frame: &[u8]) -> Wire {
     let wire = Wire::connect(daemon);
     let many = frame.repeat(1000);

@@ -1,4 +1,5 @@
-//! Models that cannot be loaded: alone they end the daemon, beside a good one they are shown as failed.
+//! Models that cannot be loaded: alone they end the daemon, beside a good one they are shown as
+//! failed.
 use super::serves;
 use integration_tests::{Call, Daemon, generate};
 use ipc::{ClientError, FailureKind, GenerateRequest};

@@ -105,7 +105,8 @@ fn a_deleted_socket_file_is_bound_again() {
     serves(&daemon);
 }
 
-/// Who connects as which user with which groups, the first of which is its own, and the exit status of the client.
+/// Who connects as which user with which groups, the first of which is its own, and the exit status
+/// of the client.
 struct Peer(u32, &'static [u32], i32);
 
 #[test]

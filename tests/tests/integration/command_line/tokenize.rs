@@ -1,4 +1,5 @@
-//! `supervisor tokenize`: by a file with nothing but a vocabulary and without a daemon, and by what a scripted daemon answers.
+//! `supervisor tokenize`: by a file with nothing but a vocabulary and without a daemon, and by what
+//! a scripted daemon answers.
 use integration_tests::{Call, Ended};
 use ipc::{BlockingEnd, Failure, FailureKind, MAX_FRAME, MAX_REQUEST, Request, RequestId, Response, TokenizeRequest};
 use serde_json::Value;
@@ -9,7 +10,8 @@ use std::{
     thread,
 };
 
-/// A SentencePiece vocabulary; the worker's tests say where it comes from, and what llama.cpp makes of texts with it.
+/// A SentencePiece vocabulary; the worker's tests say where it comes from, and what llama.cpp makes
+/// of texts with it.
 pub(crate) const VOCABULARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/tests/tokenizers/pieces.gguf");
 
 fn call(arguments: &[&str]) -> Call {
@@ -81,7 +83,8 @@ fn what_has_no_ids_is_wrong_usage() {
     refused(&with(&path("pieces.gguf")), &words);
 }
 
-/// Calls with these arguments while a daemon waits that gives these answers, and returns what it was asked for.
+/// Calls with these arguments while a daemon waits that gives these answers, and returns what it
+/// was asked for.
 fn answered(arguments: &[&str], answers: Vec<Response>) -> (Ended, Request) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");

@@ -1,4 +1,5 @@
-//! `deploy/install.sh`: into a folder that stands for the system, again, dry, and out again; and the manual that it installs.
+//! `deploy/install.sh`: into a folder that stands for the system, again, dry, and out again; and
+//! the manual that it installs.
 use integration_tests::{command, documents, supervisor};
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! The daemon's log: what it says of each request, in which forms, what it never says, and that nobody waits for whoever reads it.
+//! The daemon's log: what it says of each request, in which forms, what it never says, and that
+//! nobody waits for whoever reads it.
 mod forms;
 mod lines;
 mod outcomes;

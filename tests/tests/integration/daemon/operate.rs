@@ -137,7 +137,8 @@ fn the_worker_of_a_slot_is_replaced_under_its_request() {
         let settings = format!("workers = 2\nisolation = \"{isolation}\"\nmax_attempts = 1");
         let daemon = Daemon::scriptable(&model("script:ok", &settings));
         let mut client = daemon.client();
-        // What serves it spins at three places, where it is replaced, and the last one stands still.
+        // What serves it spins at three places, where it is replaced, and the last one stands
+        // still.
         let text = "!spin@3?times=1 !spin@6?times=1 !spin@9?times=1 !stop@12?times=1 and more";
         let mut running = Running::begin(&mut client, GenerateRequest::raw(text)).unwrap();
         let request = running.request();

@@ -1,4 +1,5 @@
-//! The end of a daemon: nobody can connect any more, what runs and waits is finished, and nothing is left.
+//! The end of a daemon: nobody can connect any more, what runs and waits is finished, and nothing
+//! is left.
 use integration_tests::{Call, Daemon, Finished, LIMIT, Running, Signal, Wire, process, until};
 use ipc::{Client, ClientError, FailureKind, GenerateRequest, Request, Response};
 use std::{
@@ -184,7 +185,8 @@ fn who_had_connected_before_is_served_and_disconnected() {
     assert_eq!(known.status().unwrap().state, "serving");
     let mut running = daemon.client();
     let mut running = Running::begin(&mut running, GenerateRequest::raw("x".repeat(100))).unwrap();
-    // While the daemon stands still others connect and ask; then it learns of the signal, and of them, at once.
+    // While the daemon stands still others connect and ask; then it learns of the signal, and of
+    // them, at once.
     daemon.signal(Signal::SIGSTOP);
     let mut wire = Wire::connect(&daemon);
     wire.send(&Request::Generate(Box::new(GenerateRequest::raw("in time"))));

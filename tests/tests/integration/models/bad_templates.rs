@@ -1,4 +1,5 @@
-//! Templates that die at each step of a fork, workers that die before they serve, models that do not load.
+//! Templates that die at each step of a fork, workers that die before they serve, models that do
+//! not load.
 use integration_tests::{Daemon, Signal, generate, process};
 use ipc::{ClientError, FailureKind, GenerateRequest};
 use std::thread;

@@ -1,4 +1,5 @@
-//! New configurations: what did not change is untouched, what did is replaced while it serves, and what cannot be served changes nothing.
+//! New configurations: what did not change is untouched, what did is replaced while it serves, and
+//! what cannot be served changes nothing.
 mod file;
 mod lazy;
 mod memory;
@@ -117,7 +118,8 @@ fn a_model_that_changes_is_replaced_while_it_serves() {
         let busy = Held::wait(&daemon, running.request());
         let waiting = Running::begin(&mut second, GenerateRequest::raw("waiting")).unwrap();
         reloads(&daemon, &scripted("echo", "token_us=101", &settings), &["echo: replaced, loaded in TIME (path)"]);
-        // What waited is answered by the new one while the old one still finishes what it had begun.
+        // What waited is answered by the new one while the old one still finishes what it had
+        // begun.
         assert_eq!(waiting.finish().unwrap().text, "waiting");
         let status = daemon.status();
         let states: Vec<&str> = status.models.iter().map(|model| model.state.as_str()).collect();

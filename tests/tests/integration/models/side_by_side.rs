@@ -1,4 +1,5 @@
-//! Several models side by side: each has its own template, workers and queue, and they share nothing but the cores.
+//! Several models side by side: each has its own template, workers and queue, and they share
+//! nothing but the cores.
 use integration_tests::{Daemon, Running, Signal, Wire, bad_worker, process, vector_of};
 use ipc::{
     Client, EmbedRequest, Failure, FailureKind, GenerateRequest, Request, Response, TextRole, TokenizeRequest,

@@ -1,4 +1,5 @@
-//! Right requests get right answers: the built-in model's known ones, whole characters, the limits that were asked for, true counts.
+//! Right requests get right answers: the built-in model's known ones, whole characters, the limits
+//! that were asked for, true counts.
 use integration_tests::{Daemon, Finished, Running, Wire, generate};
 use ipc::{ClientError, Done, FailureKind, FinishReason, GenerateRequest, Request, Response, Sampling};
 use serde_json::Value;
@@ -30,8 +31,9 @@ fn golden(line: usize) -> Golden {
 #[test]
 fn pocket_answers_as_it_is_known_to() {
     let daemon = Daemon::start(POCKET);
-    // Chats with words, sums and structure, and raw texts, one of them with characters of more than one byte. Stories are left out:
-    // some of their words are as likely as others, to the last bits of two programs that compute alike.
+    // Chats with words, sums and structure, and raw texts, one of them with characters of more than
+    // one byte. Stories are left out: some of their words are as likely as others, to the last bits
+    // of two programs that compute alike.
     for line in [0, 2, 6, 11, 20, 27, 35, 36, 37] {
         let golden = golden(line);
         let Finished { text, tokens, done, .. } = generate(&daemon, golden.request.clone()).unwrap();

@@ -59,7 +59,8 @@ fn a_worker_of_many_requests_that_stops_in_time_goes_on() {
     let prompt = GenerateRequest::raw("p".repeat(200_000));
     for (path, request) in [(ENDLESS, endless()), ("builtin:echo?prompt_us=2000&context=1000000", prompt)] {
         let daemon = start(path, "worker");
-        // It has 40 ms to stop. It may get no time at all within them, and then the next one is asked.
+        // It has 40 ms to stop. It may get no time at all within them, and then the next one is
+        // asked.
         let mut number = 0;
         until("a worker has stopped in time", LIMIT, || {
             number += 1;

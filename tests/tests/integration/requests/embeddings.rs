@@ -1,4 +1,5 @@
-//! Batches of texts that become vectors: in order, without gaps, whatever happens to the workers that compute their parts.
+//! Batches of texts that become vectors: in order, without gaps, whatever happens to the workers
+//! that compute their parts.
 use integration_tests::{Daemon, Signal, Wire, process, vector_of};
 use ipc::{EmbedRequest, Embedded, Failure, FailureKind, Request, Response, TextRole, TokenizeRequest, status::Status};
 

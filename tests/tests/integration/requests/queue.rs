@@ -45,7 +45,8 @@ fn requests_are_served_in_the_order_in_which_they_came() {
     drop(running);
     drop(first);
 
-    // Each arrived between the two times that were taken, and tells how long it waited from then on.
+    // Each arrived between the two times that were taken, and tells how long it waited from then
+    // on.
     let mut last = Duration::ZERO;
     for (number, (before, running, after)) in waiting.into_iter().enumerate() {
         let answer = running.finish().unwrap();

@@ -1,5 +1,6 @@
-//! The built-in model and MiniLM in one daemon, as a user has them: vectors through the command line, also when workers are killed under
-//! a batch, beside a conversation that has all the cores it can get.
+//! The built-in model and MiniLM in one daemon, as a user has them: vectors through the command
+//! line, also when workers are killed under a batch, beside a conversation that has all the cores
+//! it can get.
 use integration_tests::{Call, Daemon, Running, Signal, generate, minilm, process};
 use ipc::GenerateRequest;
 use serde_json::Value;

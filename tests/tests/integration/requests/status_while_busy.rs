@@ -85,7 +85,8 @@ fn what_a_worker_does_is_shown_while_it_does_it() {
     assert_eq!((worker.state.as_str(), worker.phase.as_deref()), ("busy", Some("decode")));
     assert_eq!(worker.prompt_tokens as usize, prompt.len());
     assert_eq!(worker.threads, 1);
-    // It waits 2 ms for each token; the bound is far from that, because nobody looks at an exact time.
+    // It waits 2 ms for each token; the bound is far from that, because nobody looks at an exact
+    // time.
     let speed = worker.tokens_per_s.unwrap();
     assert!(speed > 0.0 && speed < 10_000.0, "{speed} tokens a second");
     let (private, shared) = (worker.private_bytes.unwrap(), worker.pss_bytes.unwrap());

@@ -1,5 +1,6 @@
-//! The host's cores, shared by the requests that run. The workers are scripted ones that follow their budgets at every token and
-//! compute with no thread at all, so what is seen is what the supervisor decides.
+//! The host's cores, shared by the requests that run. The workers are scripted ones that follow
+//! their budgets at every token and compute with no thread at all, so what is seen is what the
+//! supervisor decides.
 use integration_tests::{Daemon, Running, Signal, process};
 use ipc::{Client, GenerateRequest, status::Status};
 use std::fs;

@@ -66,7 +66,8 @@ fn a_worker_is_limited_and_goes_first_when_memory_runs_out() {
     let score = |pid: u32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse::<i32>();
     assert_eq!(score(model.workers[0].pid.unwrap()), Ok(500));
     assert!(score(model.template.unwrap().pid).unwrap() < 500);
-    // It leads a group of its own, and no other process of its user may look into it: its files are root's.
+    // It leads a group of its own, and no other process of its user may look into it: its files are
+    // root's.
     assert_eq!(field(&worker, "NSpgid"), field(&worker, "NSpid"));
 }
 
@@ -92,7 +93,8 @@ fn real_processes_have_the_descriptors_that_are_meant_for_them() {
         let workers = status.models.iter().flat_map(|model| &model.workers);
         workers.filter(|worker| worker.state == "busy").find_map(|worker| worker.pid)
     };
-    // In the middle of an answer it has had its request's cache, too. If that is over before it was looked at, there is another one.
+    // In the middle of an answer it has had its request's cache, too. If that is over before it was
+    // looked at, there is another one.
     until("a worker was looked at in the middle of an answer", LIMIT, || {
         let mut client = daemon.client();
         let model = Some("model".to_owned());

@@ -1,4 +1,5 @@
-//! Workers that do under a request whatever a worker can do wrong: the client gets the right outcome, the slot comes back.
+//! Workers that do under a request whatever a worker can do wrong: the client gets the right
+//! outcome, the slot comes back.
 use integration_tests::{Daemon, Finished, Running, generate, process};
 use ipc::{ClientError, Failure, FailureKind, GenerateRequest, status::ModelStatus};
 
@@ -17,7 +18,8 @@ const DEATHS: [(&str, &str); 7] = [
 const LIES: [&str; 8] =
     ["garbage", "huge", "wrong-version", "undecodable", "hello", "wrong-request", "wrong-index", "long-prompt"];
 
-/// What the status says then. How the process ended comes before it: it may notice that nobody hears it, and exit, before the kill.
+/// What the status says then. How the process ended comes before it: it may notice that nobody
+/// hears it, and exit, before the kill.
 const MISBEHAVED: &str = ": it broke the protocol: ";
 
 /// Asks for an answer that is spoiled as a script says.

@@ -1,11 +1,13 @@
-//! A supervisor that may open no more descriptors: whoever waits goes on waiting, and is served when there are some again.
+//! A supervisor that may open no more descriptors: whoever waits goes on waiting, and is served
+//! when there are some again.
 use integration_tests::{Daemon, Running, Signal, Wire, model, process, until};
 use ipc::{Client, GenerateRequest, Request, Response, status::ModelStatus};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lets the daemon open nothing more, also in place of what it closes: how many descriptors it might have.
+/// Lets the daemon open nothing more, also in place of what it closes: how many descriptors it
+/// might have.
 fn exhaust(daemon: &Daemon) -> u64 {
     process::limit_descriptors(daemon.pid(), 0)
 }

@@ -1,4 +1,5 @@
-//! A real template with an embedding model and a real worker of it, without a supervisor: this test is theirs.
+//! A real template with an embedding model and a real worker of it, without a supervisor: this test
+//! is theirs.
 use integration_tests::{LIMIT, command, has_own_process, minilm, process, supervisor};
 use ipc::{
     BlockingEnd, EmbedJob, FailureKind, Forked, FromTemplate, FromWorker, Go, Job, JobPrompt, Life, MAX_CONTROL,
@@ -44,7 +45,8 @@ struct Pair {
 
 impl Pair {
     fn start() -> Pair {
-        // The worker is the template's grandchild; this makes it this process's child when the one in between has ended.
+        // The worker is the template's grandchild; this makes it this process's child when the one
+        // in between has ended.
         prctl::set_child_subreaper(true).unwrap();
         let (control, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();

@@ -9,7 +9,8 @@ const MIB: u64 = 1 << 20;
 fn a_flood_of_tokens_ends_with_the_context() {
     let daemon = Daemon::scripted("ok?context=2000", "workers = 1");
     let prompt = "!token-flood@3";
-    // The lie is seen when the answer cannot have so many tokens; who takes it over finds it complete.
+    // The lie is seen when the answer cannot have so many tokens; who takes it over finds it
+    // complete.
     let finished = generate(&daemon, GenerateRequest::raw(prompt)).unwrap();
     assert_eq!(finished.tokens.len(), 2000 - prompt.len());
     assert_eq!(finished.text, format!("!to{}", "x".repeat(2000 - prompt.len() - 3)));

@@ -1,4 +1,5 @@
-//! A stuck worker is noticed by its lack of progress; one that is slow, or whose client is, is left alone.
+//! A stuck worker is noticed by its lack of progress; one that is slow, or whose client is, is left
+//! alone.
 use integration_tests::{Daemon, LIMIT, Running, Signal, bad_worker, generate, model, process, until};
 use ipc::{BlockingEnd, ClientError, FailureKind, GenerateRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use std::{
@@ -144,7 +145,8 @@ fn a_client_that_takes_nothing_is_gone() {
         daemon.settle();
         let finished = generate(&daemon, GenerateRequest::raw("another")).unwrap();
         assert_eq!((finished.text.as_str(), finished.done.attempts), ("another", 1));
-        // What had been sent can still be read; then the connection ends without an end of the answer.
+        // What had been sent can still be read; then the connection ends without an end of the
+        // answer.
         let mut pieces = 0;
         while let Ok(Some(response)) = end.receive::<Response>() {
             match response {
@@ -172,7 +174,8 @@ fn watched() -> Daemon {
 #[test]
 fn a_supervisor_that_was_stopped_in_an_answer_blames_nobody_for_it() {
     let text = "!freeze@3 and more";
-    // What has come due is looked at in any order: a time to be watched, if there is one, or the worker's.
+    // What has come due is looked at in any order: a time to be watched, if there is one, or the
+    // worker's.
     for (daemon, times) in [(Daemon::scripted("ok", SETTINGS), 1), (watched(), 3)] {
         for _ in 0..times {
             let before = daemon.settle().models.remove(0);

@@ -1,4 +1,5 @@
-//! Who outlives whom: templates, workers, the supervisor; and what a process has that should have nothing.
+//! Who outlives whom: templates, workers, the supervisor; and what a process has that should have
+//! nothing.
 use integration_tests::{Daemon, LIMIT, Running, Signal, generate, model, process, skipped, until};
 use ipc::{
     Client, GenerateRequest,

@@ -1,4 +1,5 @@
-//! A worker that dies under a request is invisible: the answer is the one that an undisturbed worker gives, token by token.
+//! A worker that dies under a request is invisible: the answer is the one that an undisturbed
+//! worker gives, token by token.
 use integration_tests::{Daemon, Finished, LIMIT, Running, Signal, generate, model, process, until};
 use ipc::{ClientError, FailureKind, FinishReason, GenerateRequest, Sampling, status::ModelStatus};
 

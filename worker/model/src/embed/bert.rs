@@ -1,11 +1,13 @@
-//! BERT as an embedding model: a folder as sentence-transformers writes it, loaded once, and texts turned into vectors.
+//! BERT as an embedding model: a folder as sentence-transformers writes it, loaded once, and texts
+//! turned into vectors.
 //!
-//! It computes in the caller's thread and starts none, and never enters a thread pool: a worker forked from a template has one thread,
-//! and so has the template. Its products, activations and attention are written for short texts on one core. It knows nothing of
-//! jobs; whoever serves a request does.
+//! It computes in the caller's thread and starts none, and never enters a thread pool: a worker
+//! forked from a template has one thread, and so has the template. Its products, activations and
+//! attention are written for short texts on one core. It knows nothing of jobs; whoever serves a
+//! request does.
 //!
-//! A folder without `modules.json` is a BERT that says nothing of vectors: there they are the mean of all tokens' rows, normalised, so that
-//! their dot product is their cosine.
+//! A folder without `modules.json` is a BERT that says nothing of vectors: there they are the mean
+//! of all tokens' rows, normalised, so that their dot product is their cosine.
 
 mod attention;
 mod elementwise;
@@ -157,24 +159,26 @@ impl Bert {
         let ids = self.ids("a", TextRole::Plain)?;
         // Nobody stops it.
         let _vectors = self.embed(&[ids], &mut || ControlFlow::Continue(()));
-        // A worker takes memory of its own for what it computes; it should not inherit any that it must copy first.
+        // A worker takes memory of its own for what it computes; it should not inherit any that it
+        // must copy first.
         self.scratch = Scratch::default();
         Ok(())
     }
 
-    /// All ids of a text. With `special`, the names of special tokens in it stand for those tokens, and those that stand around each text are
-    /// added; without, it is only text.
+    /// All ids of a text. With `special`, the names of special tokens in it stand for those tokens,
+    /// and those that stand around each text are added; without, it is only text.
     pub fn tokenize(&mut self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
         self.tokens.encode(text, special)
     }
 
-    /// The ids that the model reads for a text: with the prefix of its role, special tokens around, and cut off at the limit.
+    /// The ids that the model reads for a text: with the prefix of its role, special tokens around,
+    /// and cut off at the limit.
     pub fn ids(&self, text: &str, role: TextRole) -> Result<Vec<u32>, EncodeError> {
         self.tokens.ids(text, role)
     }
 
-    /// One vector for each text, whose ids [`Bert::ids`] gave. After a few dozen tokens in each layer `go_on` is asked; if it breaks,
-    /// there are none.
+    /// One vector for each text, whose ids [`Bert::ids`] gave. After a few dozen tokens in each
+    /// layer `go_on` is asked; if it breaks, there are none.
     pub fn embed(
         &mut self,
         texts: &[Vec<u32>],

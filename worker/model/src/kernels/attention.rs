@@ -1,8 +1,10 @@
 //! Attention of some rows over the keys and values of one head, kept in 16 bits and never copied.
 //!
-//! Keys lie in blocks of [`LANES`] positions with the lanes innermost, so that the scores of a block are computed side by side; values
-//! lie position by position. Rows that share a head (grouped-query attention: Ainslie et al. 2023, "GQA") are computed together, so a key
-//! is turned into 32 bits once for all of them. What this does not do: know of layers, or cut the work into parts.
+//! Keys lie in blocks of [`LANES`] positions with the lanes innermost, so that the scores of a
+//! block are computed side by side; values lie position by position. Rows that share a head
+//! (grouped-query attention: Ainslie et al. 2023, "GQA") are computed together, so a key is turned
+//! into 32 bits once for all of them. What this does not do: know of layers, or cut the work into
+//! parts.
 use super::{Kernels, LANES, exp};
 use half::f16;
 use std::ops::Range;
@@ -27,8 +29,8 @@ pub(crate) fn key_at(length: usize, position: usize, index: usize) -> usize {
 }
 
 impl Kernels {
-    /// For each row of `queries`, at most [`ROWS`], the mean of the values at the positions in `seen`, weighted by the softmax of the
-    /// row's products with their keys.
+    /// For each row of `queries`, at most [`ROWS`], the mean of the values at the positions in
+    /// `seen`, weighted by the softmax of the row's products with their keys.
     pub(crate) fn attend(self, head: Head<'_>, queries: &[f32], seen: &[Range<usize>], output: &mut [f32]) {
         match seen.len() {
             0 => {}
@@ -149,7 +151,8 @@ fn weighted<const N: usize>(
     sums
 }
 
-/// 16-bit floating-point numbers in 32 bits. None of them is infinite or no number: [`to_f16`] makes none.
+/// 16-bit floating-point numbers in 32 bits. None of them is infinite or no number: [`to_f16`]
+/// makes none.
 #[inline(always)]
 fn widen(values: &[u16; LANES]) -> [f32; LANES] {
     let mut wide = [0.0; LANES];
@@ -164,7 +167,8 @@ fn widen(values: &[u16; LANES]) -> [f32; LANES] {
 pub(crate) fn widen_one(value: u16) -> f32 {
     let bits = u32::from(value);
     let magnitude = (bits & 0x7FFF) << 13;
-    // The exponents differ by 112 in their zero points. Where the exponent is 0 there is no leading one to be understood.
+    // The exponents differ by 112 in their zero points. Where the exponent is 0 there is no leading
+    // one to be understood.
     let normal = f32::from_bits(magnitude + (112 << 23));
     let small = normal.mul_add(2.0, -6.103_515_6e-5);
     let magnitude = if magnitude < 1 << 23 { small } else { normal };

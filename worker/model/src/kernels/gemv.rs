@@ -1,8 +1,10 @@
-//! The products of one row with a matrix of Q4_K or Q6_K, straight from the file's blocks, on x86 with AVX2.
+//! The products of one row with a matrix of Q4_K or Q6_K, straight from the file's blocks, on x86
+//! with AVX2.
 //!
-//! Generating is reading weights: each token reads them all once. The tensor library reads a packed copy of Q4_K that is a third larger,
-//! and has no fast way for Q6_K, so here the blocks are read as they are. Prompts, where each weight is used for many rows, are left to
-//! the library. (The block formats are ggml's.)
+//! Generating is reading weights: each token reads them all once. The tensor library reads a packed
+//! copy of Q4_K that is a third larger, and has no fast way for Q6_K, so here the blocks are read
+//! as they are. Prompts, where each weight is used for many rows, are left to the library. (The
+//! block formats are ggml's.)
 use super::Kernels;
 use candle_core::quantized::GgmlDType;
 
@@ -101,8 +103,8 @@ mod avx2 {
             V3::try_new().is_some()
         }
 
-        /// The products of `row` with each row of `weights`, which are blocks as a file has them. It must be possible: see
-        /// [`Kernels::has_gemv`].
+        /// The products of `row` with each row of `weights`, which are blocks as a file has them.
+        /// It must be possible: see [`Kernels::has_gemv`].
         pub(crate) fn gemv(self, kind: GgmlDType, weights: &[u8], row: &Q8Row, output: &mut [f32]) {
             let Some(simd) = V3::try_new() else { return };
             match kind {
@@ -150,7 +152,8 @@ mod avx2 {
         simd.fma._mm256_fmadd_ps(simd.avx._mm256_set1_ps(scale), simd.avx._mm256_cvtepi32_ps(values), sums)
     }
 
-    /// 8 groups of 32 values of 4 bits, each group with a scale and an offset of 6 bits, which have a scale of 16 bits each.
+    /// 8 groups of 32 values of 4 bits, each group with a scale and an offset of 6 bits, which have
+    /// a scale of 16 bits each.
     struct Q4K;
 
     impl Block<144> for Q4K {
@@ -159,7 +162,8 @@ mod avx2 {
             let (sse2, avx, avx2) = (simd.sse2, simd.avx, simd.avx2);
             let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
             let (a, b, c) = (word(4), word(8), word(12));
-            // Six bits of the first four groups lie together; of the last four, four bits, and two in the others' spare bits.
+            // Six bits of the first four groups lie together; of the last four, four bits, and two
+            // in the others' spare bits.
             let low = u64::from(a & 0x3f3f_3f3f) | u64::from(c & 0x0f0f_0f0f | (a >> 2 & 0x3030_3030)) << 32;
             let high = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & 0x0f0f_0f0f | (b >> 2 & 0x3030_3030)) << 32;
             let scales = avx2._mm256_cvtepu8_epi16(cast([low, 0]));
@@ -188,7 +192,8 @@ mod avx2 {
         }
     }
 
-    /// 16 groups of 16 values of 6 bits from -32 on, each group with a scale of 8 bits, which have a scale of 16 bits.
+    /// 16 groups of 16 values of 6 bits from -32 on, each group with a scale of 8 bits, which have
+    /// a scale of 16 bits.
     struct Q6K;
 
     impl Block<210> for Q6K {
@@ -217,7 +222,8 @@ mod avx2 {
                 for (index, (lower, upper)) in quants.into_iter().enumerate() {
                     let quants = avx2._mm256_or_si256(lower, avx2._mm256_and_si256(upper, two));
                     let added = avx2._mm256_maddubs_epi16(quants, cast(row.values[4 * side + index]));
-                    // Both bytes of one group's scale in the lower half, of the next group's in the upper.
+                    // Both bytes of one group's scale in the lower half, of the next group's in the
+                    // upper.
                     let at = 4 * index as u8;
                     let both = |at: u8| [i16::from_le_bytes([at, at + 1]); 8];
                     let scale = avx2._mm256_shuffle_epi8(scales, cast([both(at), both(at + 2)]));

@@ -1,8 +1,10 @@
-//! The decoder: one forward pass for all the families of `hparams`, on the tensor library's quantised kernels and our own threads.
+//! The decoder: one forward pass for all the families of `hparams`, on the tensor library's
+//! quantised kernels and our own threads.
 //!
-//! It keeps nothing of a text but what it writes into the cache it is given, so a cache that one worker left can be gone on with by
-//! another, with the same bits. Those depend on how a prompt is cut into calls, and on nothing else: not on the number of threads, not on
-//! what was computed before. What this does not do: sample, or decide when a position counts as done.
+//! It keeps nothing of a text but what it writes into the cache it is given, so a cache that one
+//! worker left can be gone on with by another, with the same bits. Those depend on how a prompt is
+//! cut into calls, and on nothing else: not on the number of threads, not on what was computed
+//! before. What this does not do: sample, or decide when a position counts as done.
 mod attention;
 mod footprint;
 mod hparams;
@@ -45,8 +47,9 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary, `size` the file's. Returns the tokens
-    /// that the model was made for and the decoder's hyperparameters.
+    /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary,
+    /// `size` the file's. Returns the tokens that the model was made for and the decoder's
+    /// hyperparameters.
     pub(super) fn check(
         header: &Header,
         architecture: &str,
@@ -56,7 +59,8 @@ impl Decoder {
         Hparams::read(header, architecture, tokens, size).map(Checked)
     }
 
-    /// Reads the weights, for texts of at most `context` tokens and at most `threads` threads of `pool`.
+    /// Reads the weights, for texts of at most `context` tokens and at most `threads` threads of
+    /// `pool`.
     pub(super) fn load(
         Checked(hparams): Checked,
         header: &Header,

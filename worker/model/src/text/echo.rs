@@ -1,7 +1,7 @@
 //! A text model without weights: it answers with the prompt's own bytes and then ends.
 //!
-//! Its answers are known beforehand, so what surrounds a model can be tested and measured without one. It is no fallback: nothing
-//! uses it unless the configuration names it.
+//! Its answers are known beforehand, so what surrounds a model can be tested and measured without
+//! one. It is no fallback: nothing uses it unless the configuration names it.
 use super::{ComputeError, Pace, TextModel};
 use crate::tokenizer::{BYTES, BYTES_END};
 

@@ -1,4 +1,5 @@
-//! A text into ids by byte-level BPE: it is cut into words, and each word's bytes are merged by the ranks of pairs.
+//! A text into ids by byte-level BPE: it is cut into words, and each word's bytes are merged by the
+//! ranks of pairs.
 //!
 //! Gemma 4 merges characters instead of bytes, and its words are lines.
 use super::{
@@ -71,7 +72,8 @@ impl Bpe {
         Ok(Bpe { splitter, letters: pretokenizer.letters, pairs, whole, bytes, characters })
     }
 
-    /// Whether each text has ids for all that is in it: a byte without a token is left out of what the model reads.
+    /// Whether each text has ids for all that is in it: a byte without a token is left out of what
+    /// the model reads.
     pub(super) fn knows_all_bytes(&self) -> bool {
         self.bytes.iter().all(Option::is_some)
     }

@@ -1,8 +1,10 @@
-//! Merges neighbouring symbols, the best pair first: what byte-level BPE and SentencePiece have in common.
+//! Merges neighbouring symbols, the best pair first: what byte-level BPE and SentencePiece have in
+//! common.
 //!
-//! The candidates wait in a heap, and one whose symbols have changed since is dropped when it comes up, so that a text of n symbols
-//! takes O(n log n) steps whatever is in it. Which pairs may be merged, and which is better, the caller says. The method: Sennrich
-//! et al. 2016, "Neural Machine Translation of Rare Pretokenizer with Subword Units"; with a heap as in SentencePiece (Kudo and
+//! The candidates wait in a heap, and one whose symbols have changed since is dropped when it comes
+//! up, so that a text of n symbols takes O(n log n) steps whatever is in it. Which pairs may be
+//! merged, and which is better, the caller says. The method: Sennrich et al. 2016, "Neural Machine
+//! Translation of Rare Pretokenizer with Subword Units"; with a heap as in SentencePiece (Kudo and
 //! Richardson 2018).
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -37,7 +39,8 @@ impl<S: Copy, P: Ord> Merger<S, P> {
         Merger { nodes: Vec::new(), candidates: BinaryHeap::new() }
     }
 
-    /// Merges until no pair can be. `join` gives the symbol that two neighbours make, and how good that would be.
+    /// Merges until no pair can be. `join` gives the symbol that two neighbours make, and how good
+    /// that would be.
     pub(super) fn merge(&mut self, symbols: &mut Vec<S>, join: impl Fn(S, S) -> Option<(P, S)>) {
         let count = symbols.len();
         self.nodes.clear();

@@ -1,8 +1,9 @@
 //! How pre-tokenizers cut a text into words.
 //!
-//! The tables are in [`names`] and [`patterns`]; a name that is not there is refused. The patterns are llama.cpp's, because its files
-//! name them, but none of them looks ahead, so that the `regex` crates' automata can run them in time that grows with the text and
-//! nothing else. What llama.cpp writes as `\s+(?!\S)|\s+`, the automata's match is shortened for.
+//! The tables are in [`names`] and [`patterns`]; a name that is not there is refused. The patterns
+//! are llama.cpp's, because its files name them, but none of them looks ahead, so that the `regex`
+//! crates' automata can run them in time that grows with the text and nothing else. What llama.cpp
+//! writes as `\s+(?!\S)|\s+`, the automata's match is shortened for.
 mod names;
 mod patterns;
 
@@ -12,7 +13,8 @@ use regex_automata::{
 };
 use std::ops::Range;
 
-/// How a text is cut into words before anything is merged, and what else llama.cpp knows by a pre-tokenizer's name.
+/// How a text is cut into words before anything is merged, and what else llama.cpp knows by a
+/// pre-tokenizer's name.
 #[derive(Debug)]
 pub(super) struct Pretokenizer {
     /// What files call it.
@@ -32,7 +34,8 @@ pub(super) struct Pretokenizer {
 pub(super) enum Letters {
     /// The text's bytes.
     Bytes,
-    /// The text's characters, spaces written as U+2581; a character that is no token is written as tokens of its bytes.
+    /// The text's characters, spaces written as U+2581; a character that is no token is written as
+    /// tokens of its bytes.
     Characters,
 }
 
@@ -40,7 +43,8 @@ pub(super) enum Letters {
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
     pattern: &'static str,
-    /// Whether white space that the pattern does not match is one word, without its last character if that begins the next word.
+    /// Whether white space that the pattern does not match is one word, without its last character
+    /// if that begins the next word.
     blanks: bool,
 }
 
@@ -103,7 +107,8 @@ fn cut<'a>(steps: &[Regex], text: &'a str, word: &mut impl FnMut(&'a str)) {
 /// The second pattern of a [`Step`] that has one.
 const BLANKS: PatternID = PatternID::new_unchecked(1);
 
-/// Where the word of this white space ends: what follows takes its last character, if it is not the only one.
+/// Where the word of this white space ends: what follows takes its last character, if it is not the
+/// only one.
 fn without_the_next_words(text: &str, blanks: &Range<usize>) -> usize {
     let last = text[blanks.clone()].char_indices().next_back().map_or(0, |(at, _)| at);
     if blanks.end == text.len() || last == 0 { blanks.end } else { blanks.start + last }

@@ -1,7 +1,9 @@
-//! A text into ids as SentencePiece's BPE does it: characters are merged into tokens, the one with the highest score first.
+//! A text into ids as SentencePiece's BPE does it: characters are merged into tokens, the one with
+//! the highest score first.
 //!
-//! Kudo and Richardson 2018, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for Neural Text
-//! Processing". Unlike byte-level BPE there are no pairs: any two neighbours that together are a token can be merged.
+//! Kudo and Richardson 2018, "SentencePiece: A simple and language independent subword tokenizer
+//! and detokenizer for Neural Text Processing". Unlike byte-level BPE there are no pairs: any two
+//! neighbours that together are a token can be merged.
 use super::{
     TokenizerError,
     merge::Merger,
@@ -25,7 +27,8 @@ pub(super) struct SentencePiece {
 /// A part of the text that is one symbol: from where, up to where.
 type Span = (usize, usize);
 
-/// How good it is to make a token. Never NaN, and never a negative zero, so that all that are equal compare as such.
+/// How good it is to make a token. Never NaN, and never a negative zero, so that all that are equal
+/// compare as such.
 #[derive(Clone, Copy, Debug)]
 struct Score(f32);
 

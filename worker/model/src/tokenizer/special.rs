@@ -1,8 +1,9 @@
 //! Cuts a text at its special tokens, before the rest of it is merged.
 //!
-//! llama.cpp looks for one token after the other through the whole text, the longest first, and so it is here: where two overlap the
-//! longer one is read, also if the other one begins earlier. Only it is done in one pass and a heap, because there may be thousands
-//! of such tokens. Tokens of the same length that overlap are read in the order of their ids, which llama.cpp leaves open.
+//! llama.cpp looks for one token after the other through the whole text, the longest first, and so
+//! it is here: where two overlap the longer one is read, also if the other one begins earlier. Only
+//! it is done in one pass and a heap, because there may be thousands of such tokens. Tokens of the
+//! same length that overlap are read in the order of their ids, which llama.cpp leaves open.
 use super::TokenizerError;
 use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
 use std::{
@@ -44,8 +45,8 @@ pub(super) enum Part<'a> {
 }
 
 impl Specials {
-    /// Bytes that the names of all tokens together may have: a hundred times what the largest vocabularies have, and each
-    /// takes some tens of bytes of memory.
+    /// Bytes that the names of all tokens together may have: a hundred times what the largest
+    /// vocabularies have, and each takes some tens of bytes of memory.
     pub(super) const MOST: usize = 8 << 20;
 
     pub(super) fn new(mut tokens: Vec<Special>) -> Result<Specials, TokenizerError> {

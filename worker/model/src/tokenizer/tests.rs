@@ -252,7 +252,8 @@ fn a_file_without_tokens_is_no_reason_to_fail() {
     assert_eq!((tokenizer.len(), tokenizer.encode("abc", true).unwrap()), (0, vec![]));
 }
 
-/// What long texts of one thing cost must not be seen: each of these would take very long if it took quadratic time.
+/// What long texts of one thing cost must not be seen: each of these would take very long if it
+/// took quadratic time.
 #[test]
 fn texts_that_are_made_to_be_slow_are_not() {
     let spaces: Vec<String> = (1..32).map(|count| "\n".repeat(count)).collect();

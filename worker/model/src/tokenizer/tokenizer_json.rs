@@ -1,7 +1,9 @@
-//! A text into ids by a `tokenizer.json` beside the model's file, as Hugging Face's libraries write them.
+//! A text into ids by a `tokenizer.json` beside the model's file, as Hugging Face's libraries write
+//! them.
 //!
-//! It comes from the same untrusted place as the model: its size is bounded, it must be made of the model's own tokens, and what the
-//! library makes of a broken one, a panic included, is an error. What is added to a text the model's file says, as it does without it.
+//! It comes from the same untrusted place as the model: its size is bounded, it must be made of the
+//! model's own tokens, and what the library makes of a broken one, a panic included, is an error.
+//! What is added to a text the model's file says, as it does without it.
 use super::{EncodeError, library};
 use crate::ReadSeek;
 use std::{
@@ -53,7 +55,8 @@ pub enum TokenizerJsonError {
 const MOST: u64 = 100 << 20;
 
 impl TokenizerJson {
-    /// The tokenizer in a file. `texts` are the model's tokens, of which the `normal` ones must be the same there.
+    /// The tokenizer in a file. `texts` are the model's tokens, of which the `normal` ones must be
+    /// the same there.
     pub(super) fn read(
         mut reader: Box<dyn ReadSeek>,
         texts: &[String],

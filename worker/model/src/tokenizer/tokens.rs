@@ -1,6 +1,7 @@
 //! The tokens of a GGUF file: what each is for, what bytes it stands for, and which end an answer.
 //!
-//! It follows llama.cpp, also where that mends what files say wrongly: a token with the name of an end token is one, whatever its type.
+//! It follows llama.cpp, also where that mends what files say wrongly: a token with the name of an
+//! end token is one, whatever its type.
 use super::{TokenizerError, special::Special};
 use crate::gguf::{GgufError, Header};
 use std::{
@@ -99,7 +100,8 @@ pub(super) fn byte_name(byte: u8) -> String {
     format!("<0x{byte:02X}>")
 }
 
-/// GPT-2's alphabet: each byte is a letter that can be printed; those that can be already are themselves.
+/// GPT-2's alphabet: each byte is a letter that can be printed; those that can be already are
+/// themselves.
 pub(super) fn byte_alphabet() -> HashMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let (themselves, others): (Vec<u8>, Vec<u8>) = (0..=u8::MAX).partition(printable);
@@ -188,13 +190,15 @@ impl Families {
     }
 }
 
-/// Whether white space behind special tokens belongs to them: only Phi-3 was trained like that, and only the model's name says so.
+/// Whether white space behind special tokens belongs to them: only Phi-3 was trained like that, and
+/// only the model's name says so.
 fn white_space_strippers(header: &Header) -> Result<bool, TokenizerError> {
     let name = header.text("general.name")?.unwrap_or_default().to_ascii_lowercase();
     Ok(name.contains("phi-3") || name.contains("phi3"))
 }
 
-/// Tokens of these names end an answer, whatever the metadata says: many files name only one of theirs.
+/// Tokens of these names end an answer, whatever the metadata says: many files name only one of
+/// theirs.
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|eom_id|>",

@@ -27,8 +27,8 @@ impl Board {
     /// One word of it.
     pub fn word(&self, word: Word) -> &AtomicU64 {
         const { assert!(Word::Stop as usize + 1 < board::WORDS) };
-        // SAFETY: the mapping has `WORDS` words, lives as long as `self`, is aligned to a page, and its size is sealed; atomics may
-        // be written by others at any time.
+        // SAFETY: the mapping has `WORDS` words, lives as long as `self`, is aligned to a page, and
+        // its size is sealed; atomics may be written by others at any time.
         unsafe { self.words.add(word as usize).as_ref() }
     }
 }

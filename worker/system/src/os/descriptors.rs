@@ -11,7 +11,8 @@ use std::{
 /// Most descriptors that come with one packet.
 const MOST_DESCRIPTORS: usize = 4;
 
-/// Reads one packet, or some bytes of a stream, and the descriptors that came with it, which are close-on-exec. No bytes: the other side has hung up.
+/// Reads one packet, or some bytes of a stream, and the descriptors that came with it, which are
+/// close-on-exec. No bytes: the other side has hung up.
 pub fn receive_packet(socket: &impl AsRawFd, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(buffer)];
@@ -19,7 +20,8 @@ pub fn receive_packet(socket: &impl AsRawFd, buffer: &mut [u8]) -> nix::Result<(
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {
-            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else knows
+            // them.
             descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }

@@ -9,8 +9,9 @@ use nix::{
 };
 use std::{ffi::c_void, io, num::NonZeroUsize, os::fd::OwnedFd, ptr::NonNull, sync::atomic::AtomicU64};
 
-/// Makes memory that can be handed over: full size, zeroed, sealed against resizing, so that nobody who has it can make another's
-/// access fail. It takes no memory before it is written to. `name` is what `/proc` calls it.
+/// Makes memory that can be handed over: full size, zeroed, sealed against resizing, so that nobody
+/// who has it can make another's access fail. It takes no memory before it is written to. `name` is
+/// what `/proc` calls it.
 pub fn sealed_memory(name: &str, size: u64) -> io::Result<OwnedFd> {
     let size = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
     let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
@@ -21,8 +22,8 @@ pub fn sealed_memory(name: &str, size: u64) -> io::Result<OwnedFd> {
 
 /// Memory that is mapped whole: one word that others may look at, and bytes behind it.
 ///
-/// It holds what one request's workers leave for one another. They live one after the other, so what a dead one wrote is there and
-/// nobody writes at the same time.
+/// It holds what one request's workers leave for one another. They live one after the other, so
+/// what a dead one wrote is there and nobody writes at the same time.
 #[derive(Debug)]
 pub struct Memory {
     start: NonNull<u8>,
@@ -57,8 +58,9 @@ impl Memory {
 
     /// The word, and the bytes from [`MEMORY_HEAD`] on.
     pub fn parts(&mut self) -> (&AtomicU64, &mut [u8]) {
-        // SAFETY: the mapping is at least `MEMORY_HEAD` long, aligned to a page, lives as long as `self`, and cannot shrink; the word and
-        // the bytes do not overlap, and `self` is borrowed mutably. Processes that had it mapped before have ended.
+        // SAFETY: the mapping is at least `MEMORY_HEAD` long, aligned to a page, lives as long as
+        // `self`, and cannot shrink; the word and the bytes do not overlap, and `self` is borrowed
+        // mutably. Processes that had it mapped before have ended.
         unsafe {
             let word = self.start.cast::<AtomicU64>().as_ref();
             let bytes = self.start.add(MEMORY_HEAD).as_ptr();
@@ -72,7 +74,8 @@ unsafe impl Send for Memory {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping that the constructor made, and no reference into it outlives `self`.
+        // SAFETY: this is the mapping that the constructor made, and no reference into it outlives
+        // `self`.
         let unmapped = unsafe { munmap(self.start.cast::<c_void>(), self.length.get()) };
         debug_assert!(unmapped.is_ok());
     }

@@ -38,7 +38,8 @@ pub enum ForkError {
     Fork(#[source] nix::Error),
 }
 
-/// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was itself just forked.
+/// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was
+/// itself just forked.
 pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
     let is_dot = |name: &[u8]| name.starts_with(b".");
     let threads =
@@ -46,29 +47,34 @@ pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
     if threads != 1 {
         return Err(ForkError::Threads(threads));
     }
-    // SAFETY: there is one thread, so the child has all of this process that there is. (A child of such a process has one, too.)
+    // SAFETY: there is one thread, so the child has all of this process that there is. (A child of
+    // such a process has one, too.)
     match unsafe { nix::unistd::fork() }.map_err(ForkError::Fork)? {
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
         ForkResult::Child => Ok(Fork::Child),
     }
 }
 
-/// Ends the process at once: no destructors, no exit handlers, no flushing of what a parent had buffered.
+/// Ends the process at once: no destructors, no exit handlers, no flushing of what a parent had
+/// buffered.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// Closes every descriptor from 3 on but those of `keep`, lives `life`, and ends the process with its result.
+/// Closes every descriptor from 3 on but those of `keep`, lives `life`, and ends the process with
+/// its result.
 ///
-/// For a process just forked: what it inherited is its parent's. `life` must not use descriptors other than those of `keep`.
+/// For a process just forked: what it inherited is its parent's. `life` must not use descriptors
+/// other than those of `keep`.
 pub fn live_alone(keep: &[RawFd], life: impl FnOnce() -> i32) -> ! {
     let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
     kept.sort_unstable();
     let mut first = 3;
     for last in kept.into_iter().map(|fd| fd - 1).chain([u32::MAX]) {
         if first <= last {
-            // SAFETY: this function does not return, so no owner of what is closed here is ever used or dropped again.
+            // SAFETY: this function does not return, so no owner of what is closed here is ever
+            // used or dropped again.
             let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
             if closed != 0 {
                 exit_now(CANNOT_CONFINE);

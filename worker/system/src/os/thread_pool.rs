@@ -1,8 +1,10 @@
-//! The threads of one worker: made after the fork, put to work for a fraction of a millisecond at a time, and asleep in between.
+//! The threads of one worker: made after the fork, put to work for a fraction of a millisecond at a
+//! time, and asleep in between.
 //!
-//! A task is cut into parts; whoever is free takes the next one. What the parts compute does not depend on who computes them, so the
-//! number of threads may change from task to task. A thread that finds nothing to do spins for a moment, because in the middle of a
-//! token the next task is microseconds away, and then sleeps. How many threads may be used is not decided here.
+//! A task is cut into parts; whoever is free takes the next one. What the parts compute does not
+//! depend on who computes them, so the number of threads may change from task to task. A thread
+//! that finds nothing to do spins for a moment, because in the middle of a token the next task is
+//! microseconds away, and then sleeps. How many threads may be used is not decided here.
 use super::process::{PANICKED, exit_now};
 use std::{
     hint::spin_loop,
@@ -21,7 +23,8 @@ use std::{
 /// Bytes of a helper's stack; the kernels of a model need a few thousand.
 const STACK: usize = 512 << 10;
 
-/// Turns of a spin before a helper sleeps, or before the caller lets others run: about a tenth of a millisecond.
+/// Turns of a spin before a helper sleeps, or before the caller lets others run: about a tenth of a
+/// millisecond.
 const PATIENCE: usize = 4_000;
 
 /// A caller and its helpers.
@@ -52,7 +55,8 @@ struct Shared {
     parts: AtomicUsize,
     /// The next part that nobody has taken.
     next: AtomicUsize,
-    /// The number of the task in the upper half; then how many helpers are at work on it; in the lowest bit, whether no more may begin.
+    /// The number of the task in the upper half; then how many helpers are at work on it; in the
+    /// lowest bit, whether no more may begin.
     gate: AtomicU64,
 }
 
@@ -78,7 +82,8 @@ impl ThreadPool {
         Ok(())
     }
 
-    /// Calls `task` once for each of `0..parts`, on at most `threads` threads at once, and returns when all calls have.
+    /// Calls `task` once for each of `0..parts`, on at most `threads` threads at once, and returns
+    /// when all calls have.
     pub fn run(&mut self, threads: usize, parts: usize, task: &(dyn Fn(usize) + Sync)) {
         let helpers = threads.min(parts).saturating_sub(1).min(self.helpers.len());
         if helpers == 0 {
@@ -111,7 +116,8 @@ impl Task {
     /// Takes the closure's address.
     fn new<'a>(task: &'a (dyn Fn(usize) + Sync + 'a)) -> Task {
         let pointer: *const (dyn Fn(usize) + Sync + 'a) = task;
-        // SAFETY: only the lifetime in the type of a pointer changes; whoever uses it keeps to the real one.
+        // SAFETY: only the lifetime in the type of a pointer changes; whoever uses it keeps to the
+        // real one.
         Task(unsafe {
             std::mem::transmute::<*const (dyn Fn(usize) + Sync + 'a), *const (dyn Fn(usize) + Sync + 'static)>(pointer)
         })
@@ -137,8 +143,9 @@ impl std::fmt::Debug for Task {
     }
 }
 
-/// Ends a task: waits for the helpers that are at work on it, but not for those that have not begun. Where other programs want the
-/// processor, a helper may begin milliseconds late; by then the others have done its parts.
+/// Ends a task: waits for the helpers that are at work on it, but not for those that have not
+/// begun. Where other programs want the processor, a helper may begin milliseconds late; by then
+/// the others have done its parts.
 struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
@@ -199,7 +206,8 @@ fn help(call: &Call, shared: &Shared) {
         }
         let task = *shared.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task {
-            // SAFETY: the gate let this helper in, so `ThreadPool::run` neither returns nor unwinds before the gate is told that it is done.
+            // SAFETY: the gate let this helper in, so `ThreadPool::run` neither returns nor unwinds
+            // before the gate is told that it is done.
             let task = unsafe { task.get() };
             // A panic ends the process: its part would be missing.
             if catch_unwind(AssertUnwindSafe(|| shared.take_parts(task))).is_err() {

@@ -1,4 +1,5 @@
-//! What memory this machine has for the daemon, as the kernel and the daemon's control group say. It decides nothing.
+//! What memory this machine has for the daemon, as the kernel and the daemon's control group say.
+//! It decides nothing.
 use super::bytes;
 use std::{
     fs,
@@ -37,7 +38,8 @@ impl HostMemory {
     }
 }
 
-/// The folders of this process's control group and of those around it, each of which may have a limit.
+/// The folders of this process's control group and of those around it, each of which may have a
+/// limit.
 fn folders(groups: &str, root: &Path) -> Vec<PathBuf> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = own.into_iter().flat_map(|path| Path::new(path).ancestors());

@@ -1,5 +1,6 @@
-//! What memory a process takes, from `/proc/PID/smaps_rollup`. Reading it walks page tables, so it is done on a blocking thread. How many
-//! page faults it has had, from `/proc/PID/stat`, is known without.
+//! What memory a process takes, from `/proc/PID/smaps_rollup`. Reading it walks page tables, so it
+//! is done on a blocking thread. How many page faults it has had, from `/proc/PID/stat`, is known
+//! without.
 use super::bytes;
 use std::{
     fs::{self, File},
@@ -12,14 +13,16 @@ use std::{
 pub struct Sample {
     /// Bytes that are this process's alone.
     pub private: u64,
-    /// Bytes of memory files, those shared by n processes counted 1/n: a request's cache, and a page of the board.
+    /// Bytes of memory files, those shared by n processes counted 1/n: a request's cache, and a
+    /// page of the board.
     pub files: u64,
     /// Bytes, those shared by n processes counted 1/n.
     pub proportional: u64,
 }
 
 impl Sample {
-    /// Bytes that it has taken for itself. What others cannot see of a request's cache is its alone, too, but not its doing.
+    /// Bytes that it has taken for itself. What others cannot see of a request's cache is its
+    /// alone, too, but not its doing.
     pub fn own(&self) -> u64 {
         self.private.saturating_sub(self.files)
     }
@@ -48,7 +51,8 @@ pub fn faults(file: &File) -> io::Result<u64> {
     parse_faults(&text).ok_or_else(|| io::Error::other("it tells of no page faults"))
 }
 
-/// The minor and the major ones: the eighth and the tenth field behind the name, which may hold anything.
+/// The minor and the major ones: the eighth and the tenth field behind the name, which may hold
+/// anything.
 fn parse_faults(text: &str) -> Option<u64> {
     let (_, fields) = text.rsplit_once(") ")?;
     let mut fields = fields.split_ascii_whitespace();

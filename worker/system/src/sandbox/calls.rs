@@ -1,13 +1,15 @@
 //! Which system calls a role leaves, as filters for the kernel.
 //!
-//! Three filters are stacked; of their verdicts the kernel takes the strictest. The last one lists what a role may do and answers all else
-//! with EPERM: a library that tries something new is told so and goes on without it, as it would in any sandbox. What no
-//! library tries by mistake (to run a program, to reach into another process, to load code into the kernel) ends the process, because
-//! whoever tries it has taken it over. And `clone3` is said not to exist, whereupon C libraries use `clone`, whose flags a
-//! filter can see.
+//! Three filters are stacked; of their verdicts the kernel takes the strictest. The last one lists
+//! what a role may do and answers all else with EPERM: a library that tries something new is told
+//! so and goes on without it, as it would in any sandbox. What no library tries by mistake (to run
+//! a program, to reach into another process, to load code into the kernel) ends the process,
+//! because whoever tries it has taken it over. And `clone3` is said not to exist, whereupon C
+//! libraries use `clone`, whose flags a filter can see.
 //!
-//! There is no call here that takes a path, makes a socket or sends a signal, not even to the process itself: in a template such a signal could be meant for the
-//! supervisor. So `abort` ends by the trap that it has for that case, as SIGSEGV on x86 and SIGTRAP on ARM.
+//! There is no call here that takes a path, makes a socket or sends a signal, not even to the
+//! process itself: in a template such a signal could be meant for the supervisor. So `abort` ends
+//! by the trap that it has for that case, as SIGSEGV on x86 and SIGTRAP on ARM.
 use super::Role;
 use libc::c_long;
 use seccompiler::{
@@ -67,7 +69,8 @@ const BOTH: &[c_long] = &[
     libc::SYS_time,
 ];
 
-/// What a template does besides, and a worker before it is confined itself: to fork, and to prepare a process just forked.
+/// What a template does besides, and a worker before it is confined itself: to fork, and to prepare
+/// a process just forked.
 const TEMPLATE: &[c_long] = &[
     libc::SYS_pread64,
     libc::SYS_getdents64,
@@ -141,7 +144,8 @@ fn conditions(role: Role) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendE
     let not_executable = || masked(2, libc::PROT_EXEC, 0);
     let mapped = |but: i32| SeccompRule::new(vec![not_executable()?, masked(3, but | libc::MAP_GROWSDOWN, 0)?]);
     let mut rules = BTreeMap::from([
-        // What is of no file is not shared and no stack: the limit of private memory counts neither.
+        // What is of no file is not shared and no stack: the limit of private memory counts
+        // neither.
         (libc::SYS_mmap, vec![mapped(libc::MAP_ANONYMOUS)?, mapped(libc::MAP_SHARED)?]),
         (libc::SYS_mprotect, only(not_executable())?),
         // All advice but the two that let root break the machine's memory.

@@ -351,7 +351,8 @@ impl Rules {
         here.filter(move |(id, request)| request.pool == pool && self.fits(*id, identity))
     }
 
-    /// Whether a worker that has loaded this may compute parts of the request: all of its answer is computed with the same.
+    /// Whether a worker that has loaded this may compute parts of the request: all of its answer is
+    /// computed with the same.
     fn fits(&self, id: RequestId, identity: Identity) -> bool {
         let request = &self.requests[&id];
         let is_begun = |part: &Part| request.parts.get(part.number as usize).is_some_and(|part| !part.is_done);
@@ -361,7 +362,8 @@ impl Rules {
         bound.or(self.pools[request.pool.0].identity) == Some(identity)
     }
 
-    /// Whether a part waits that was begun and whose worker has ended, and that one may go on with who has loaded this.
+    /// Whether a part waits that was begun and whose worker has ended, and that one may go on with
+    /// who has loaded this.
     pub(super) fn waits_to_be_replayed(&self, pool: PoolId, identity: Option<Identity>) -> bool {
         let here = self.open.iter().filter(|request| self.requests[*request].pool == pool);
         let here = here.filter(|request| identity.is_none_or(|identity| self.fits(**request, identity)));

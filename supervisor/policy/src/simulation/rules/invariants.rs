@@ -103,14 +103,16 @@ impl Rules {
         }
     }
 
-    /// A worker that was not forked ends with its template; one that was asked to exit has another deadline.
+    /// A worker that was not forked ends with its template; one that was asked to exit has another
+    /// deadline.
     fn is_excused(&self, id: WorkerId, worker: &Worker) -> bool {
         let template = self.pools[id.pool.0].template.as_ref();
         let can_fork = template.is_some_and(|template| template.killed.is_none());
         (worker.is_forked && worker.terminates.is_some()) || (!worker.is_forked && !can_fork)
     }
 
-    /// That the policy shows what is there, keeps its bounds, and leaves no request beside an idle worker.
+    /// That the policy shows what is there, keeps its bounds, and leaves no request beside an idle
+    /// worker.
     fn check_pool(&mut self, id: PoolId, policy: &Policy) {
         let view = policy.pool(id);
         self.check_residence(id, policy);
@@ -157,7 +159,8 @@ impl Rules {
         let waits = mine.iter().filter(|request| request.dispatched.is_none());
         let longest = self.pools[id.0].longest;
         assert!(waits.count() <= longest, "the queue is too long");
-        // Besides them there wait those whose workers have died, and batches between two of their parts: they were all let in as the first.
+        // Besides them there wait those whose workers have died, and batches between two of their
+        // parts: they were all let in as the first.
         let slots = policy.pools[&id].slots.len();
         assert!(view.queued <= longest + 2 * slots + others.len(), "too much waits: {view:?}");
         self.check_standing(id, policy);

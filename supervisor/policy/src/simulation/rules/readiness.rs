@@ -1,4 +1,5 @@
-//! A pool that is said not to move has nothing to come, and one that has nothing to come is said not to move.
+//! A pool that is said not to move has nothing to come, and one that has nothing to come is said
+//! not to move.
 use super::super::super::event::{PoolId, Time};
 use super::super::super::{Policy, TemplateState};
 use super::{Lifecycle, Rules, Worker};

@@ -1,5 +1,5 @@
-//! What must hold of new configurations: all of it or nothing, what did not change is left alone, and no answer goes on with another
-//! model.
+//! What must hold of new configurations: all of it or nothing, what did not change is left alone,
+//! and no answer goes on with another model.
 use super::super::super::event::{Effect, Event, Load, PoolId, Time};
 use super::super::super::{Change, Policy, TemplateState};
 use super::{Lifecycle, Pool, Reload, Rules};

@@ -12,7 +12,8 @@ use std::{
 
 const ECHO: &str = "[[model]]\nname = \"echo\"\npath = \"builtin:echo\"\nworkers = 1\n";
 
-/// Has the daemon believe that its log is a stream into the journal, whose socket is `journal` in its folder.
+/// Has the daemon believe that its log is a stream into the journal, whose socket is `journal` in
+/// its folder.
 fn under_systemd(command: &mut Command, folder: &Path) {
     let log = fs::metadata(folder.join("log")).unwrap();
     command.env("JOURNAL_STREAM", format!("{}:{}", log.dev(), log.ino()));

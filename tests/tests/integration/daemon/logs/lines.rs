@@ -1,4 +1,5 @@
-//! What else is in the log: one line for what happens, and not one each time for what happens again and again.
+//! What else is in the log: one line for what happens, and not one each time for what happens again
+//! and again.
 use super::{all, number, text};
 use integration_tests::{Call, Daemon, LIMIT, Signal, generate, process, until};
 use ipc::GenerateRequest;

@@ -11,7 +11,8 @@ fn endless(client: &mut Client) -> Running<'_> {
     running
 }
 
-/// The fields that lines about requests of this kind have, besides those that say why there is no answer.
+/// The fields that lines about requests of this kind have, besides those that say why there is no
+/// answer.
 fn has_fields(line: &Line, expected: &[&str]) {
     let mut found: Vec<&str> = line.keys().map(String::as_str).collect();
     let mut expected: Vec<&str> = expected

@@ -5,7 +5,8 @@ use ipc::{ChatMessage, EmbedRequest, GenerateRequest, Prompt, Role, TextRole, To
 
 const SECRET: &str = "the code is X7K2P";
 
-/// Asks for all that can be asked for with the secret in it, and returns the log with a line for each.
+/// Asks for all that can be asked for with the secret in it, and returns the log with a line for
+/// each.
 fn told(daemon: &Daemon) -> String {
     generate(daemon, GenerateRequest::raw(SECRET)).unwrap();
     generate(daemon, GenerateRequest::chat(SECRET)).unwrap();

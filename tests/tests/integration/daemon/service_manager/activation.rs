@@ -1,4 +1,5 @@
-//! A client socket that is handed over: it is listened on and left alone, and what waits in it survives a restart.
+//! A client socket that is handed over: it is listened on and left alone, and what waits in it
+//! survives a restart.
 use integration_tests::{Call, Daemon, LIMIT, Manager, Running, Signal, command, generate, supervisor, until};
 use ipc::{Client, GenerateRequest};
 use std::{

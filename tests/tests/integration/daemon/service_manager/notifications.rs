@@ -158,7 +158,8 @@ fn the_watchdog_is_not_fed_while_a_pool_has_nothing_but_processes_that_do_not_en
     }
     let (sender, over) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        // A process that is traced and has been killed is not seen to end by its parent before the thread that traces it has ended.
+        // A process that is traced and has been killed is not seen to end by its parent before the
+        // thread that traces it has ended.
         scope.spawn(move || {
             ptrace::seize(Pid::from_raw(pid.cast_signed()), ptrace::Options::empty()).unwrap();
             assert!(process::kill(pid, Signal::SIGKILL));

@@ -1,4 +1,5 @@
-//! The configuration's file itself: whatever its path names, the daemon goes on and says why nothing has changed.
+//! The configuration's file itself: whatever its path names, the daemon goes on and says why
+//! nothing has changed.
 use super::*;
 use ipc::Control;
 use nix::{sys::stat::Mode, unistd::mkfifo};

@@ -1,4 +1,5 @@
-//! Models that are loaded when they are asked for: before they come into force they are opened, and nothing is loaded.
+//! Models that are loaded when they are asked for: before they come into force they are opened, and
+//! nothing is loaded.
 use super::*;
 use nix::{sys::stat::Mode, unistd::mkfifo};
 

@@ -1,12 +1,13 @@
-//! Scaled dot-product attention of each text to itself (Vaswani et al. 2017, "Attention Is All You Need"), without a mask: texts are
-//! never padded, and no text sees another.
+//! Scaled dot-product attention of each text to itself (Vaswani et al. 2017, "Attention Is All You
+//! Need"), without a mask: texts are never padded, and no text sees another.
 use super::{
     elementwise::softmax,
     matrix::{Left, Out, multiply},
 };
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows of scores that are kept at once, so that the memory does not grow with the square of a text's length.
+/// Rows of scores that are kept at once, so that the memory does not grow with the square of a
+/// text's length.
 const ROWS: usize = 48;
 
 /// Memory that one text after another uses.
@@ -51,7 +52,8 @@ impl WithSimd for Attention<'_> {
         scores.resize(ROWS.min(tokens) * padded, 0.0);
         for head in 0..heads {
             let (query, key, value) = (head * each, hidden_size + head * each, 2 * hidden_size + head * each);
-            // A panel has `lanes` tokens beside each other, and below each other the values of a key.
+            // A panel has `lanes` tokens beside each other, and below each other the values of a
+            // key.
             for (panel, tokens) in keys.chunks_exact_mut(lanes * each).zip(inputs.chunks(lanes * stride)) {
                 for (column, token) in tokens.chunks_exact(stride).enumerate() {
                     for (row, value) in panel.chunks_exact_mut(lanes).zip(&token[key..key + each]) {
@@ -59,7 +61,8 @@ impl WithSimd for Attention<'_> {
                     }
                 }
             }
-            // A panel has `lanes` values of a value beside each other, and below each other the tokens.
+            // A panel has `lanes` values of a value beside each other, and below each other the
+            // tokens.
             for (index, panel) in values.chunks_exact_mut(lanes * tokens).enumerate() {
                 let count = lanes.min(each - index * lanes);
                 for (row, token) in panel.chunks_exact_mut(lanes).zip(inputs.chunks_exact(stride)) {

@@ -1,10 +1,12 @@
-//! What an encoder does to single values and rows: activations, exponentials, layer normalisation. All in place.
+//! What an encoder does to single values and rows: activations, exponentials, layer normalisation.
+//! All in place.
 use pulp::{Arch, Simd, WithSimd};
 
 /// What is done to each value between the two products of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activation {
-    /// Hendrycks and Gimpel 2016, "Gaussian Error Linear Units": `x` times the normal distribution function of `x`.
+    /// Hendrycks and Gimpel 2016, "Gaussian Error Linear Units": `x` times the normal distribution
+    /// function of `x`.
     Gelu,
     /// The same paper's approximation with a hyperbolic tangent.
     GeluTanh,
@@ -84,8 +86,8 @@ fn polynomial<S: Simd, const N: usize>(simd: S, x: S::f32s, coefficients: [f32; 
     value
 }
 
-/// The normal distribution function, less a half, is odd: `x` times a rational function of its square, fitted by least squares to
-/// within 1e-8 where it is not yet flat.
+/// The normal distribution function, less a half, is odd: `x` times a rational function of its
+/// square, fitted by least squares to within 1e-8 where it is not yet flat.
 #[inline(always)]
 fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const FLAT: f32 = 5.6;
@@ -109,8 +111,8 @@ fn gelu_tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.add_f32s(one, exp(simd, simd.mul_f32s(x, inner))))
 }
 
-/// The exponential, of what is between -87 and 87: a power of two, which is put into the exponent's bits, times that of a number near
-/// zero, by its Taylor series.
+/// The exponential, of what is between -87 and 87: a power of two, which is put into the exponent's
+/// bits, times that of a number near zero, by its Taylor series.
 #[inline(always)]
 fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const MOST: f32 = 87.0;
@@ -129,7 +131,8 @@ fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(factor, exponent))
 }
 
-/// Makes one row of scores sum to one (the softmax). It has whole vectors; behind the scores there is negative infinity.
+/// Makes one row of scores sum to one (the softmax). It has whole vectors; behind the scores there
+/// is negative infinity.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, row: &mut [f32]) {
     let (vectors, _) = S::as_mut_simd_f32s(row);

@@ -1,7 +1,8 @@
 //! The forward pass of BERT (Devlin et al. 2018): texts in, one vector for each out.
 //!
-//! All texts of a group stand below each other in one matrix, a row for each token and none for padding, so that each layer is a few
-//! large products. It uses one thread, the caller's, and reuses its memory. It does not tokenise.
+//! All texts of a group stand below each other in one matrix, a row for each token and none for
+//! padding, so that each layer is a few large products. It uses one thread, the caller's, and
+//! reuses its memory. It does not tokenise.
 use super::{
     attention::{Attention, Room},
     elementwise::{Activation, Norm},
@@ -71,8 +72,9 @@ pub(super) struct Scratch {
 }
 
 impl Encoder {
-    /// One vector for each text, of zeros for one of no ids. The ids are known, and at most as many as there are positions. After a few
-    /// dozen rows in each layer `go_on` is asked; if it breaks, there are none.
+    /// One vector for each text, of zeros for one of no ids. The ids are known, and at most as many
+    /// as there are positions. After a few dozen rows in each layer `go_on` is asked; if it breaks,
+    /// there are none.
     pub(super) fn embed(
         &self,
         texts: &[Vec<u32>],

@@ -1,7 +1,8 @@
-//! What a folder says about its model: the configuration files of transformers and sentence-transformers.
+//! What a folder says about its model: the configuration files of transformers and
+//! sentence-transformers.
 //!
-//! Nothing is believed: files are read up to a limit, numbers must be in bounds, and what this program does not compute is refused by
-//! its name. Weights and tokenizer are read elsewhere.
+//! Nothing is believed: files are read up to a limit, numbers must be in bounds, and what this
+//! program does not compute is refused by its name. Weights and tokenizer are read elsewhere.
 use super::{
     elementwise::Activation,
     encoder::{Hparams, Pooling},
@@ -199,7 +200,8 @@ struct Modules {
     is_normalised: bool,
 }
 
-/// The files of a folder that can be read, by their paths in it; an error is one only for a file that is asked for.
+/// The files of a folder that can be read, by their paths in it; an error is one only for a file
+/// that is asked for.
 #[derive(Default)]
 pub struct ModelFolder(pub HashMap<PathBuf, io::Result<Box<dyn ReadSeek>>>);
 
@@ -216,7 +218,8 @@ impl Folder {
         let prompts = prompts?;
         let hparams = config.hparams(&modules)?;
         let positions = config.max_position_embeddings;
-        // The same order as the models' own library has: its file, or else the tokenizer's, and never more than there are positions.
+        // The same order as the models' own library has: its file, or else the tokenizer's, and
+        // never more than there are positions.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -298,7 +301,8 @@ fn modules(files: &mut ModelFolder) -> Result<Modules, FolderError> {
     let Some(modules) = root.optional::<Vec<Module>>("modules.json")? else {
         return Ok(Modules { transformer: PathBuf::new(), pooling: Pooling::Mean, is_normalised: true });
     };
-    // The kind is the path of a Python class, which has changed over the years; its last part has not.
+    // The kind is the path of a Python class, which has changed over the years; its last part has
+    // not.
     let kind = |module: &Module| module.kind.rsplit('.').next().unwrap_or_default().to_owned();
     let kinds: Vec<String> = modules.iter().map(kind).collect();
     let is_normalised = match kinds.iter().map(String::as_str).collect::<Vec<_>>()[..] {

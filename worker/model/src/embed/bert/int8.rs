@@ -1,8 +1,9 @@
-//! Products in eight bits: weights and rows are whole numbers from -127 to 127 in blocks of [`BLOCK`] with a scale each; the sum of a block is
-//! exact, and blocks are added up in `f32`.
+//! Products in eight bits: weights and rows are whole numbers from -127 to 127 in blocks of
+//! [`BLOCK`] with a scale each; the sum of a block is exact, and blocks are added up in `f32`.
 //!
-//! Where the processor multiplies bytes four at a time (AVX-512 VNNI) this is much faster than `f32`. Elsewhere plain loops make the same
-//! sums, which costs less memory than `f32` and no less time.
+//! Where the processor multiplies bytes four at a time (AVX-512 VNNI) this is much faster than
+//! `f32`. Elsewhere plain loops make the same sums, which costs less memory than `f32` and no less
+//! time.
 #[cfg(target_arch = "x86_64")]
 use crate::low_level;
 use std::array;
@@ -49,7 +50,8 @@ pub(super) struct RowBlock {
 }
 
 impl Int8Matrix {
-    /// Packs a matrix that is stored by its columns, each of `depth` values, as the weights of a linear layer are.
+    /// Packs a matrix that is stored by its columns, each of `depth` values, as the weights of a
+    /// linear layer are.
     pub(super) fn new(columns: &[f32], bias: Vec<f32>, depth: usize) -> Int8Matrix {
         let mut blocks = Vec::with_capacity(bias.len().div_ceil(WIDTH) * depth.div_ceil(BLOCK));
         for columns in columns.chunks(WIDTH * depth) {
@@ -121,7 +123,8 @@ fn scale(values: &[f32]) -> (f32, f32) {
 
 #[expect(clippy::cast_possible_truncation, reason = "it is in range, and the cast saturates")]
 fn whole(value: f32, factor: f32) -> i8 {
-    // Adding and taking away a number whose last bit is worth one rounds to an even whole number, in every lane of a vector alike.
+    // Adding and taking away a number whose last bit is worth one rounds to an even whole number,
+    // in every lane of a vector alike.
     const ROUND: f32 = 12_582_912.0;
     ((value * factor + ROUND) - ROUND) as i8
 }
@@ -223,7 +226,8 @@ mod tests {
                 let (row, column) =
                     (&left[index / columns * depth..][..depth], &right[index % columns * depth..][..depth]);
                 let exact = bias[index % columns] + row.iter().zip(column).map(|(a, b)| a * b).sum::<f32>();
-                // Each product is wrong by a half of 1/127 of the greatest value on both sides at most.
+                // Each product is wrong by a half of 1/127 of the greatest value on both sides at
+                // most.
                 assert!((found - exact).abs() < 0.013 * depth as f32, "{found} for {exact}");
             }
         }

@@ -22,7 +22,8 @@ impl Linear {
         }
     }
 
-    /// Puts the layer's outputs for all rows of `left` into `out`. `rounded` is memory that is used again.
+    /// Puts the layer's outputs for all rows of `left` into `out`. `rounded` is memory that is used
+    /// again.
     pub(super) fn multiply(&self, left: &[f32], out: &mut [f32], rounded: &mut Vec<RowBlock>) {
         match self {
             Linear::F32(panels) => panels.multiply(left, out),

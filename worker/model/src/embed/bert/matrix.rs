@@ -1,8 +1,10 @@
-//! Products of `f32` matrices: the right-hand one is packed once, in the order in which it will be read.
+//! Products of `f32` matrices: the right-hand one is packed once, in the order in which it will be
+//! read.
 //!
-//! Panels of a few vectors' width, with tiles of [`ROWS`] rows whose sums stay in registers, after Goto and van de Geijn 2008, "Anatomy of
-//! High-Performance Matrix Multiplication". The left-hand matrix of an encoder has few columns and is not packed. Nothing here starts
-//! a thread or takes memory for each product; which instructions are used is decided when the program runs.
+//! Panels of a few vectors' width, with tiles of [`ROWS`] rows whose sums stay in registers, after
+//! Goto and van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication". The left-hand
+//! matrix of an encoder has few columns and is not packed. Nothing here starts a thread or takes
+//! memory for each product; which instructions are used is decided when the program runs.
 use pulp::{Arch, Simd, WithSimd};
 
 /// Rows of a tile.
@@ -19,7 +21,8 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// Packs a matrix that is stored by its columns, each of `depth` values, as the weights of a linear layer are.
+    /// Packs a matrix that is stored by its columns, each of `depth` values, as the weights of a
+    /// linear layer are.
     pub(super) fn new(columns: &[f32], mut bias: Vec<f32>, depth: usize) -> Panels {
         let width = Arch::new().dispatch(Width);
         let count = bias.len();
@@ -94,7 +97,8 @@ impl WithSimd for Multiply<'_> {
     }
 }
 
-/// Multiplies the rows of `left` by a matrix in panels `V` vectors wide. `bias` has a value for each column of each panel.
+/// Multiplies the rows of `left` by a matrix in panels `V` vectors wide. `bias` has a value for
+/// each column of each panel.
 #[inline(always)]
 pub(super) fn multiply<S: Simd, const V: usize>(
     simd: S,

@@ -5,7 +5,8 @@ use ipc::TextRole;
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
-/// Most bytes of a text that are looked at. A text of which so many are fewer tokens than the model's limit is not one to be read.
+/// Most bytes of a text that are looked at. A text of which so many are fewer tokens than the
+/// model's limit is not one to be read.
 const MOST_BYTES: usize = 1 << 20;
 /// Bytes of a text that are looked at first, for each token that the model can read.
 const BYTES_EACH: usize = 12;
@@ -81,7 +82,8 @@ impl Tokens {
         self.limit = limit;
     }
 
-    /// The ids that the model reads for a text of this role: what is more than the limit is cut off, and the special tokens are kept.
+    /// The ids that the model reads for a text of this role: what is more than the limit is cut
+    /// off, and the special tokens are kept.
     pub(super) fn ids(&self, text: &str, role: TextRole) -> Result<Vec<u32>, EncodeError> {
         let room = self.limit.saturating_sub(self.special());
         let mut ids = self.before.clone();
@@ -90,8 +92,8 @@ impl Tokens {
         Ok(ids)
     }
 
-    /// The first `room` ids of a text, without special tokens. Of a long text only as much is looked at as is needed: the words behind a
-    /// white space do not change what is before it.
+    /// The first `room` ids of a text, without special tokens. Of a long text only as much is
+    /// looked at as is needed: the words behind a white space do not change what is before it.
     fn beginning(&self, text: &str, role: TextRole, room: usize) -> Result<Vec<u32>, EncodeError> {
         let mut bytes = room.saturating_mul(BYTES_EACH);
         loop {
@@ -110,8 +112,8 @@ impl Tokens {
         }
     }
 
-    /// All ids of a text. With `special`, the names of special tokens in it stand for those tokens, and those that stand around each text are
-    /// added; without, it is only text.
+    /// All ids of a text. With `special`, the names of special tokens in it stand for those tokens,
+    /// and those that stand around each text are added; without, it is only text.
     pub(super) fn encode(&mut self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
         self.tokenizer.set_encode_special_tokens(!special);
         let encoding = self.tokenizer.encode_fast(text, special).map_err(EncodeError);
@@ -120,8 +122,8 @@ impl Tokens {
     }
 }
 
-/// A beginning of the text that has at least so many bytes, if the text does, and ends before a white space, if there is one in the next
-/// as many.
+/// A beginning of the text that has at least so many bytes, if the text does, and ends before a
+/// white space, if there is one in the next as many.
 fn words(text: &str, bytes: usize) -> &str {
     let begin = text.ceil_char_boundary(bytes.min(text.len()));
     let end = text.ceil_char_boundary(begin.saturating_add(bytes).min(text.len()));

@@ -1,6 +1,7 @@
 //! The weights in a `model.safetensors`, one tensor at a time.
 //!
-//! The header's offsets are checked against the file and a tensor's shape against what the configuration says before memory is taken for it.
+//! The header's offsets are checked against the file and a tensor's shape against what the
+//! configuration says before memory is taken for it.
 use crate::ReadSeek;
 use half::{bf16, f16};
 use safetensors::{Dtype, tensor::Metadata};

@@ -1,4 +1,5 @@
-//! The attention of one block: keys and values go into the cache in 16 bits, and queries see what is there.
+//! The attention of one block: keys and values go into the cache in 16 bits, and queries see what
+//! is there.
 //!
 //! It splits the work between threads; the loops over numbers are in `kernels/attention.rs`.
 use super::{hparams::Hparams, rope::Rope, threads::Threads, weights::Block};
@@ -26,7 +27,8 @@ pub(super) struct Attention<'a> {
 }
 
 impl Attention<'_> {
-    /// Adds the keys and values of `projected` to the block's cache, and returns what its queries see: for each token, all heads.
+    /// Adds the keys and values of `projected` to the block's cache, and returns what its queries
+    /// see: for each token, all heads.
     pub(super) fn run(&self, threads: &mut Threads<'_>, projected: &[f32], cache: &mut [u16]) -> Vec<f32> {
         let Hparams { heads, heads_kv, head, .. } = *self.hparams;
         let group = heads / heads_kv;
@@ -69,7 +71,8 @@ impl Attention<'_> {
         end.saturating_sub(self.window)..end
     }
 
-    /// The part of one token's projections that begins at head `first`, of `count` heads; keys come after queries, values after keys.
+    /// The part of one token's projections that begins at head `first`, of `count` heads; keys come
+    /// after queries, values after keys.
     fn heads<'a>(&self, projected: &'a [f32], token: usize, first: usize, count: usize) -> &'a [f32] {
         let Hparams { heads, heads_kv, head, .. } = *self.hparams;
         let row = (heads + 2 * heads_kv) * head;

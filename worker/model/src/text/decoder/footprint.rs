@@ -1,8 +1,8 @@
 //! What a model's weights take in memory, known from the header alone.
 //!
-//! The tensor library packs a matrix when it is multiplied, and the original is let go where nothing computes with it any more (see
-//! `weights`). Which types it packs, and how large, is its own affair and is written down here; a test compares it with what loading
-//! really takes.
+//! The tensor library packs a matrix when it is multiplied, and the original is let go where
+//! nothing computes with it any more (see `weights`). Which types it packs, and how large, is its
+//! own affair and is written down here; a test compares it with what loading really takes.
 use super::{
     hparams::{EMBEDDING, OUTPUT},
     rows::{kind_in_memory, kind_on_this_processor},
@@ -33,15 +33,16 @@ pub(super) fn footprint(header: &Header) -> u64 {
     bytes.fold(0, u64::saturating_add)
 }
 
-/// The size of the packed copy that the tensor library makes of a matrix: so many bytes for so many values; none if it makes none.
+/// The size of the packed copy that the tensor library makes of a matrix: so many bytes for so many
+/// values; none if it makes none.
 #[cfg(target_arch = "x86_64")]
 fn packed(kind: GgmlDType, columns: usize) -> Option<(u64, u64)> {
     let has_products = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
     if !is_x86_feature_detected!("avx2") || !columns.is_multiple_of(256) {
         return None;
     }
-    // Tiles of 16 rows and 256 columns: 4 bits a value, and the scales and minima of 32 values in 32 bits each; 8 bits a value, and
-    // the scale of 16 values in 32 bits; as it was.
+    // Tiles of 16 rows and 256 columns: 4 bits a value, and the scales and minima of 32 values in
+    // 32 bits each; 8 bits a value, and the scale of 16 values in 32 bits; as it was.
     match kind {
         GgmlDType::Q4K => Some((3072, 4096)),
         GgmlDType::Q6K => Some((5120, 4096)),
@@ -50,7 +51,8 @@ fn packed(kind: GgmlDType, columns: usize) -> Option<(u64, u64)> {
     }
 }
 
-/// The size of the packed copy that the tensor library makes of a matrix: so many bytes for so many values; none if it makes none.
+/// The size of the packed copy that the tensor library makes of a matrix: so many bytes for so many
+/// values; none if it makes none.
 #[cfg(target_arch = "aarch64")]
 fn packed(kind: GgmlDType, _: usize) -> Option<(u64, u64)> {
     let is_packed =

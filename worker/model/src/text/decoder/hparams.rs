@@ -1,7 +1,9 @@
-//! What a GGUF file says of its decoder, checked before anything is believed: numbers, tensors, their dimensions and sizes.
+//! What a GGUF file says of its decoder, checked before anything is believed: numbers, tensors,
+//! their dimensions and sizes.
 //!
-//! One decoder computes several families; what differs between them is written down here and nowhere else. A file that needs something
-//! that would be left out is refused, because its answers would be made up. What this does not do: read weights.
+//! One decoder computes several families; what differs between them is written down here and
+//! nowhere else. A file that needs something that would be left out is refused, because its answers
+//! would be made up. What this does not do: read weights.
 #[cfg(test)]
 mod tests;
 
@@ -191,7 +193,8 @@ impl Hparams {
         heads.checked_mul(self.head_room(context)?).filter(|length| *length <= MOST)
     }
 
-    /// All tensors that a decoder with these hyperparameters may have, with their dimensions as a file has them, and whether it must have them.
+    /// All tensors that a decoder with these hyperparameters may have, with their dimensions as a
+    /// file has them, and whether it must have them.
     fn tensors(&self) -> impl Iterator<Item = (String, Vec<u64>, bool)> {
         let number = |number: usize| number as u64;
         let (hidden_size, tokens, feed_forward) =
@@ -328,7 +331,8 @@ impl Keys<'_> {
                 every: self.number_if_any("attention.sliding_window_pattern")?.unwrap_or(6),
                 base: self.base("rope.freq_base_swa")?,
             }),
-            // Phi-3's files name a window that its authors do not use in every block; like other engines this one sees all tokens.
+            // Phi-3's files name a window that its authors do not use in every block; like other
+            // engines this one sees all tokens.
             _ => None,
         };
         // Gemma 3 27B, which is the only one with 62 blocks, scales by its hidden_size.

@@ -1,8 +1,10 @@
-//! A weight matrix cut by rows into shards, each a tensor of its own, so that threads can share the work of one product.
+//! A weight matrix cut by rows into shards, each a tensor of its own, so that threads can share the
+//! work of one product.
 //!
-//! Each output is computed from one row of weights, so who computes which shard changes no bit. The shards are fixed when the matrix
-//! is loaded, and so are the blocks that a long input is cut into: the number of threads may change, the bits may not. What this
-//! does not do: know what the matrix is for, or read files.
+//! Each output is computed from one row of weights, so who computes which shard changes no bit. The
+//! shards are fixed when the matrix is loaded, and so are the blocks that a long input is cut into:
+//! the number of threads may change, the bits may not. What this does not do: know what the matrix
+//! is for, or read files.
 use super::{rows::Rows, threads::Threads};
 use crate::{
     kernels::{Dense, Kernels},
@@ -18,8 +20,9 @@ use std::{borrow::Cow, mem, ops::Range, sync::Arc};
 /// Rows of an input that are computed together.
 const BLOCK: usize = 32;
 
-/// Rows of weights that the fastest kernels compute together. They compute a matrix only if it is made of whole tiles, so shards end where
-/// these do, and what is left of them is a shard of its own: otherwise who computes a row, and its bits, would depend on the cut.
+/// Rows of weights that the fastest kernels compute together. They compute a matrix only if it is
+/// made of whole tiles, so shards end where these do, and what is left of them is a shard of its
+/// own: otherwise who computes a row, and its bits, would depend on the cut.
 const TILE: usize = 16;
 
 /// A weight matrix.
@@ -42,8 +45,8 @@ enum Values {
 }
 
 impl Matrix {
-    /// The rows of `parts`, one part below the other, in at most `shards` shards and one for the rest. Each part is cut on its own, so that
-    /// a shard has the same share of each.
+    /// The rows of `parts`, one part below the other, in at most `shards` shards and one for the
+    /// rest. Each part is cut on its own, so that a shard has the same share of each.
     pub(super) fn new(columns: usize, parts: &[Rows], shards: usize) -> Result<Matrix> {
         let rows = parts.iter().map(|part| part.count).sum();
         let tiles = parts.iter().map(|part| part.count / TILE).min().unwrap_or(0);
@@ -58,7 +61,8 @@ impl Matrix {
         self.columns
     }
 
-    /// The products of `count` rows of `input` with each row of weights: for each row of the input, a value for each row of weights.
+    /// The products of `count` rows of `input` with each row of weights: for each row of the input,
+    /// a value for each row of weights.
     pub(super) fn product(&self, threads: &mut Threads<'_>, input: &CpuStorage, count: usize) -> Result<Vec<f32>> {
         let kernels = threads.kernels;
         self.each_part(threads, count, self.rows, |block, shard| {
@@ -68,7 +72,8 @@ impl Matrix {
         })
     }
 
-    /// For a matrix of two parts of the same size, `activate(gate, up)` of the products with the first and the second.
+    /// For a matrix of two parts of the same size, `activate(gate, up)` of the products with the
+    /// first and the second.
     pub(super) fn gated(
         &self,
         threads: &mut Threads<'_>,
@@ -153,7 +158,8 @@ impl Matrix {
         self.quantised().try_for_each(|weights| weights.original().map(drop))
     }
 
-    /// Lets go of what has been packed. To be called when the matrix has been used in all the ways that it will be.
+    /// Lets go of what has been packed. To be called when the matrix has been used in all the ways
+    /// that it will be.
     pub(super) fn release_what_is_packed(&self) {
         self.quantised().for_each(|weights| weights.release_if_packed());
     }
@@ -169,7 +175,8 @@ impl Matrix {
 /// Values of a block of the input, row by row, with the columns of the output that they belong to.
 type Placed = (Vec<Range<usize>>, Vec<f32>);
 
-/// The shard `index` of `count`. Neighbours of one element type become one tensor: its input is quantised once.
+/// The shard `index` of `count`. Neighbours of one element type become one tensor: its input is
+/// quantised once.
 fn shard(columns: usize, parts: &[Rows], index: usize, count: usize) -> Result<Vec<Piece>> {
     let mut pieces: Vec<(GgmlDType, Vec<Range<usize>>, Vec<u8>)> = Vec::new();
     let mut above = 0;
@@ -195,7 +202,8 @@ fn shard(columns: usize, parts: &[Rows], index: usize, count: usize) -> Result<V
     pieces.into_iter().map(piece).collect()
 }
 
-/// Which of `rows` belong to shard `index` of `count`: whole tiles; and to the one after them, the rest.
+/// Which of `rows` belong to shard `index` of `count`: whole tiles; and to the one after them, the
+/// rest.
 fn cut(rows: usize, index: usize, count: usize) -> Range<usize> {
     let at = |index: usize| if index > count { rows } else { rows / TILE * index / count * TILE };
     at(index)..at(index + 1)
@@ -250,7 +258,8 @@ impl Values {
     }
 }
 
-/// Weights as the tensor library sees them, so that it is noticed whether it computes with them or with its packed copy.
+/// Weights as the tensor library sees them, so that it is noticed whether it computes with them or
+/// with its packed copy.
 struct Watched(Arc<Original>);
 
 impl QuantizedType for Watched {

@@ -1,4 +1,5 @@
-//! Rotary position embedding (Su et al. 2021, "RoFormer"), with the ways in which model families pair and scale the angles.
+//! Rotary position embedding (Su et al. 2021, "RoFormer"), with the ways in which model families
+//! pair and scale the angles.
 
 /// Which two numbers of a head are turned together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +22,8 @@ pub(super) struct Rope {
 }
 
 impl Rope {
-    /// Angles for `dimensions` numbers of each head. `factors` divide the angles pair by pair, `scale` all of them; `magnitude` makes
-    /// the turned numbers larger.
+    /// Angles for `dimensions` numbers of each head. `factors` divide the angles pair by pair,
+    /// `scale` all of them; `magnitude` makes the turned numbers larger.
     pub(super) fn new(
         pairs: Pairs,
         dimensions: usize,

@@ -1,4 +1,5 @@
-//! Rows of weights as they are in a file, and the few that are turned into another type because their own is computed slowly.
+//! Rows of weights as they are in a file, and the few that are turned into another type because
+//! their own is computed slowly.
 use candle_core::{CpuStorage, Error, Result, quantized::GgmlDType};
 use half::f16;
 use std::{borrow::Cow, mem};
@@ -35,8 +36,9 @@ impl Rows {
 
     /// The same values in a type that is computed fast.
     ///
-    /// The tensor library has no vector instructions for Q5_0 and, on x86, fast ones for Q8_0 but not for Q4_0. A block of both is a
-    /// scale times small whole numbers, and so is a block of Q8_0: nothing is rounded. It takes up to twice the memory.
+    /// The tensor library has no vector instructions for Q5_0 and, on x86, fast ones for Q8_0 but
+    /// not for Q4_0. A block of both is a scale times small whole numbers, and so is a block of
+    /// Q8_0: nothing is rounded. It takes up to twice the memory.
     pub(super) fn computable(self) -> Rows {
         let kind = kind_in_memory(self.kind, self.columns());
         let bytes = match self.kind {
@@ -47,7 +49,8 @@ impl Rows {
         Rows { kind, count: self.count, bytes }
     }
 
-    /// The same values in a type that this processor can multiply: rounded to 16 bits, if it has no instructions for any other.
+    /// The same values in a type that this processor can multiply: rounded to 16 bits, if it has no
+    /// instructions for any other.
     pub(super) fn multipliable(self) -> Result<Rows> {
         let kind = kind_on_this_processor(self.kind);
         if kind == self.kind { Ok(self) } else { self.rounded_to_16_bits() }
@@ -82,8 +85,9 @@ pub(super) fn kind_in_memory(kind: GgmlDType, columns: usize) -> GgmlDType {
 
 /// The type that rows of this type are multiplied in.
 ///
-/// On ARM the tensor library multiplies whole numbers by instructions that came with ARMv8.2 (`dotprod`) and does not ask whether they are
-/// there: a Raspberry Pi 5 has them, a 4 has not and ends the process. Our own products of 16-bit numbers need nothing of the kind.
+/// On ARM the tensor library multiplies whole numbers by instructions that came with ARMv8.2
+/// (`dotprod`) and does not ask whether they are there: a Raspberry Pi 5 has them, a 4 has not and
+/// ends the process. Our own products of 16-bit numbers need nothing of the kind.
 pub(super) fn kind_on_this_processor(kind: GgmlDType) -> GgmlDType {
     match kind {
         GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => kind,

@@ -1,4 +1,5 @@
-//! What computes: the threads that may be used right now, and the instructions that this processor has.
+//! What computes: the threads that may be used right now, and the instructions that this processor
+//! has.
 use crate::{ThreadPool, kernels::Kernels};
 use std::sync::OnceLock;
 

@@ -1,8 +1,9 @@
 //! Reads a decoder's weights from its file, tensor by tensor, and has them packed at once.
 //!
-//! The tensor library packs a matrix when it is first multiplied. That is done here for each matrix as soon as it is read, in all the ways
-//! in which it will be used, and the original is let go where only the packed copy is used from then on: so the memory that
-//! loading takes is little more than the memory that the model keeps.
+//! The tensor library packs a matrix when it is first multiplied. That is done here for each matrix
+//! as soon as it is read, in all the ways in which it will be used, and the original is let go
+//! where only the packed copy is used from then on: so the memory that loading takes is little more
+//! than the memory that the model keeps.
 use super::{
     hparams::{EMBEDDING, Factors, Hparams, OUTPUT, OUTPUT_NORM, ROPE_FACTORS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT},
     matrix::Matrix,
@@ -47,7 +48,8 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Reads the weights of the file that has this header and `hparams`, for at most `threads` threads and `context` tokens.
+    /// Reads the weights of the file that has this header and `hparams`, for at most `threads`
+    /// threads and `context` tokens.
     pub(super) fn read(
         hparams: &Hparams,
         header: &Header,

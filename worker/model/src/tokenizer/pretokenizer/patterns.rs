@@ -1,8 +1,8 @@
 //! The patterns of the pre-tokenizers that llama.cpp knows.
 //!
-//! Where one of its patterns needs to look ahead only to say "a letter that is not a to z", it is written as a difference of sets. Its
-//! patterns with letters outside of ASCII do not see white space outside of ASCII as anything but white space, and so these sets
-//! leave it out.
+//! Where one of its patterns needs to look ahead only to say "a letter that is not a to z", it is
+//! written as a difference of sets. Its patterns with letters outside of ASCII do not see white
+//! space outside of ASCII as anything but white space, and so these sets leave it out.
 use super::Step;
 
 /// With the rule for white space at its end.

@@ -5,7 +5,8 @@ use crate::gguf::build::{Gguf, read};
 const TOKENS: usize = 3;
 const F32: u32 = 0;
 
-/// The metadata of a decoder with one block, 64 wide, two heads that share one key, and a feed-forward layer of 32.
+/// The metadata of a decoder with one block, 64 wide, two heads that share one key, and a
+/// feed-forward layer of 32.
 fn numbers(family: &str) -> Gguf {
     let key = |name: &str| format!("{family}.{name}");
     Gguf::new()
@@ -167,7 +168,8 @@ fn tensors_are_compared_with_the_numbers() {
 
 #[test]
 fn element_types_that_cannot_be_computed_are_refused() {
-    // Q8_1 and Q8_K, which only intermediate results have; IQ2_XXS; 64-bit numbers; and none at all.
+    // Q8_1 and Q8_K, which only intermediate results have; IQ2_XXS; 64-bit numbers; and none at
+    // all.
     for kind in [4, 9, 15, 16, 28, 31, u32::MAX] {
         for (name, dimensions) in [TENSORS[0], TENSORS[2], TENSORS[3]] {
             let sentence = format!("its tensor {name} is of type {kind}, which is not supported");
