@@ -40,8 +40,8 @@ fn a_lazy_model_is_loaded_once_by_whoever_asks_first() {
 #[test]
 fn loading_takes_no_time_from_the_queue() {
     let daemon = Daemon::start(
-        "[[model]]\nname = \"echo\"\npath = \"builtin:echo?load_ms=400\"\nworkers = 1\nload = \"lazy\"\n\
-         [supervisor]\nqueue_timeout = \"100ms\"\n",
+        "[[model]]\nname = \"echo\"\npath = \"builtin:echo?load_ms=1500\"\nworkers = 1\nload = \"lazy\"\n\
+         [supervisor]\nqueue_timeout = \"1s\"\n",
     );
     assert_eq!(text(&daemon, "patience").unwrap(), "patience");
 }

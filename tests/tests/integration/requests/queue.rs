@@ -116,7 +116,7 @@ fn a_request_that_waits_too_long_is_told_so() {
 
 #[test]
 fn a_request_that_runs_too_long_is_ended_and_the_next_one_served() {
-    let daemon = daemon("", "request_timeout = \"300ms\"");
+    let daemon = daemon("", "request_timeout = \"1s\"");
     let mut client = daemon.client();
     let running = occupy(&mut client);
     match running.finish() {

@@ -195,7 +195,7 @@ fn the_last_words_of_a_worker_are_kept_and_bounded() {
 
 #[test]
 fn progress_for_ever_ends_with_the_request_timeout() {
-    let daemon = Daemon::scripted("ok", "workers = 1\nprogress_timeout = \"300ms\"\nrequest_timeout = \"1s\"");
+    let daemon = Daemon::scripted("ok", "workers = 1\nprogress_timeout = \"1s\"\nrequest_timeout = \"2s\"");
     let late = failure(spoiled(&daemon, "tick@3"));
     assert_eq!(
         (late.kind, late.message.as_str()),

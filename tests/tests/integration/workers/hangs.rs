@@ -67,7 +67,7 @@ fn are_no_progress(moment: &str, again: (u64, u64)) {
 
 #[test]
 fn a_request_that_hangs_each_worker_is_refused() {
-    let daemon = Daemon::scripted("ok", "workers = 1\nprogress_timeout = \"300ms\"");
+    let daemon = Daemon::scripted("ok", SETTINGS);
     match generate(&daemon, GenerateRequest::raw("!hang@3 and more")) {
         Err(ClientError::Failed(failure)) => assert_eq!(failure.kind, FailureKind::WorkersDied),
         other => panic!("each of its workers hangs: {other:?}"),
