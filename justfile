@@ -29,6 +29,10 @@ prose *files:
 bench *arguments='all':
     cargo run --release --package integration-tests --bin bench -- {{ arguments }}
 
+# Changes of the policy that its tests must catch; needs cargo-mutants. `just mutants --shard 1/20`
+mutants *arguments:
+    cargo mutants --package policy --timeout 300 {{ arguments }}
+
 # The fuzzers, each for so many seconds; needs cargo-fuzz
 fuzz seconds='60' *targets:
     tests/fuzz/run {{ seconds }} {{ targets }}
