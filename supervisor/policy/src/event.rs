@@ -104,7 +104,7 @@ pub enum Event {
     Examined(TemplateId),
     /// The template has loaded and warmed its model.
     TemplateReady(TemplateId, Identity),
-    /// The template said that the model cannot be loaded, with a reason that the shell keeps.
+    /// The template said that the model cannot be loaded, with a reason that the daemon keeps.
     LoadFailed(TemplateId),
     /// The template process has ended.
     TemplateExited(TemplateId),
@@ -119,14 +119,14 @@ pub enum Event {
     Ready(WorkerId),
     /// The worker has sent a token or a vector, which went to the request's record.
     Streamed(WorkerId),
-    /// The shell has looked at the worker's board and found this tick count there.
+    /// The daemon has looked at the worker's board and found this tick count there.
     Observed {
         /// The worker.
         worker: WorkerId,
         /// Its count of progress; only a change means anything.
         ticks: u64,
     },
-    /// The shell has looked how many threads the worker says that it computes with.
+    /// The daemon has looked how many threads the worker says that it computes with.
     ThreadsUsed {
         /// The worker.
         worker: WorkerId,

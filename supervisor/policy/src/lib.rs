@@ -1,6 +1,6 @@
 //! What the supervisor decides, with no I/O, no clock, no threads and no logging in it.
 //!
-//! The shell tells the policy what has happened ([`Policy::handle`]) and what time it is
+//! The daemon tells the policy what has happened ([`Policy::handle`]) and what time it is
 //! ([`Policy::handle_timeout`], when [`Policy::next_deadline`] has come), and then does what
 //! [`Policy::poll_effect`] says. The same calls with the same seed give the same effects, so that
 //! `simulation.rs` can try ten thousand lives of a supervisor in seconds.
@@ -17,34 +17,57 @@
 //! The states of a worker and what each event does to them are the table in `worker.rs`; those of a
 //! template the one in `template.rs`.
 //!
-//! # What the shell must keep to
+//! # What the daemon must keep to
 //!
-//! * A worker's events come in the order in which they happened to it, `Exited` last, and `Forked`
-//!   before what the worker itself says. Events of different processes may come in any order.
-//! * A template's `TemplateExited` comes after each `Forked` that it sent. A worker that the policy
-//!   has asked for and that was not reported by then is never spoken of again; if it was half made,
-//!   it is the shell's to end.
-//! * Whatever the policy killed or terminated, whether forked or still to be, ends with `Exited`,
-//!   `ForkFailed` or its template's `TemplateExited`.
-//! * Boards are looked at more often than a worker may be without progress, and before each
-//!   `handle_timeout`: a slow worker of which nothing is told is taken for a stuck one.
+//! * A worker's events come in the order in which they happened, `Forked` first and `Exited` last.
+//!   Events of different processes may come in any order.
+//! * `TemplateExited` comes after each `Forked` of that template. A worker that was not reported by
+//!   then is never spoken of again. If it was half made, the daemon ends it.
+//! * Whatever the policy killed or terminated ends with `Exited`, `ForkFailed` or its template's
+//!   `TemplateExited`. That also holds for what was still to be forked.
+//! * Boards are read more often than a worker may be without progress, and before each
+//!   `handle_timeout`. Otherwise a slow worker is taken for a stuck one.
 //! * Durations of [`Limits`] and [`PoolLimits`] are longer than nothing, except the back-off.
 //!
-//! **Invariants**, asserted by the simulation after every step: each request gets exactly one
-//! outcome; no worker holds two requests, and no part of one is with two workers; no request is
-//! given to a worker that is not ready, not serving, or ending; a slot has at most two processes,
-//! and their lives have ascending numbers; a request is replayed only after its dead worker's exit;
-//! no request waits beside an idle worker that could compute a part of it; requests that wait have
-//! parts begun in turn; the queue keeps its bound; no model is loaded that nobody wants, and none
-//! is kept for longer than it may be idle; no model comes into force that has not shown that it can
-//! be served, or be opened if it is to be loaded later, and none is loaded for that; nothing is
-//! forked from a template that is not warm; nothing is asked of a process that has ended; budgets
-//! are at least 1, and together no more than the cores or, if those are more, the workers that
-//! compute; no thread is granted before it was given back; no core is left over that a worker could
-//! use; nobody has two threads more than another who could use them too, once all has been given
-//! back; handling a deadline leaves only later ones; when the world behaves again, every request
-//! ends, every slot of a model that is wanted becomes idle, and no deadline is left; after shutdown
-//! there is exactly one [`Effect::Halt`], with nothing left.
+//! # Invariants
+//!
+//! The simulation asserts them after every step.
+//!
+//! Requests:
+//!
+//! * Each request gets exactly one outcome.
+//! * No worker holds two requests, and no part of one is with two workers.
+//! * A request is given only to a worker that is ready, serving and not ending.
+//! * A request is replayed only after its dead worker's exit.
+//! * No request waits beside an idle worker that could compute a part of it.
+//! * Requests that wait have parts begun in turn. The queue keeps its bound.
+//!
+//! Processes:
+//!
+//! * A slot has at most two processes, and their lives have ascending numbers.
+//! * Nothing is forked from a template that is not warm.
+//! * Nothing is asked of a process that has ended.
+//!
+//! Models:
+//!
+//! * No model is loaded that nobody wants. None is kept for longer than it may be idle.
+//! * A model comes into force only after it has shown that it can be served. If it is loaded later,
+//!   it is enough that it can be opened, and then it is not loaded for that.
+//!
+//! Threads:
+//!
+//! * Budgets are at least 1. Their sum is at most the cores, or the workers that compute if those
+//!   are more.
+//! * No thread is granted before it was given back.
+//! * No core is left over that a worker could use.
+//! * When all has been given back, nobody has two threads more than another who could use them too.
+//!
+//! Time:
+//!
+//! * Handling a deadline leaves only later ones.
+//! * When the world behaves again, every request ends, every slot of a wanted model becomes idle,
+//!   and no deadline is left.
+//! * After shutdown there is exactly one [`Effect::Halt`], with nothing left.
 #![forbid(unsafe_code)]
 
 mod context;

@@ -1,6 +1,6 @@
 //! A new configuration: all of it comes into force, or nothing of it.
 //!
-//! The shell says which models are added, replaced, removed, or only live by other limits
+//! The daemon says which models are added, replaced, removed, or only live by other limits
 //! ([`Change`]). What must be loaded is loaded beside what serves, and what is loaded when it is
 //! asked for is opened; when all of that can be served, everything changes in one step. If any of
 //! it cannot, what was loaded goes and nothing else has changed. What a pool does meanwhile and

@@ -2,7 +2,7 @@
 //!
 //! A fake world (`simulation/world.rs`) does what the policy asks, badly: processes crash at every
 //! stage, hang, linger, misbehave and are slow; messages and exits arrive late and in every order
-//! that the shell allows; clients flood and leave. Beside it a plain model of the rules
+//! that the daemon allows; clients flood and leave. Beside it a plain model of the rules
 //! (`simulation/rules.rs`) checks every effect and, after every step, every invariant of the
 //! policy. In the end the world behaves, and everything must come to rest.
 //!

@@ -4,7 +4,7 @@ use super::{Effect, Event, Isolation, PoolId, Simulation, pool_limits};
 use std::time::Duration;
 
 impl Simulation {
-    /// A new configuration, unless one is on its way: what the shell promises too.
+    /// A new configuration, unless one is on its way: what the daemon promises too.
     pub(super) fn reload(&mut self) {
         if self.reloading.is_some() || self.policy.is_closing() {
             return;

@@ -1,6 +1,6 @@
 //! The fake processes: what they do of their own, and what they do when they are told to.
 //!
-//! The world keeps to what the shell promises the policy, and to nothing more: what a process sends
+//! The world keeps to what the daemon promises the policy, and to nothing more: what a process sends
 //! is heard in order, its exit last; a worker is heard of first by its template.
 use super::super::event::{Effect, Event, Identity, Isolation, PoolId, PoolLimits, TemplateId, WorkerId};
 use super::super::restart::Random;
