@@ -54,7 +54,7 @@ pub struct ModelStatus {
     /// The template, while there is one.
     pub template: Option<TemplateStatus>,
     /// Requests that wait.
-    pub queue: Queue,
+    pub queue: QueueStatus,
     /// Each slot's serving life, and its spare after it.
     pub workers: Vec<WorkerStatus>,
     /// Counts since the daemon started.
@@ -81,7 +81,7 @@ pub struct TemplateStatus {
 
 /// Requests that wait for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Queue {
+pub struct QueueStatus {
     /// How many wait.
     pub length: usize,
     /// How many may.

@@ -11,7 +11,7 @@ mod source;
 mod tests;
 
 pub(crate) use error::{ConfigError, Place};
-pub(crate) use source::Source;
+pub(crate) use source::ConfigSource;
 
 use entry::{Entry, Value};
 use ipc::{ModelSource, Precision};

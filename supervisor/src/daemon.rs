@@ -38,12 +38,12 @@ mod template_process;
 mod worker_process;
 
 pub(crate) use activation::{ActivationError, Adopted};
-pub(crate) use event_loop::{Place, Setup, run};
+pub(crate) use event_loop::{Setup, SocketSource, run};
 pub(crate) use fuzzing::{hear, look};
 pub(crate) use listener::ListenError;
 
 use crate::{
-    config::{Auto, Config, Source, SupervisorConfig},
+    config::{Auto, Config, ConfigSource, SupervisorConfig},
     log::Prompts,
 };
 use access_log::Peer;
@@ -72,7 +72,7 @@ use std::{
 use system::proc::Sample;
 use template_process::{Starter, TemplateSaid};
 use tokio::sync::mpsc;
-pub(crate) use worker_process::WorkerFds;
+pub(crate) use worker_process::FdsForWorker;
 use worker_process::WorkerSaid;
 
 /// One connection of a client.
@@ -112,7 +112,7 @@ struct Daemon {
     cores: u32,
     /// The part of the configuration that is no model's.
     supervisor: SupervisorConfig,
-    source: Source,
+    source: ConfigSource,
     /// Whether the configuration names models.
     names_models: bool,
     models: Models,
@@ -183,7 +183,7 @@ impl Client {
 impl Daemon {
     fn new(
         config: Config,
-        source: Source,
+        source: ConfigSource,
         socket: ClientSocket,
         starter: Starter,
         prompts: Prompts,

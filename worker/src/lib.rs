@@ -14,11 +14,11 @@ pub mod entry;
 pub mod generate;
 pub mod loaded_model;
 pub mod opening;
-pub mod pool;
 pub mod serve;
 pub mod socket;
 pub mod startup;
 pub mod template;
+pub mod threads;
 
 pub use entry::main;
 pub use model::tokenizer::EncodeError;

@@ -3,7 +3,7 @@ use crate::{
     built_in::{self, BuiltInError},
     cache::Cache,
     opening::{self, OpenError, Opened},
-    pool::Pool,
+    threads::WorkerThreads,
 };
 use ipc::{ModelInfo, ModelKind, ModelSpec, Needs, Sandbox};
 use model::{
@@ -65,7 +65,7 @@ impl LoadedModel {
             let cache = needs.cache_length.map_or(0, |length| Cache::size(needs.context, length) as u64);
             admit(Needs { weights: needs.weights, cache })
         };
-        let pool = || Box::<Pool>::default();
+        let pool = || Box::<WorkerThreads>::default();
         Ok(match opened {
             Opened::BuiltIn(name, options) => {
                 let generator = built_in::load(&name, &options, spec, pool(), &mut admit_text)?;

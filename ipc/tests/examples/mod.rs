@@ -8,7 +8,7 @@ use ipc::{
     FinishReason, Forked, FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, Message, ModelInfo,
     ModelKind, ModelSpec, Needs, Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole,
     ToTemplate, ToWorker, TokenCounts, TokenizeJob, TokenizeRequest, ToolCall,
-    status::{Crash, ModelStatus, Queue, Status, TemplateStatus, Totals, WorkerStatus},
+    status::{Crash, ModelStatus, QueueStatus, Status, TemplateStatus, Totals, WorkerStatus},
 };
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -160,7 +160,7 @@ fn status() -> Status {
         isolation: "request".into(),
         weights_bytes: Some(668_000),
         template: Some(template),
-        queue: Queue { length: 1, limit: 64, oldest_s: 0.125 },
+        queue: QueueStatus { length: 1, limit: 64, oldest_s: 0.125 },
         workers: vec![worker],
         totals: Totals {
             accepted: 20,

@@ -3,11 +3,11 @@
 //!
 //! It keeps each request's record and makes sure that a request ends once. It knows nothing of
 //! workers and templates.
+use super::back_off::Random;
 use super::event::{Effect, Identity, Limits, Outcome, Part, PoolId, Time, WorkerId};
 use super::poison::Poison;
 use super::queue::Transfer;
 use super::request::RequestRecord;
-use super::restart::Random;
 use super::threads::Threads;
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -70,6 +70,7 @@
 //! * After shutdown there is exactly one [`Effect::Halt`], with nothing left.
 #![forbid(unsafe_code)]
 
+mod back_off;
 mod context;
 mod event;
 mod lifecycle;
@@ -79,7 +80,6 @@ mod queue;
 mod readiness;
 mod reload;
 mod request;
-mod restart;
 #[cfg(test)]
 mod simulation;
 mod slot;

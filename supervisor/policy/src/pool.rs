@@ -10,11 +10,11 @@ mod loading;
 mod requests;
 mod succession;
 
+use super::back_off::{AfterFailure, BackOff};
 use super::context::{Context, OnExit};
 use super::event::{Event, Load, Outcome, Part, PoolId, PoolLimits, Time, WorkerId};
 use super::lifecycle::{Lifecycle, Proof};
 use super::queue::Queue;
-use super::restart::{Restart, Verdict};
 use super::slot::Slot;
 use super::template::Template;
 use super::view::{PoolView, WorkerState, WorkerView};
@@ -29,7 +29,7 @@ pub(super) struct Pool {
     pub(super) slots: Vec<Slot>,
     pub(super) queue: Queue,
     /// Workers in a row that ended before they were ready.
-    early_deaths: Restart,
+    early_deaths: BackOff,
     /// Whether the model is loaded again when it is gone, also with no request.
     pub(super) is_resident: bool,
     /// Whether waiting in the queue costs no time, because the first worker is still to come.
@@ -61,7 +61,7 @@ impl Pool {
             template,
             slots: (0..limits.workers).map(|number| Slot::new(id, number)).collect(),
             queue: Queue::default(),
-            early_deaths: Restart::default(),
+            early_deaths: BackOff::default(),
             is_resident: false,
             is_clock_stopped: false,
             has_mixed_waits: false,
@@ -266,12 +266,12 @@ impl Pool {
             OnExit::EarlyDeath => {
                 self.prove(Proof::Failed);
                 match self.early_deaths.failed(&context.limits, context.now, &mut context.random) {
-                    Verdict::RetryAt(time) => {
+                    AfterFailure::RetryAt(time) => {
                         if let Some(slot) = self.slot_mut(id) {
                             slot.fork_at = time;
                         }
                     }
-                    Verdict::Park => self.template.park(context),
+                    AfterFailure::Park => self.template.park(context),
                 }
             }
             OnExit::Replay(part) => self.replay(part, context),

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// How a request waits.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct QueuePosition {
     /// Its parts whose workers have died.
     replays: Vec<Part>,
     is_newcomer: bool,
@@ -37,7 +37,7 @@ pub(super) struct Queue {
 pub(super) struct Transfer {
     pub(super) request: RequestId,
     pub(super) to: PoolId,
-    pub(super) place: Place,
+    pub(super) place: QueuePosition,
     /// Whether its wait in the queue has cost no time, and does from now on.
     pub(super) restarts_clock: bool,
 }
@@ -83,16 +83,16 @@ impl Queue {
     }
 
     /// Takes a request out, and says how it waited.
-    pub(super) fn take(&mut self, request: RequestId) -> Place {
+    pub(super) fn take(&mut self, request: RequestId) -> QueuePosition {
         let replays = self.replays.iter().copied().filter(|part| part.request == request).collect();
         let is_newcomer = self.newcomers.iter().any(|(_, waiting)| *waiting == request);
         let is_batch = self.batches.iter().any(|(_, waiting)| *waiting == request);
         self.remove(request);
-        Place { replays, is_newcomer, is_batch }
+        QueuePosition { replays, is_newcomer, is_batch }
     }
 
     /// Lets a request wait as it waited elsewhere, behind those that are here.
-    pub(super) fn put(&mut self, request: RequestId, place: Place) {
+    pub(super) fn put(&mut self, request: RequestId, place: QueuePosition) {
         self.replays.extend(place.replays);
         self.last += 1;
         if place.is_newcomer {

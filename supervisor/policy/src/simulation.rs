@@ -12,11 +12,11 @@ mod reloads;
 mod rules;
 mod world;
 
+use super::back_off::Random;
 use super::event::{
     Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, PoolId, PoolLimits, TemplateId, Time, Work,
     WorkerId,
 };
-use super::restart::Random;
 use super::{Policy, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
 use rules::Rules;

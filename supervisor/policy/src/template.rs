@@ -17,9 +17,9 @@
 //! A pool without requests for so long leads from Warm to Unloading, and Examined from Examining,
 //! both with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing
 //! follows, `.`: cannot be.
+use super::back_off::{AfterFailure, BackOff, load_retry};
 use super::context::Context;
 use super::event::{Effect, Identity, PoolId, TemplateId, Time};
-use super::restart::{Restart, Verdict, load_retry};
 use super::view::TemplateState;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Template {
     pub(super) identity: Option<Identity>,
     state: State,
     /// Templates in a row that ended unexpectedly, with no worker becoming ready in between.
-    crashes: Restart,
+    crashes: BackOff,
     /// Templates in a row that could not load the model.
     load_failures: u32,
 }
@@ -90,7 +90,7 @@ impl Template {
     /// What a pool has before its first template, whose number is the next one.
     pub(super) fn new(pool: PoolId, generation: u64) -> Template {
         let id = TemplateId { pool, generation };
-        Template { id, identity: None, state: State::Cold, crashes: Restart::default(), load_failures: 0 }
+        Template { id, identity: None, state: State::Cold, crashes: BackOff::default(), load_failures: 0 }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -186,8 +186,10 @@ impl Template {
             State::Loading { .. } | State::Examining { .. } | State::Warm | State::Killed { .. } => {
                 let verdict = self.crashes.failed(&context.limits, context.now, &mut context.random);
                 self.state = match verdict {
-                    Verdict::RetryAt(until) => State::Waiting { until },
-                    Verdict::Park => State::Parked { retry_at: context.now.after(context.limits.park), is_gone: true },
+                    AfterFailure::RetryAt(until) => State::Waiting { until },
+                    AfterFailure::Park => {
+                        State::Parked { retry_at: context.now.after(context.limits.park), is_gone: true }
+                    }
                 };
             }
             State::Failed { retry_at, .. } => self.state = State::Failed { retry_at, process: Process::Gone },

@@ -1,8 +1,8 @@
 //! `supervisor run`: the daemon, in the foreground.
 use super::{error::CliError, print};
 use crate::{
-    config::{Auto, Confinement, LogFormat, Overrides, Source},
-    daemon::{self, Adopted, Place, Setup},
+    config::{Auto, ConfigSource, Confinement, LogFormat, Overrides},
+    daemon::{self, Adopted, Setup, SocketSource},
     log::{Log, Settings},
 };
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         socket: arguments.socket.filter(|path| !path.as_os_str().is_empty()),
         log_format: arguments.log_format,
     };
-    let source = Source { file: arguments.config, overrides };
+    let source = ConfigSource { file: arguments.config, overrides };
     let config = source.read()?;
     if arguments.check {
         return print("the configuration is valid\n");
@@ -104,9 +104,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     }
     let place = match (adopted, &config.supervisor.socket) {
         // Where it is bound is for the socket's unit to say.
-        (Some(adopted), _) => Place::Adopted(adopted),
-        (None, Some(path)) => Place::Path(path.clone()),
-        (None, None) => Place::Path(ipc::default_socket()?),
+        (Some(adopted), _) => SocketSource::Adopted(adopted),
+        (None, Some(path)) => SocketSource::Path(path.clone()),
+        (None, None) => SocketSource::Path(ipc::default_socket()?),
     };
     if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
         return Err(CliError::NoExecutable(executable.clone()));

@@ -11,14 +11,14 @@ const MOST: u64 = 1 << 20;
 
 /// Where a daemon's configuration comes from, to be read once more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(crate) struct ConfigSource {
     /// `--config`; every default holds if `None`.
     pub(crate) file: Option<PathBuf>,
     /// What the command line sets.
     pub(crate) overrides: Overrides,
 }
 
-impl Source {
+impl ConfigSource {
     /// Reads the configuration.
     pub(crate) fn read(&self) -> Result<Config, ConfigError> {
         let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;

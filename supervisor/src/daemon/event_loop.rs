@@ -6,7 +6,7 @@ use super::{
     template_process::Starter,
 };
 use crate::{
-    config::{Config, Source},
+    config::{Config, ConfigSource},
     log::Prompts,
 };
 use std::{io, path::PathBuf};
@@ -28,7 +28,7 @@ pub(crate) enum RunError {
 }
 
 /// Where clients connect.
-pub(crate) enum Place {
+pub(crate) enum SocketSource {
     /// At a socket that the daemon makes here.
     Path(PathBuf),
     /// At a socket that was handed over.
@@ -40,9 +40,9 @@ pub(crate) struct Setup {
     /// The configuration.
     pub(crate) config: Config,
     /// Where to read it again.
-    pub(crate) source: Source,
+    pub(crate) source: ConfigSource,
     /// The client socket.
-    pub(crate) socket: Place,
+    pub(crate) socket: SocketSource,
     /// The executable of templates; this process's own if `None`.
     pub(crate) template: Option<PathBuf>,
 }
@@ -67,8 +67,8 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut signals = Signals::catch().map_err(RunError::Start)?;
     let allowed = setup.config.supervisor.allow_users.clone();
     let socket = match setup.socket {
-        Place::Path(path) => ClientSocket::take(&path, allowed),
-        Place::Adopted(adopted) => ClientSocket::adopt(adopted, allowed),
+        SocketSource::Path(path) => ClientSocket::take(&path, allowed),
+        SocketSource::Adopted(adopted) => ClientSocket::adopt(adopted, allowed),
     };
     let socket = socket.map_err(RunError::Listen)?;
     tracing::info!(socket = %socket.path().display(), "listening");

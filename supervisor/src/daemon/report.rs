@@ -4,7 +4,7 @@ use super::{Daemon, served_model::ServedModel, worker_process::WorkerProcess};
 use ipc::{
     Life, ModelKind,
     board::{Phase, Word},
-    status::{ModelStatus, Queue, Status, TemplateStatus, WorkerStatus},
+    status::{ModelStatus, QueueStatus, Status, TemplateStatus, WorkerStatus},
 };
 use policy::{Isolation, PoolId, PoolView, TemplateState, Time, WorkerState, WorkerView};
 use std::{
@@ -111,7 +111,7 @@ fn model(pool: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant, 
         isolation: isolation.to_owned(),
         weights_bytes: pool.info.as_ref().map(|info| info.weights),
         template,
-        queue: Queue {
+        queue: QueueStatus {
             length: view.queued,
             limit: queue_limit,
             oldest_s: view.oldest.map_or(0.0, |at| seconds(policy_now.since(at))),

@@ -1,6 +1,6 @@
 //! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a
 //! time.
-use super::{Input, WorkerFds, stderr_tail::StderrTail};
+use super::{FdsForWorker, Input, stderr_tail::StderrTail};
 use crate::process::{Exit, Process};
 use ipc::{FromTemplate, Life, MAX_CONTROL, ModelSpec, ToTemplate};
 use nix::{
@@ -75,7 +75,7 @@ pub(crate) struct TemplateProcess {
     pub(crate) only_opens: bool,
     control: Arc<AsyncFd<OwnedFd>>,
     /// Workers to be forked; the first one has been asked for.
-    forks: VecDeque<(Life, WorkerFds)>,
+    forks: VecDeque<(Life, FdsForWorker)>,
 }
 
 impl Starter {
@@ -128,7 +128,7 @@ impl TemplateProcess {
 
     /// Asks for a worker, after those that have been asked for already. `Err` gives back a life
     /// that cannot be asked for.
-    pub(crate) fn fork(&mut self, life: Life, fds: WorkerFds) -> Result<(), (Life, io::Error)> {
+    pub(crate) fn fork(&mut self, life: Life, fds: FdsForWorker) -> Result<(), (Life, io::Error)> {
         self.forks.push_back((life, fds));
         if self.forks.len() == 1 { self.ask() } else { Ok(()) }
     }

@@ -55,7 +55,7 @@ pub(crate) enum WorkerSaid {
 
 /// The worker's ends of what it is born with.
 #[derive(Debug)]
-pub(crate) struct WorkerFds {
+pub(crate) struct FdsForWorker {
     pub(crate) socket: OwnedFd,
     pub(crate) board: OwnedFd,
     pub(crate) stderr: OwnedFd,
@@ -125,7 +125,7 @@ impl WorkerProcess {
         origin: Origin,
         memory_limit: u64,
         now: Instant,
-    ) -> io::Result<(WorkerProcess, WorkerFds)> {
+    ) -> io::Result<(WorkerProcess, FdsForWorker)> {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         super::set_nonblocking(&ours)?;
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -152,7 +152,7 @@ impl WorkerProcess {
             sandbox: None,
             generated: VecDeque::new(),
         };
-        Ok((worker, WorkerFds { socket: theirs, board: shared, stderr: write }))
+        Ok((worker, FdsForWorker { socket: theirs, board: shared, stderr: write }))
     }
 
     /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.

@@ -92,7 +92,7 @@ pub enum GgufError {
 impl Header {
     /// Reads the header of a file of `size` bytes from its beginning.
     pub fn read(reader: impl Read, size: u64) -> Result<Header, GgufError> {
-        let mut source = Source { reader, position: 0, size };
+        let mut source = HeaderReader { reader, position: 0, size };
         if size < 4 || source.array::<4>("the magic number")? != *b"GGUF" {
             return Err(GgufError::NotGguf);
         }
@@ -269,13 +269,13 @@ const LIST: u32 = 9;
 const DEEPEST_LIST: u32 = 4;
 
 /// A file that is read from its beginning to its end, and says what does not fit into it.
-struct Source<R> {
+struct HeaderReader<R> {
     reader: R,
     position: u64,
     size: u64,
 }
 
-impl<R: Read> Source<R> {
+impl<R: Read> HeaderReader<R> {
     /// Refuses `count` things of at least `each` bytes if they cannot be there.
     fn fits(&self, what: &str, count: u64, each: u64) -> Result<(), GgufError> {
         let left = self.size.saturating_sub(self.position);

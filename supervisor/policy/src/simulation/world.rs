@@ -2,8 +2,8 @@
 //!
 //! The world keeps to what the daemon promises the policy, and to nothing more: what a process sends
 //! is heard in order, its exit last; a worker is heard of first by its template.
+use super::super::back_off::Random;
 use super::super::event::{Effect, Event, Identity, Isolation, PoolId, PoolLimits, TemplateId, WorkerId};
-use super::super::restart::Random;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(super) struct World {

@@ -1,7 +1,7 @@
 //! The exact page for an idle, a busy, a crashed and a failed model, at several widths, and for
 //! hostile text.
 use super::*;
-use ipc::status::Queue;
+use ipc::status::QueueStatus;
 
 fn status(models: Vec<ModelStatus>) -> Status {
     let (version, state) = ("0.1.0".to_string(), "serving".to_string());
@@ -27,7 +27,7 @@ fn idle_model() -> ModelStatus {
             generation: 1,
             sandbox: None,
         }),
-        queue: Queue { length: 0, limit: 64, oldest_s: 0.0 },
+        queue: QueueStatus { length: 0, limit: 64, oldest_s: 0.0 },
         workers: vec![worker(0, 1, 21), worker(1, 1, 22)],
         totals: Totals::default(),
         last_crash: None,
@@ -73,7 +73,7 @@ fn busy_model() -> ModelStatus {
     let unborn =
         WorkerStatus { pid: None, state: "waiting".to_string(), sandbox: None, private_bytes: None, ..worker(2, 9, 0) };
     ModelStatus {
-        queue: Queue { length: 3, limit: 64, oldest_s: 1.26 },
+        queue: QueueStatus { length: 3, limit: 64, oldest_s: 1.26 },
         workers: vec![
             busy(0, 3, 4021, "decode"),
             WorkerStatus { state: "spare".to_string(), ..worker(0, 4, 4023) },

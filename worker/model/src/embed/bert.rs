@@ -32,7 +32,7 @@ use linear::Linear;
 use std::ops::ControlFlow;
 use thiserror::Error;
 use tokens::Tokens;
-use weights::Weights;
+use weights::SafetensorsFile;
 
 /// An embedding model in memory.
 pub struct Bert {
@@ -117,7 +117,7 @@ impl Bert {
             }
         }
         let Folder { limit, vocabulary, is_lowercase, .. } = folder;
-        let mut weights = Weights::read(file).map_err(weights_error)?;
+        let mut weights = SafetensorsFile::read(file).map_err(weights_error)?;
         let tokens_error = |source| BertError::Tokens { path: path(), source };
         let prompts = std::mem::take(&mut folder.prompts);
         let mut tokens = Tokens::new(&folder.tokenizer, vocabulary, is_lowercase, prompts).map_err(tokens_error)?;
@@ -188,7 +188,7 @@ impl Bert {
     }
 }
 
-fn encoder(folder: &Folder, weights: &mut Weights, precision: Precision) -> Result<Encoder, WeightsError> {
+fn encoder(folder: &Folder, weights: &mut SafetensorsFile, precision: Precision) -> Result<Encoder, WeightsError> {
     let hparams = folder.hparams;
     let (hidden_size, inner) = (hparams.hidden_size, hparams.inner);
     let embeddings = "embeddings";
@@ -218,7 +218,7 @@ fn encoder(folder: &Folder, weights: &mut Weights, precision: Precision) -> Resu
 
 /// Reads the parts of a layer.
 struct Reader<'a> {
-    weights: &'a mut Weights,
+    weights: &'a mut SafetensorsFile,
     epsilon: f32,
     precision: Precision,
 }

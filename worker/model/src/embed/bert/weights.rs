@@ -16,7 +16,7 @@ const SIZE: u64 = 8;
 const AT_ONCE: usize = 1 << 20;
 
 /// A file of weights.
-pub(super) struct Weights {
+pub(super) struct SafetensorsFile {
     file: Box<dyn ReadSeek>,
     header: Metadata,
     /// Where the tensors begin.
@@ -70,9 +70,9 @@ pub enum WeightsError {
     Offsets(String),
 }
 
-impl Weights {
+impl SafetensorsFile {
     /// Reads the header of a file.
-    pub(super) fn read(mut file: Box<dyn ReadSeek>) -> Result<Weights, WeightsError> {
+    pub(super) fn read(mut file: Box<dyn ReadSeek>) -> Result<SafetensorsFile, WeightsError> {
         let size = file.seek(SeekFrom::End(0)).map_err(WeightsError::Read)?;
         file.rewind().map_err(WeightsError::Read)?;
         let mut bytes = [0; SIZE as usize];
@@ -90,7 +90,7 @@ impl Weights {
         let header: Metadata = serde_json::from_slice(&header).map_err(WeightsError::Header)?;
         let is_prefixed = header.info("bert.embeddings.word_embeddings.weight").is_some();
         let prefix = if is_prefixed { "bert." } else { "" };
-        Ok(Weights { file, header, begin: SIZE + header_size, size, prefix })
+        Ok(SafetensorsFile { file, header, begin: SIZE + header_size, size, prefix })
     }
 
     /// The values of a tensor of this shape.

@@ -10,33 +10,33 @@ const LOAD_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-pub(super) struct Restart {
+pub(super) struct BackOff {
     in_a_row: u32,
 }
 
 /// What follows from one more failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AfterFailure {
     /// Try again at this time.
     RetryAt(Time),
     /// Too many in a row.
     Park,
 }
 
-impl Restart {
+impl BackOff {
     /// Records a failure. The first in a row costs nothing, each further one doubles the wait, and
     /// the last one that the limits allow parks. After that the next failure parks again, unless a
     /// success came first.
-    pub(super) fn failed(&mut self, limits: &Limits, now: Time, random: &mut Random) -> Verdict {
+    pub(super) fn failed(&mut self, limits: &Limits, now: Time, random: &mut Random) -> AfterFailure {
         self.in_a_row += 1;
         if self.in_a_row >= limits.crash_loop {
             self.in_a_row = limits.crash_loop.saturating_sub(1);
-            return Verdict::Park;
+            return AfterFailure::Park;
         }
-        let Some(doublings) = self.in_a_row.checked_sub(2) else { return Verdict::RetryAt(now) };
+        let Some(doublings) = self.in_a_row.checked_sub(2) else { return AfterFailure::RetryAt(now) };
         let longest = limits.backoff.saturating_mul(2_u32.saturating_pow(doublings)).min(limits.backoff_max);
         let half = longest / 2;
-        Verdict::RetryAt(now.after(half).after(half.mul_f64(random.fraction())))
+        AfterFailure::RetryAt(now.after(half).after(half.mul_f64(random.fraction())))
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -79,10 +79,10 @@ mod tests {
 
     const NOW: Time = Time(Duration::from_secs(7));
 
-    fn wait(restart: &mut Restart, limits: &Limits, random: &mut Random) -> Option<Duration> {
+    fn wait(restart: &mut BackOff, limits: &Limits, random: &mut Random) -> Option<Duration> {
         match restart.failed(limits, NOW, random) {
-            Verdict::RetryAt(time) => Some(time.since(NOW)),
-            Verdict::Park => None,
+            AfterFailure::RetryAt(time) => Some(time.since(NOW)),
+            AfterFailure::Park => None,
         }
     }
 
@@ -92,7 +92,7 @@ mod tests {
         let longest = [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000].map(Duration::from_millis);
         let (mut lowest_share, mut highest_share) = (1.0_f64, 0.0_f64);
         for seed in 0..200 {
-            let (mut restart, mut random) = (Restart::default(), Random::new(seed));
+            let (mut restart, mut random) = (BackOff::default(), Random::new(seed));
             for longest in longest {
                 let wait = wait(&mut restart, &limits, &mut random).expect("not parked yet");
                 assert!(longest / 2 <= wait && wait <= longest, "{wait:?} of {longest:?}");
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn parks_again_at_the_next_failure_unless_something_succeeded() {
         let (limits, mut random) = (Limits { crash_loop: 3, ..Limits::default() }, Random::new(1));
-        let mut restart = Restart::default();
+        let mut restart = BackOff::default();
         assert_eq!(wait(&mut restart, &limits, &mut random), Some(Duration::ZERO));
         assert!(wait(&mut restart, &limits, &mut random).is_some());
         assert_eq!(wait(&mut restart, &limits, &mut random), None);

@@ -3,9 +3,9 @@ use model::ThreadPool;
 
 /// A worker's threads, made when they are first asked for, after the fork.
 #[derive(Debug, Default)]
-pub struct Pool(system::ThreadPool);
+pub struct WorkerThreads(system::ThreadPool);
 
-impl ThreadPool for Pool {
+impl ThreadPool for WorkerThreads {
     fn grow(&mut self, threads: usize) {
         // With fewer threads the same is computed, only later.
         let _fewer = self.0.grow(threads);
