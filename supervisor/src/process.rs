@@ -30,7 +30,7 @@ impl Process {
         // It fails unless the process is a child of ours.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         waitid(Id::PIDFd(descriptor.as_fd()), flags)?;
-        let descriptor = Arc::new(crate::sys::watch(descriptor, Interest::READABLE)?);
+        let descriptor = Arc::new(crate::sys::register(descriptor, Interest::READABLE)?);
         Ok(Process { pid, descriptor })
     }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Has the runtime watch a descriptor, which must be one that can be polled.
-pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by the value that is returned, which ends its registration
     // before it closes it.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)

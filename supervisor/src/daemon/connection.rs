@@ -103,8 +103,8 @@ impl Outbox {
         let (read, write) = stream.into_split();
         let (frames, outgoing) = mpsc::unbounded_channel();
         let (queued, watched) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let watch = (Arc::clone(&queued), Arc::clone(&watched));
-        let writer = tokio::spawn(send_all(write, outgoing, watch, id, inputs.clone()));
+        let catching_up = (Arc::clone(&queued), Arc::clone(&watched));
+        let writer = tokio::spawn(send_all(write, outgoing, catching_up, id, inputs.clone()));
         let reader = tokio::spawn(receive_all(read, id, inputs));
         Outbox { frames: Some(frames), queued, total, watched, reader, writer, patience }
     }
@@ -130,7 +130,7 @@ impl Outbox {
     }
 
     /// Has [`FromClient::CaughtUp`] said when little is left that the client has not taken.
-    pub(crate) fn watch(&self) {
+    pub(crate) fn tell_when_caught_up(&self) {
         self.watched.store(true, Relaxed);
     }
 
@@ -259,22 +259,22 @@ async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], patience: Duration) 
 async fn hung_up(stream: &UnixStream) {
     /// How long until the connection is looked at again if it cannot be watched.
     const PAUSE: Duration = Duration::from_millis(50);
-    while let Err(error) = watch(stream).await {
+    while let Err(error) = wait_for_hang_up(stream).await {
         // Most likely there is no descriptor left, which is no reason to take the client for gone.
         tracing::debug!("cannot watch a connection: {error}");
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn watch(stream: &UnixStream) -> io::Result<()> {
+async fn wait_for_hang_up(stream: &UnixStream) -> io::Result<()> {
     if is_hung_up(stream.as_fd())? {
         return Ok(());
     }
     // A registration of its own: forgetting that the socket is writable here must not make the
     // sending task wait.
-    let watch = crate::sys::watch(stream.as_fd().try_clone_to_owned()?, Interest::WRITABLE)?;
+    let registered = crate::sys::register(stream.as_fd().try_clone_to_owned()?, Interest::WRITABLE)?;
     loop {
-        watch.writable().await?.clear_ready();
+        registered.writable().await?.clear_ready();
         if is_hung_up(stream.as_fd())? {
             return Ok(());
         }

@@ -209,7 +209,7 @@ impl Daemon {
         let Some(request) = self.requests.get(&id) else { return };
         let outbox = self.clients.get(&request.client).map(|client| &client.outbox);
         if let Some(outbox) = outbox.filter(|outbox| request.is_blocked_by(outbox.queued())) {
-            outbox.watch();
+            outbox.tell_when_caught_up();
             self.feed(Event::Blocked { request: id, is_blocked: true });
         }
     }

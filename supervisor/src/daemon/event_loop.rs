@@ -77,8 +77,8 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut daemon = Daemon::new(setup.config, setup.source, socket, starter, prompts, sender);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
-    let mut watch = tokio::time::interval(memory_watch::INTERVAL);
-    watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut memory_watch = tokio::time::interval(memory_watch::INTERVAL);
+    memory_watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut watchdog = daemon.notify.watchdog_interval().map(tokio::time::interval);
     let mut batch = Vec::with_capacity(BATCH);
     daemon.settle();
@@ -97,7 +97,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             () = until(deadline) => daemon.time_out(&mut inputs).await,
             () = until(daemon.gathering) => daemon.gathered(),
             _ = observe.tick() => daemon.observe(),
-            _ = watch.tick(), if daemon.computes() => daemon.watch(),
+            _ = memory_watch.tick(), if daemon.computes() => daemon.sample_memory(),
             _ = housekeeping.tick() => daemon.keep_house().await,
             // Here and nowhere else: a loop that does not come round is not to be fed.
             () = tick(watchdog.as_mut()) => {

@@ -33,7 +33,7 @@ impl Daemon {
     }
 
     /// Looks at the memory of workers that compute and may have taken too much.
-    pub(super) fn watch(&mut self) {
+    pub(super) fn sample_memory(&mut self) {
         for id in self.models.ids() {
             self.look(id, |worker| worker.part.is_some() && may_exceed(worker));
         }

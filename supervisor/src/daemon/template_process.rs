@@ -115,7 +115,7 @@ impl TemplateProcess {
             .stderr(Stdio::piped())
             .spawn()?;
         let process = Process::open(child.id())?;
-        let control = Arc::new(crate::sys::watch(ours, Interest::READABLE)?);
+        let control = Arc::new(crate::sys::register(ours, Interest::READABLE)?);
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
         let template = TemplateProcess { id, process, only_opens, control, forks: VecDeque::new() };
