@@ -2,13 +2,13 @@
 //!
 //! An event changes what it is about, and no more; then [`Pool::settle`] does whatever follows from
 //! the state that the pool is in: dispatch, fork, load, end. So nothing that follows can be
-//! forgotten on one of many paths. What time brings is in `pool/deadline.rs`, what is done with
+//! forgotten on one of many paths. What time brings is in `pool/timers.rs`, what is done with
 //! requests in `pool/requests.rs`, when the model is there in `pool/loading.rs`, what a worker's
 //! state makes of an event in `worker.rs`, and the template's states in `template.rs`.
-mod deadline;
 mod loading;
 mod requests;
 mod succession;
+mod timers;
 
 use super::back_off::{AfterFailure, BackOff};
 use super::context::{Context, OnExit};

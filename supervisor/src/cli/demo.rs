@@ -3,10 +3,10 @@
 //! It is a client like any other: what it shows is what the daemon's socket and `kill -9` give to
 //! everybody. This file says what happens in which order; the files below do it and show it.
 mod ask;
+mod column;
 mod conversation;
 mod daemon;
 mod interrupt;
-mod layout;
 mod report;
 mod screen;
 mod task;
@@ -14,11 +14,11 @@ mod victim;
 
 use super::{error::CliError, print};
 use ask::{Event, Kill};
+use column::wrapped;
 use conversation::Conversation;
 use daemon::Daemon;
 use interrupt::Interrupt;
 use ipc::{ClientError, status::Status};
-use layout::wrapped;
 use screen::Screen;
 use std::{
     path::Path,

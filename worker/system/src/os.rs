@@ -6,12 +6,12 @@
 
 mod board;
 mod descriptors;
-mod memory;
 mod process;
+mod sealed_memory;
 mod thread_pool;
 
 pub use board::Board;
 pub use descriptors::receive_packet;
-pub use memory::{MEMORY_HEAD, Memory, sealed_memory};
 pub use process::{CANNOT_CONFINE, FAILED, Fork, ForkError, PANICKED, exit_now, fork, live_alone, trim_heap};
+pub use sealed_memory::{MEMORY_HEAD, Memory, sealed_memory};
 pub use thread_pool::ThreadPool;

@@ -1,8 +1,8 @@
 //! What came of the show: every answer, what was recovered, and the daemon's status.
 use super::{
     AGAIN,
+    column::{cut, wrapped},
     conversation::Conversation,
-    layout::{cut, wrapped},
     task::is_right,
 };
 use crate::cli::{error::CliError, print, table};

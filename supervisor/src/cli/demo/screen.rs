@@ -5,8 +5,8 @@
 //! nothing to repair.
 use super::{
     AGAIN, SHOWN,
+    column::{Line, Look, column, cut},
     conversation::{Conversation, Fate},
-    layout::{Line, Look, column, cut},
     report::ending,
 };
 use crate::cli::{error::CliError, print};
