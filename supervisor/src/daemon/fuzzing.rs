@@ -1,4 +1,4 @@
-//! What workers say and write, without workers: see [`crate::untrusted`].
+//! What workers say and write, without workers: see [`crate::fuzzing`].
 use super::{
     ConnectionId,
     open_request::{ModelRequest, OpenRequest, ServedBy, WorkerReply},
