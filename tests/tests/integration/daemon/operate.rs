@@ -137,14 +137,15 @@ fn the_worker_of_a_slot_is_replaced_under_its_request() {
         let settings = format!("workers = 2\nisolation = \"{isolation}\"\nmax_attempts = 1");
         let daemon = Daemon::scriptable(&model("script:ok", &settings));
         let mut client = daemon.client();
-        // What serves it spins at three places, where it is replaced, and the last one stands
-        // still.
-        let text = "!spin@3?times=1 !spin@6?times=1 !spin@9?times=1 !stop@12?times=1 and more";
+        // What serves it stands still at four places, and is replaced at three.
+        let text = "!stop@3?times=1 !stop@6?times=1 !stop@9?times=1 !stop@12?times=1 and more";
         let mut running = Running::begin(&mut client, GenerateRequest::raw(text)).unwrap();
         let request = running.request();
         for times in 1..=3 {
             assert!(running.read(3 * times).unwrap());
+            let standing = Held::wait(&daemon, request);
             let before = daemon.worker_of(request);
+            assert_eq!(before.pid, Some(standing.pid()));
             let slot = before.slot.to_string();
             let (code, output, _) = call(&daemon, &["restart", "--model", "model", &slot]);
             let line = format!("model: the worker of slot {slot} is replaced; {request} goes on with another\n");
