@@ -8,7 +8,7 @@ use super::{
     served_model::ServedModel,
 };
 use interprocess::local_socket::tokio::Stream;
-use ipc::{Failure, FailureKind, InvalidRequest, ModelKind, RequestId, Response};
+use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
 use policy::{Event, PoolId};
 use std::{
     io,
@@ -107,26 +107,30 @@ impl Daemon {
             // It was said before the client could know.
             return;
         }
-        let is_asking = matches!(said, FromClient::Request(_) | FromClient::Invalid(..) | FromClient::Undecodable(_));
+        let is_request = matches!(
+            said,
+            FromClient::Asked(_) | FromClient::Status | FromClient::Control(_) | FromClient::Invalid(..)
+        );
+        let is_asking = is_request || matches!(said, FromClient::Undecodable(_));
         if client.outbox.queued() > UNHEARD && is_asking {
             // It asks and asks and never listens, or has gone.
             return self.forget(id);
         }
         client.has_asked |= is_asking;
         match said {
-            FromClient::Request(_) | FromClient::Invalid(..) if !client.is_idle() => {
+            _ if is_request && !client.is_idle() => {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
-            FromClient::Request(ipc::Request::Generate(asked)) => self.submit(id, ModelRequest::Generate(asked)),
-            FromClient::Request(ipc::Request::Embed(asked)) => self.submit(id, ModelRequest::Embed(asked)),
-            FromClient::Request(ipc::Request::Tokenize(asked)) => self.submit(id, ModelRequest::Tokenize(asked)),
-            FromClient::Request(ipc::Request::Status) => {
+            FromClient::Asked(asked) => self.submit(id, asked),
+            FromClient::Status => {
                 let response = Response::Status(Box::new(self.report()));
                 self.reply(id, &response);
             }
-            FromClient::Request(ipc::Request::Control(control)) => self.control(id, control),
-            FromClient::Invalid(kind, invalid) => self.refuse(id, kind, invalid_request(&invalid)),
+            FromClient::Control(control) => self.control(id, control),
+            FromClient::Invalid(kind, invalid) => {
+                self.refuse(id, kind, Failure::new(FailureKind::BadRequest, invalid.to_string()));
+            }
             FromClient::Undecodable(error) => {
                 let failure = Failure::new(FailureKind::BadRequest, chain(&error));
                 access_log::refused(&failure, None, client.peer);
@@ -183,11 +187,7 @@ impl Daemon {
     }
 
     fn submit(&mut self, connection: ConnectionId, asked: ModelRequest) {
-        let found = match asked.validate() {
-            Ok(()) => self.find_model(asked.model(), asked.kind()),
-            Err(invalid) => Err(invalid_request(&invalid)),
-        };
-        let pool = match found {
+        let pool = match self.find_model(asked.model(), asked.kind()) {
             Ok(pool) => pool,
             Err(failure) => return self.refuse(connection, asked.name(), failure),
         };
@@ -252,8 +252,4 @@ impl Daemon {
             }
         }
     }
-}
-
-fn invalid_request(invalid: &InvalidRequest) -> Failure {
-    Failure::new(FailureKind::BadRequest, invalid.to_string())
 }

@@ -3,8 +3,10 @@
 //!
 //! What is sent to a client is queued here without bound of its own: a request can send only so
 //! much as its context allows, and the daemon looks at [`Outbox::queued`] before it adds more.
-use super::{ConnectionId, Input};
-use ipc::{AsyncEnd, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
+use super::{ConnectionId, Input, open_request::ModelRequest};
+use ipc::{
+    AsyncEnd, Control, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io,
@@ -43,10 +45,14 @@ const LITTLE: usize = 1 << 20;
 /// What a client has said.
 #[derive(Debug)]
 pub(crate) enum FromClient {
-    /// A request.
-    Request(Request),
-    /// The kind of a large request that no model could serve, and why. The request itself is
-    /// forgotten already, for that takes long, too.
+    /// A request that a model may be able to serve.
+    Asked(ModelRequest),
+    /// It wants to know what runs.
+    Status,
+    /// It wants what the daemon does changed.
+    Control(Control),
+    /// The name of a request that no model could serve, and why. The request itself is forgotten
+    /// already, for that takes long, too, where it is large.
     Invalid(&'static str, InvalidRequest),
     /// A frame that holds no request. The connection goes on.
     Undecodable(EndError),
@@ -58,6 +64,22 @@ pub(crate) enum FromClient {
     CaughtUp,
     /// The client has gone, or takes nothing.
     Gone,
+}
+
+impl From<Request> for FromClient {
+    fn from(request: Request) -> FromClient {
+        let asked = match request {
+            Request::Generate(asked) => ModelRequest::Generate(asked),
+            Request::Embed(asked) => ModelRequest::Embed(asked),
+            Request::Tokenize(asked) => ModelRequest::Tokenize(asked),
+            Request::Status => return FromClient::Status,
+            Request::Control(control) => return FromClient::Control(control),
+        };
+        match asked.validate() {
+            Ok(()) => FromClient::Asked(asked),
+            Err(invalid) => FromClient::Invalid(asked.name(), invalid),
+        }
+    }
 }
 
 /// Where answers to a client are put. Dropped, it closes the connection at once.
@@ -184,40 +206,25 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
     }
 }
 
+/// Reads a payload, and checks the request.
 fn read_here(payload: &[u8]) -> FromClient {
-    match ipc::decode(payload) {
-        Ok(request) => FromClient::Request(request),
+    match ipc::decode::<Request>(payload) {
+        Ok(request) => request.into(),
         Err(error) => FromClient::Undecodable(EndError::Codec(error)),
     }
 }
 
-/// Reads a payload, and checks the request, on another thread. Nothing more of this client is read
-/// meanwhile.
+/// Reads a payload on another thread. Nothing more of this client is read meanwhile.
 async fn read_aside(payload: &[u8]) -> FromClient {
     let Ok(permit) = READER.acquire().await else { return FromClient::Gone };
     let payload = payload.to_vec();
     let read = spawn_blocking(move || {
         // Given back when the thread is done, even if the client has gone.
         let _permit = permit;
-        match read_here(&payload) {
-            FromClient::Request(request) => match check(&request) {
-                Ok(()) => FromClient::Request(request),
-                Err((kind, invalid)) => FromClient::Invalid(kind, invalid),
-            },
-            said => said,
-        }
+        read_here(&payload)
     });
     // It ends without a result only when the daemon does.
     read.await.unwrap_or(FromClient::Gone)
-}
-
-fn check(request: &Request) -> Result<(), (&'static str, InvalidRequest)> {
-    match request {
-        Request::Generate(asked) => asked.validate().map_err(|invalid| ("generate", invalid)),
-        Request::Embed(asked) => asked.validate().map_err(|invalid| ("embed", invalid)),
-        Request::Tokenize(asked) => asked.validate().map_err(|invalid| ("tokenize", invalid)),
-        Request::Status | Request::Control(_) => Ok(()),
-    }
 }
 
 async fn send_all(

@@ -1,7 +1,8 @@
 //! What workers say and write, without workers: see [`crate::fuzzing`].
 use super::{
     ConnectionId,
-    open_request::{ModelRequest, OpenRequest, ServedBy, WorkerReply},
+    connection::FromClient,
+    open_request::{OpenRequest, ServedBy, WorkerReply},
     worker_process::{Origin, WorkerProcess},
 };
 use crate::log::LoggedPrompt;
@@ -17,15 +18,7 @@ use std::{
 
 /// A request and what its workers say of it.
 pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
-    let asked = match asked {
-        ipc::Request::Generate(asked) => ModelRequest::Generate(asked),
-        ipc::Request::Embed(asked) => ModelRequest::Embed(asked),
-        ipc::Request::Tokenize(asked) => ModelRequest::Tokenize(asked),
-        ipc::Request::Status | ipc::Request::Control(_) => return,
-    };
-    if asked.validate().is_err() {
-        return;
-    }
+    let FromClient::Asked(asked) = asked.into() else { return };
     let now = Instant::now();
     let template = TemplateId { pool: PoolId(0), generation: 1 };
     let origin = Origin { template, info: Arc::new(info.clone()), identity: Identity(0) };
