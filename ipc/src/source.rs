@@ -25,21 +25,17 @@ pub enum ModelSource {
 impl ModelSource {
     /// What `path` names now: a path that is not there, or that cannot be looked at, names a file.
     pub fn parse(path: &str) -> ModelSource {
+        ModelSource::parse_in(path, Path::new(""))
+    }
+
+    /// The same, where a path that is not absolute begins in `folder`.
+    pub fn parse_in(path: &str, folder: &Path) -> ModelSource {
         match path.strip_prefix("builtin:") {
             Some(rest) => {
                 let (name, options) = rest.split_once('?').unwrap_or((rest, ""));
                 ModelSource::BuiltIn { name: name.to_owned(), options: options.to_owned() }
             }
-            None => ModelSource::at(PathBuf::from(path)),
-        }
-    }
-
-    /// The same, where a path that is not absolute begins in `folder`.
-    #[must_use]
-    pub fn within(self, folder: &Path) -> ModelSource {
-        match self {
-            ModelSource::File(path) | ModelSource::Folder(path) => ModelSource::at(folder.join(path)),
-            built_in @ ModelSource::BuiltIn { .. } => built_in,
+            None => ModelSource::at(folder.join(path)),
         }
     }
 
@@ -94,12 +90,12 @@ mod tests {
         let built_in = ModelSource::BuiltIn { name: "echo".into(), options: "context=8".into() };
         assert_eq!(ModelSource::parse("builtin:echo?context=8"), built_in);
         assert_eq!(built_in.path(), None);
-        assert_eq!(built_in.clone().within(Path::new("/x")), built_in);
+        assert_eq!(ModelSource::parse_in("builtin:echo?context=8", Path::new("/x")), built_in);
     }
 
     #[test]
     fn a_path_that_is_not_absolute_begins_in_a_folder() {
-        let within = |path: &str| ModelSource::parse(path).within(Path::new("/"));
+        let within = |path: &str| ModelSource::parse_in(path, Path::new("/"));
         assert_eq!(within("proc"), ModelSource::Folder("/proc".into()));
         assert_eq!(within("/proc"), ModelSource::Folder("/proc".into()));
         assert_eq!(within("not-there"), ModelSource::File("/not-there".into()));

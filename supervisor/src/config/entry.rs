@@ -179,7 +179,7 @@ impl<'a> Entry<'a> {
         let Some(text) = self.text().filter(|text| is_path(text)) else {
             return Err(self.refused("must be a file, a folder or \"builtin:pocket\""));
         };
-        let source = ModelSource::parse(text).within(folder);
+        let source = ModelSource::parse_in(text, folder);
         if source.path().is_some_and(|path| path.to_str().is_none()) {
             return Err(self.refused("the folder that it is relative to has a name that is not valid UTF-8"));
         }
