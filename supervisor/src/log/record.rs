@@ -1,6 +1,7 @@
 //! One line of the log before it is written down: its time, its level, its message and its fields.
 use jiff::Timestamp;
 use std::fmt;
+use system::foreign_text::shorten;
 use tracing::{
     Event, Level,
     field::{Field, Visit},
@@ -67,10 +68,7 @@ impl Visit for Record {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let text = match value.char_indices().nth(LONGEST) {
-            Some((end, _)) => format!("{}...", &value[..end]),
-            None => value.to_owned(),
-        };
+        let text = shorten(value, LONGEST).into_owned();
         if field.name() == "message" { self.message = text } else { self.add(field.name(), Value::Text(text)) }
     }
 
