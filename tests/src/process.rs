@@ -6,6 +6,7 @@ use nix::{
 };
 use rustix::process::{Resource, Rlimit, prlimit};
 use std::{collections::BTreeMap, fs};
+pub use system::proc::state;
 
 /// Sends a signal; `false` if there is no such process.
 pub fn kill(pid: u32, signal: Signal) -> bool {
@@ -43,14 +44,6 @@ fn started_at(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = text.rsplit_once(") ")?;
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-/// The letter for what a process does: `R`, `S`, `T` (stopped), `Z` (ended and not waited for) and
-/// so on.
-pub fn state(pid: u32) -> Option<char> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything, parentheses too.
-    text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
 }
 
 /// Whether a process lives; a zombie does not.
