@@ -31,7 +31,7 @@ bench *arguments='all':
 
 # Changes of the policy that its tests must catch; needs cargo-mutants. `just mutants --shard 1/20`
 mutants *arguments:
-    cargo mutants --package policy --timeout 300 {{ arguments }}
+    cargo mutants --package policy {{ arguments }}
 
 # The fuzzers, each for so many seconds; needs cargo-fuzz
 fuzz seconds='60' *targets:

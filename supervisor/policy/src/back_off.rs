@@ -118,6 +118,14 @@ mod tests {
         assert_eq!(wait(&mut restart, &limits, &mut random), Some(Duration::ZERO));
     }
 
+    /// The first numbers of the reference implementation (Vigna, `splitmix64.c`) for this seed.
+    #[test]
+    fn random_numbers_are_those_of_splitmix64() {
+        let mut random = Random::new(1_234_567);
+        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        assert_eq!([random.next(), random.next(), random.next()], expected);
+    }
+
     #[test]
     fn waits_longer_after_each_failure_to_load() {
         let waits = [1, 2, 3, 6, 7, 8, u32::MAX].map(|failures| load_retry(failures).as_secs());

@@ -117,7 +117,7 @@ impl Threads {
     fn targets(&self) -> Vec<u32> {
         let mut targets = vec![1; self.shares.len()];
         let mut left = self.cores.saturating_sub(u32::try_from(self.shares.len()).unwrap_or(u32::MAX));
-        while left > 0 {
+        loop {
             let before = left;
             for (target, share) in targets.iter_mut().zip(&self.shares) {
                 if left > 0 && *target < share.most {
@@ -126,10 +126,9 @@ impl Threads {
                 }
             }
             if left == before {
-                break;
+                return targets;
             }
         }
-        targets
     }
 
     /// Grants what nobody holds, to those that have least of those that are below their share.

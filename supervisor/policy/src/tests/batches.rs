@@ -61,6 +61,25 @@ fn a_large_batch_takes_turns_with_what_came_later() {
 }
 
 #[test]
+fn turns_are_taken_in_the_order_in_which_requests_came_whatever_their_numbers() {
+    let mut rig = Rig::idle(WORKER);
+    assert_eq!(rig.submit_batch(9, 3).len(), 1);
+    assert_eq!(rig.submit(2), []);
+    assert_eq!(answered(&mut rig, 0, 1), [dispatch_part(worker(0, 1), 9, 1, 1)]);
+    assert_eq!(answered(&mut rig, 0, 1), [dispatch(worker(0, 1), 2, 1)]);
+}
+
+#[test]
+fn a_batch_between_two_of_its_parts_fills_the_queue() {
+    let mut rig = Rig::idle(PoolLimits { queue: 1, ..WORKER });
+    assert_eq!(rig.submit_batch(1, 5).len(), 1);
+    assert_eq!(rig.feed(Event::Blocked { request: RequestId(1), is_blocked: true }), []);
+    assert_eq!(answered(&mut rig, 0, 1), []);
+    assert_eq!(rig.submit(2), [dispatch(worker(0, 1), 2, 1)], "the worker is free");
+    assert_eq!(rig.submit(3), [finish(3, Outcome::QueueFull)]);
+}
+
+#[test]
 fn a_batch_waits_in_the_queue_as_one() {
     let mut rig = Rig::busy(PoolLimits { queue: 1, ..WORKER });
     assert_eq!(rig.submit_batch(2, 50), []);

@@ -8,7 +8,7 @@ const RESTART_SLOT: Event = Event::Restart { pool: PoolId(0), slot: Some(0) };
 fn draining_finishes_what_was_begun_and_refuses_the_rest() {
     let mut rig = Rig::busy(REQUEST);
     assert_eq!(rig.submit(2), []);
-    assert_eq!(rig.policy.open_requests(), (1, 1));
+    assert_eq!((rig.policy.is_draining(), rig.policy.open_requests()), (false, (1, 1)));
     assert_eq!(rig.feed(Event::Drain(true)), [finish(2, Outcome::Draining)]);
     assert_eq!(rig.submit(3), [finish(3, Outcome::Draining)]);
     assert_eq!((rig.policy.is_draining(), rig.policy.open_requests()), (true, (1, 0)));

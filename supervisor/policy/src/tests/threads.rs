@@ -88,6 +88,20 @@ fn one_that_gives_nothing_back_is_looked_at_less_and_less_often() {
 }
 
 #[test]
+fn looks_begin_anew_when_more_is_lowered_and_only_then() {
+    let mut rig = idle(8, PoolLimits { workers: 3, threads: 8, ..WORKER });
+    assert_eq!((rig.submit(1)[1], rig.submit(2)[1]), (budget(0, 8), budget(0, 4)));
+    assert_eq!(rig.wait_for_deadline(milliseconds(1)), [Effect::ReadThreads(worker(0, 1))]);
+    assert_eq!(rig.wait_for_deadline(milliseconds(2)), [Effect::ReadThreads(worker(0, 1))]);
+    assert_eq!(used(&mut rig, 0, 7), [], "one is what the newcomer has already");
+    assert_eq!(rig.wait_for_deadline(milliseconds(4)), [Effect::ReadThreads(worker(0, 1))]);
+    assert_eq!(used(&mut rig, 0, 6), [budget(1, 2)]);
+    assert_eq!(rig.wait_for_deadline(milliseconds(8)), [Effect::ReadThreads(worker(0, 1))]);
+    assert_eq!(rig.submit(3)[1], budget(0, 3));
+    assert_eq!(rig.wait_for_deadline(milliseconds(1)), [Effect::ReadThreads(worker(0, 1))]);
+}
+
+#[test]
 fn what_was_lowered_and_not_given_back_may_be_used_again() {
     let mut rig = idle(4, PAIR);
     assert_eq!((rig.submit(1)[1], rig.submit(2)[1]), (budget(0, 4), budget(0, 2)));
