@@ -10,6 +10,7 @@ use crate::cache::{Cache, Text};
 use ipc::{FailureKind, FinishReason, FromWorker, Job, JobPrompt, Prompt, RequestId, TokenCounts, board::Phase};
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 use model::{
+    chat::Conversation,
     detokenizer::TextStream,
     sampling::Sampler,
     text::{Generator, Pace},
@@ -197,27 +198,33 @@ fn open_cache(model: &Generator, memory: Option<OwnedFd>) -> io::Result<Cache> {
 
 /// The prompt's ids, as they were fixed or as they are now.
 fn prompt_ids(model: &Generator, job: &Job) -> Result<Vec<u32>, Ended> {
-    let rendered;
-    let text = match &job.prompt {
+    let tokenizer = &model.tokenizer;
+    // Whatever a text is, it has this many tokens at least: one that is much too long need not be
+    // tokenised to know that.
+    let check = |text: &str| match text.len() / tokenizer.longest() {
+        least if least >= model.context => Err(too_long(format!("at least {least}"), model.context)),
+        _ => Ok(()),
+    };
+    let ids = match &job.prompt {
         JobPrompt::Ids(ids) => return Ok(ids.clone()),
         JobPrompt::Fresh(prompt) => match prompt.as_ref() {
-            Prompt::Raw(text) => text.as_str(),
+            Prompt::Raw(text) => {
+                check(text)?;
+                tokenizer.encode(text, true)
+            }
             Prompt::Chat(messages) => {
                 let Some(chat) = &model.chat else {
                     return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
                 };
-                rendered = chat.render(messages, &today()).map_err(|error| Ended::bad_request(chain(&error)))?;
-                model.tokenizer.without_added(&rendered)
+                let conversation = Conversation { messages, ..Conversation::default() };
+                let rendered = chat.render(&conversation, &today(), &|text| tokenizer.control_tokens(text));
+                let rendered = rendered.map_err(|error| Ended::bad_request(chain(&error)))?;
+                check(&rendered.text)?;
+                tokenizer.encode_chat(&rendered)
             }
         },
     };
-    // Whatever the text is, it has this many tokens at least: a text that is much too long need not
-    // be tokenised to know that.
-    let least = text.len() / model.tokenizer.longest();
-    if least >= model.context {
-        return Err(too_long(format!("at least {least}"), model.context));
-    }
-    model.tokenizer.encode(text, true).map_err(|error| Ended::bad_request(chain(&error)))
+    ids.map_err(|error| Ended::bad_request(chain(&error)))
 }
 
 /// The time of day, which some models are told.

@@ -6,6 +6,7 @@
 #[path = "bert/main.rs"]
 mod bert;
 mod cache;
+mod chat_templates;
 mod common;
 #[path = "families/main.rs"]
 mod families;

@@ -4,7 +4,7 @@ use ipc::{ChatMessage, EmbedJob, ModelSpec, RequestId, Role, TextRole};
 use jiff::Zoned;
 use model::ReadSeek;
 use model::chat::ChatError;
-use model::chat::ChatTemplate;
+use model::chat::{ChatTemplate, Conversation};
 use model::gguf::Header;
 use model::tokenizer::Tokenizer;
 use std::{
@@ -115,7 +115,19 @@ pub fn chat(bytes: &[u8]) {
     let turn = |role, content: &str| ChatMessage::new(role, content);
     let messages =
         [turn(Role::System, "be brief"), turn(Role::User, said), turn(Role::Assistant, "yes"), turn(Role::User, said)];
-    match ChatTemplate::new(source, "<s>", "</s>").render(&messages, &Zoned::default()) {
+    let conversation = Conversation { messages: &messages, ..Conversation::default() };
+    // Each word of two letters is the name of a control token.
+    let controls = |text: &str| {
+        (2..=text.len())
+            .filter(|end| text.is_char_boundary(*end))
+            .filter_map(|end| {
+                let start = text.floor_char_boundary(end - 2);
+                (end - start == 2 && text[start..end].bytes().all(|byte| byte.is_ascii_lowercase()))
+                    .then_some(start..end)
+            })
+            .collect()
+    };
+    match ChatTemplate::new(source, "<s>", "</s>").render(&conversation, &Zoned::default(), &controls) {
         Ok(_) | Err(ChatError::TooLong) => {}
         Err(error) => is_a_sentence(Some(error.to_string())),
     }

@@ -1,13 +1,31 @@
 //! A conversation into the text that a model was trained to continue.
 //!
 //! The template comes with the model and is a program, so it is not trusted: it runs out of fuel,
-//! its output has a bound, and it can reach nothing but the messages and the date. What it cannot
-//! be kept from is building long values in memory; that ends the worker.
-use ipc::{ChatMessage, Role};
+//! its output has a bound, and it can reach nothing but the conversation and the date. What it
+//! cannot be kept from is building long values in memory; that ends the worker. `source` and
+//! `python` make minijinja read it as Jinja2 does; `conversation` has what it sees, and
+//! `provenance` keeps apart what it says itself and what the client said.
+mod conversation;
+mod json;
+mod provenance;
+mod python;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+pub use conversation::Conversation;
+pub use provenance::Rendered;
+
+use crate::no_panic::without_panic;
+use conversation::{Mark, said_last};
 use jiff::Zoned;
-use minijinja::{Environment, Error, ErrorKind, Value, context, filters, syntax::SyntaxConfig, value::Kwargs};
-use minijinja_contrib::pycompat::unknown_method_callback;
-use std::io::{self, Write};
+use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    ops::Range,
+};
 use thiserror::Error;
 
 /// A model's way to write a conversation down.
@@ -34,6 +52,14 @@ pub enum ChatError {
     /// The template made too much of it.
     #[error("the model's chat template makes more than {MOST_OUTPUT} bytes of the conversation")]
     TooLong,
+    /// Something that is to be JSON is none.
+    #[error("the {0} are not a JSON {1}")]
+    Json(&'static str, &'static str),
+    /// The template cannot do with a control token as a text.
+    #[error(
+        "the conversation has the name of a control token in it, which the model's chat template cannot take as text"
+    )]
+    ControlToken,
 }
 
 impl ChatTemplate {
@@ -46,12 +72,11 @@ impl ChatTemplate {
             environment.set_syntax(syntax);
         }
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(unknown_method_callback);
+        python::install(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, RAISED).with_source(Raised(message)))
         });
-        environment.add_filter("tojson", to_json);
-        ChatTemplate(match environment.add_template_owned(NAME, source.to_owned()) {
+        ChatTemplate(match environment.add_template_owned(NAME, source::prepared(source)) {
             Ok(()) => Kind::Jinja { environment: Box::new(environment), start: start.to_owned(), end: end.to_owned() },
             Err(error) => Kind::Broken(sentence(&error)),
         })
@@ -63,41 +88,50 @@ impl ChatTemplate {
     }
 
     /// Writes a conversation down, up to where the model's answer begins. `now` is the time of day,
-    /// which some models are told.
-    pub fn render(&self, messages: &[ChatMessage], now: &Zoned) -> Result<String, ChatError> {
+    /// which some models are told. `controls` says where in a text the names of control tokens are.
+    pub fn render(
+        &self,
+        conversation: &Conversation<'_>,
+        now: &Zoned,
+        controls: &dyn Fn(&str) -> Vec<Range<usize>>,
+    ) -> Result<Rendered, ChatError> {
         match &self.0 {
-            Kind::LastMessage => {
-                let said = messages.iter().rev().find(|message| message.role == Role::User).or(messages.last());
-                Ok(said.map(|message| message.text().to_owned()).unwrap_or_default())
-            }
+            Kind::LastMessage => Ok(Rendered::of_client(said_last(conversation.messages))),
             Kind::Broken(reason) => Err(ChatError::Broken(reason.clone())),
             Kind::Jinja { environment, start, end } => {
-                let turn = |message: &ChatMessage| context! { role => role(message.role), content => message.text() };
-                let now = now.clone();
-                let strftime_now = move |format: &str| {
-                    jiff::fmt::strtime::format(format, &now)
-                        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+                let once = |mark: &Mark<'_>| {
+                    let mut names = conversation.values(mark)?;
+                    names.entry("bos_token".to_owned()).or_insert_with(|| Value::from(start.as_str()));
+                    names.entry("eos_token".to_owned()).or_insert_with(|| Value::from(end.as_str()));
+                    render(environment, names, now)
                 };
-                let context = context! {
-                    strftime_now => Value::from_function(strftime_now),
-                    messages => messages.iter().map(turn).collect::<Vec<Value>>(),
-                    bos_token => start,
-                    eos_token => end,
-                    add_generation_prompt => true,
-                    tools => (),
-                    documents => (),
-                };
-                let mut output = Bounded(Vec::new());
-                let rendered = environment
-                    .get_template(NAME)
-                    .and_then(|template| template.render_captured_to(context, &mut output).map(drop));
-                match rendered {
-                    Ok(()) => Ok(String::from_utf8_lossy(&output.0).into_owned()),
-                    Err(_) if output.0.len() >= MOST_OUTPUT => Err(ChatError::TooLong),
-                    Err(error) => Err(ChatError::Refused(sentence(&error))),
-                }
+                provenance::render(&once, controls)
             }
         }
+    }
+}
+
+/// What a template makes of what it can name.
+fn render(environment: &Environment<'_>, mut names: BTreeMap<String, Value>, now: &Zoned) -> Result<String, ChatError> {
+    let now = now.clone();
+    let strftime_now = move |format: &str| {
+        jiff::fmt::strtime::format(format, &now)
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    };
+    names.insert("strftime_now".to_owned(), Value::from_function(strftime_now));
+    names.insert("add_generation_prompt".to_owned(), Value::from(true));
+    names.insert("documents".to_owned(), Value::from(()));
+    let mut output = Bounded(Vec::new());
+    // minijinja 3.0.5 panics where an empty list is turned round by a slice.
+    let rendered = without_panic(|| {
+        let template = environment.get_template(NAME)?;
+        template.render_captured_to(Value::from(names), &mut output).map(drop)
+    });
+    let failed = || Err(Error::new(ErrorKind::InvalidOperation, "the template engine fails on it"));
+    match rendered.unwrap_or_else(failed) {
+        Ok(()) => Ok(String::from_utf8_lossy(&output.0).into_owned()),
+        Err(_) if output.0.len() >= MOST_OUTPUT => Err(ChatError::TooLong),
+        Err(error) => Err(ChatError::Refused(sentence(&error))),
     }
 }
 
@@ -146,134 +180,5 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    }
-}
-
-/// JSON as Python's `json.dumps` writes it, which templates expect: minijinja's own is made for
-/// HTML and escapes `<`, `>`, `&` and `'`.
-fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Value, Error> {
-    let json = filters::tojson(value, indent, options)?;
-    let mut rest = json.as_str().unwrap_or_default();
-    let mut plain = String::with_capacity(rest.len());
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        plain.push_str(before);
-        let known = [("\\u003c", '<'), ("\\u003e", '>'), ("\\u0026", '&'), ("\\u0027", '\'')];
-        if let Some((name, letter)) = known.into_iter().find(|(name, _)| escape.starts_with(name)) {
-            plain.push(letter);
-            rest = &escape[name.len()..];
-        } else {
-            // A backslash and what it escapes, so that a backslash that is itself escaped begins
-            // nothing.
-            let length = escape.char_indices().nth(2).map_or(escape.len(), |(index, _)| index);
-            plain.push_str(&escape[..length]);
-            rest = &escape[length..];
-        }
-    }
-    plain.push_str(rest);
-    Ok(Value::from_safe_string(plain))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said(role: Role, content: &str) -> ChatMessage {
-        ChatMessage::new(role, content)
-    }
-
-    fn now() -> Zoned {
-        "2026-11-27T12:00:00Z".parse::<jiff::Timestamp>().unwrap().to_zoned(jiff::tz::TimeZone::UTC)
-    }
-
-    fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ChatError> {
-        ChatTemplate::new(source, "<s>", "</s>").render(messages, &now())
-    }
-
-    #[test]
-    fn a_template_sees_messages_and_special_tokens_as_transformers_gives_them() {
-        let source = "
-            {%- if tools is not none or documents %}never{% endif %}
-            {{- bos_token }}
-            {%- for message in messages %}
-                {%- if message.role == 'system' %}
-                    {{- message['content'].strip() }}|
-                {%- elif message.role != 'user' %}{% continue %}
-                {%- else %}
-                    {{- '[' + message.content + ']' + eos_token }}
-                {%- endif %}
-            {%- endfor %}
-            {%- if add_generation_prompt %}>{% endif %}";
-        let messages = [said(Role::System, " be brief\n"), said(Role::Assistant, "x"), said(Role::User, "hi <you>")];
-        assert_eq!(render(source, &messages).unwrap(), "<s>be brief|[hi <you>]</s>>");
-    }
-
-    #[test]
-    fn blocks_leave_no_blank_lines() {
-        let source = "{% for m in messages %}\n    {% if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}\nend";
-        assert_eq!(render(source, &[said(Role::User, "a"), said(Role::User, "b")]).unwrap(), "a\nb\nend");
-    }
-
-    #[test]
-    fn what_a_template_says_is_wrong_is_the_reason() {
-        let source = "{{ raise_exception('roles must\n\x1balternate') }}";
-        let error = render(source, &[]).unwrap_err();
-        assert_eq!(error, ChatError::Refused("roles must alternate".into()));
-        assert_eq!(error.to_string(), "the model's chat template refuses the conversation: roles must alternate");
-        let failed = render("{{ messages[0].content.nothing() }}", &[said(Role::User, "a")]).unwrap_err().to_string();
-        assert!(failed.contains("unknown method") && !failed.contains('\n'), "{failed}");
-    }
-
-    #[test]
-    fn one_that_does_not_compile_refuses_each_conversation() {
-        let error = render("{% for %}", &[said(Role::User, "a")]).unwrap_err().to_string();
-        assert!(error.starts_with("the model's chat template cannot be used (syntax error"), "{error}");
-        assert!(error.ends_with("); send a raw prompt instead"), "{error}");
-    }
-
-    #[test]
-    fn a_template_has_a_bound_in_time_and_in_output() {
-        let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
-        let error = render(endless, &[]).unwrap_err().to_string();
-        assert!(error.contains("fuel"), "{error}");
-        let long = "{% for a in range(90000) %}{{ messages[0].content }}{% endfor %}";
-        assert_eq!(render(long, &[said(Role::User, &"x".repeat(1000))]), Err(ChatError::TooLong));
-    }
-
-    #[test]
-    fn json_is_what_python_writes() {
-        let json = |expression: &str| render(&format!("{{{{ {expression} }}}}"), &[]).unwrap();
-        assert_eq!(
-            json("{'a': [1, 2.5, none, true], 'b': '<&>'} | tojson"),
-            r#"{"a": [1, 2.5, null, true], "b": "<&>"}"#
-        );
-        assert_eq!(json(r#""it's \\u003c and \"\u00e9\"" | tojson"#), "\"it's \\\\u003c and \\\"\u{E9}\\\"\"");
-        assert_eq!(json("[1] | tojson(indent=2)"), "[\n  1\n]");
-    }
-
-    #[test]
-    fn the_date_is_there() {
-        let year = render("{{ strftime_now('%Y') }}", &[]).unwrap();
-        assert_eq!(year, "2026");
-        let error = render("{{ strftime_now('%') }}", &[]).unwrap_err().to_string();
-        assert!(error.starts_with("the model's chat template refuses the conversation: invalid operation"), "{error}");
-    }
-
-    #[test]
-    fn the_echo_engine_reads_what_the_user_said_last() {
-        let template = ChatTemplate::last_message();
-        let messages = [said(Role::User, "one"), said(Role::User, "two"), said(Role::Assistant, "three")];
-        assert_eq!(template.render(&messages, &now()).unwrap(), "two");
-        assert_eq!(template.render(&messages[2..], &now()).unwrap(), "three");
-        assert_eq!(template.render(&[], &now()).unwrap(), "");
     }
 }

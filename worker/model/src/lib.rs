@@ -16,6 +16,7 @@ pub mod embed;
 pub mod gguf;
 mod kernels;
 mod low_level;
+mod no_panic;
 mod read;
 pub mod sampling;
 pub mod text;

@@ -23,12 +23,14 @@ pub use tokenizer_json::TokenizerJsonError;
 
 use crate::{
     ReadSeek,
+    chat::Rendered,
     gguf::{GgufError, Header},
 };
 use bpe::Bpe;
 use pretokenizer::{Letters, Pretokenizer};
 use sentence_piece::SentencePiece;
 use special::{Part, Specials};
+use std::ops::Range;
 use system::foreign_text::shown;
 use thiserror::Error;
 use tokenizer_json::TokenizerJson;
@@ -141,11 +143,33 @@ impl Tokenizer {
     /// The ids of a text. With `special`, the names of special tokens in it stand for those tokens,
     /// and the tokens that the file wants before and after a text are added.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
+        self.encode_parts(text, special, &[])
+    }
+
+    /// The ids of a conversation, in which control tokens are the template's alone to say.
+    pub fn encode_chat(&self, rendered: &Rendered) -> Result<Vec<u32>, EncodeError> {
+        let kept = self.without_added(rendered);
+        let inside = |part: &Range<usize>| part.start.max(kept.start)..part.end.min(kept.end);
+        let shifted = |part: Range<usize>| part.start - kept.start..part.end - kept.start;
+        let client = rendered.client.iter().map(inside).filter(|part| !part.is_empty()).map(shifted);
+        self.encode_parts(&rendered.text[kept.clone()], true, &client.collect::<Vec<_>>())
+    }
+
+    /// Where the names of control tokens are in a text.
+    pub fn control_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        match &self.encoder {
+            Encoder::Bytes => Vec::new(),
+            Encoder::Bpe(_, specials) | Encoder::SentencePiece(_, specials) => specials.reserved(text),
+            Encoder::TokenizerJson(json) => json.reserved(text),
+        }
+    }
+
+    fn encode_parts(&self, text: &str, special: bool, client: &[Range<usize>]) -> Result<Vec<u32>, EncodeError> {
         let mut ids: Vec<u32> = self.start.filter(|_| special).into_iter().collect();
         match &self.encoder {
             Encoder::Bytes => ids.extend(text.bytes().map(u32::from)),
             Encoder::Bpe(bpe, specials) => {
-                for part in specials.cut(text, special) {
+                for part in specials.cut(text, special, client) {
                     match part {
                         Part::Token(id) => ids.push(id),
                         Part::Text(text) => bpe.encode(text, &mut ids),
@@ -154,7 +178,7 @@ impl Tokenizer {
             }
             Encoder::SentencePiece(pieces, specials) => {
                 let mut begins = true;
-                for part in specials.cut(text, special) {
+                for part in specials.cut(text, special, client) {
                     match part {
                         Part::Token(id) => ids.push(id),
                         Part::Text(text) => pieces.encode(text, begins, &mut ids),
@@ -162,21 +186,27 @@ impl Tokenizer {
                     begins = matches!(part, Part::Token(_));
                 }
             }
-            Encoder::TokenizerJson(json) => json.encode(text, special, &mut ids)?,
+            Encoder::TokenizerJson(json) => json.encode(text, special, client, &mut ids)?,
         }
         ids.extend(self.end.filter(|_| special));
         Ok(ids)
     }
 
-    /// What of a text that was written by a chat template is left to encode: without the tokens at
-    /// its ends that [`Tokenizer::encode`] will add.
-    pub fn without_added<'a>(&self, text: &'a str) -> &'a str {
-        let added = |id: Option<u32>, text: &'a str, name: &str, strip: fn(&'a str, &str) -> Option<&'a str>| match id {
-            Some(_) if !name.is_empty() => strip(text, name).unwrap_or(text),
-            _ => text,
-        };
-        let text = added(self.start, text, &self.start_text, |text, name| text.strip_prefix(name));
-        added(self.end, text, &self.end_text, |text, name| text.strip_suffix(name))
+    /// The part of a conversation that is left to encode: without the tokens at its ends that will
+    /// be added, if the template wrote them.
+    fn without_added(&self, rendered: &Rendered) -> Range<usize> {
+        let Rendered { text, client } = rendered;
+        let mut kept = 0..text.len();
+        let is_templates =
+            |name: &Range<usize>| !client.iter().any(|part| part.start < name.end && name.start < part.end);
+        if self.start.is_some() && text.starts_with(&self.start_text) && is_templates(&(0..self.start_text.len())) {
+            kept.start = self.start_text.len();
+        }
+        if self.end.is_some() && text[kept.start..].ends_with(&self.end_text) {
+            let name = text.len() - self.end_text.len()..text.len();
+            kept.end = if is_templates(&name) { name.start } else { kept.end };
+        }
+        kept
     }
 
     /// The bytes that a token stands for: none for one that only means something to the model.

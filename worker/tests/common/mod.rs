@@ -6,6 +6,7 @@ use model::text::Pace;
 use std::{
     env,
     ops::ControlFlow,
+    path::PathBuf,
     process::{Command, Stdio},
     thread,
 };
@@ -14,6 +15,17 @@ use worker::generate;
 use worker::generate::Progress;
 use worker::loaded_model::load_generator;
 use worker::loaded_model::warm;
+
+/// What `tests/set-up` has fetched under this name. It may not be there: not everybody can fetch it.
+pub(crate) fn fetched(name: &str) -> Option<PathBuf> {
+    let models = env::var_os("SUPERVISOR_TEST_MODELS")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/models")), PathBuf::from);
+    let path = models.join(name);
+    if !path.exists() {
+        eprintln!("skipped: {} is not there; tests/set-up fetches it", path.display());
+    }
+    path.exists().then_some(path)
+}
 
 /// Loads and warms a model.
 pub(crate) fn load(path: &str, context: Option<u32>) -> Generator {

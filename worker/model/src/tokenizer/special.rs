@@ -9,6 +9,7 @@ use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    ops::Range,
 };
 
 /// A token that is cut out of a text.
@@ -19,6 +20,9 @@ pub(super) struct Special {
     pub(super) id: u32,
     /// Whether it is read only where special tokens are.
     pub(super) control: bool,
+    /// Whether it is the template's alone to say in a conversation. All that `control` holds for
+    /// are, and some that are read everywhere else.
+    pub(super) reserved: bool,
     /// Whether the white space behind it belongs to it.
     pub(super) strips: bool,
 }
@@ -33,6 +37,8 @@ pub(super) struct Specials {
     always: AhoCorasick,
     /// Which tokens these are.
     literal: Vec<usize>,
+    /// Finds those that are reserved.
+    reserved: AhoCorasick,
 }
 
 /// A part of a text that was cut.
@@ -63,18 +69,45 @@ impl Specials {
         };
         let literal: Vec<usize> = (0..tokens.len()).filter(|at| !tokens[*at].control).collect();
         let always = finder(&mut literal.iter().map(|at| &tokens[*at]))?;
-        Ok(Specials { all: finder(&mut tokens.iter())?, tokens, always, literal })
+        let reserved = finder(&mut tokens.iter().filter(|token| token.reserved))?;
+        Ok(Specials { all: finder(&mut tokens.iter())?, tokens, always, literal, reserved })
     }
 
-    /// Cuts a text. Only with `special` its control tokens are read.
-    pub(super) fn cut<'a>(&self, text: &'a str, special: bool) -> Vec<Part<'a>> {
+    /// Where the names of reserved tokens are in a text, each the longest that begins there.
+    pub(super) fn reserved(&self, text: &str) -> Vec<Range<usize>> {
+        let mut names = Vec::new();
+        let mut from = 0;
+        while let Some(found) = self.reserved.find(Input::new(text).range(from..)) {
+            names.push(found.range());
+            from = found.start() + 1;
+        }
+        names
+    }
+
+    /// Cuts a text. Only with `special` its control tokens are read. No reserved token is read of
+    /// which a byte lies in one of the `client`'s parts, which are in order and not empty.
+    pub(super) fn cut<'a>(&self, text: &'a str, special: bool, client: &[Range<usize>]) -> Vec<Part<'a>> {
         let finder = if special { &self.all } else { &self.always };
         let rank = |pattern: usize| if special { pattern } else { self.literal[pattern] };
+        let is_clients = |name: Range<usize>| {
+            let first = client.partition_point(|part| part.end <= name.start);
+            client.get(first).is_some_and(|part| part.start < name.end)
+        };
+        // The longest token that begins here, ends before the limit, and may be read.
+        let longest = |start: usize, mut limit: usize| loop {
+            let here = Input::new(&text[..limit]).range(start..).anchored(Anchored::Yes);
+            let found = finder.find(here)?;
+            let rank = rank(found.pattern().as_usize());
+            if !(self.tokens[rank].reserved && is_clients(found.range())) {
+                return Some(rank);
+            }
+            limit = text.floor_char_boundary(found.end() - 1);
+        };
         // For each place where one begins, the longest one there.
         let mut candidates = BinaryHeap::new();
         let mut from = 0;
         while let Some(found) = finder.find(Input::new(text).range(from..)) {
-            candidates.push(Reverse((rank(found.pattern().as_usize()), found.start())));
+            candidates.extend(longest(found.start(), text.len()).map(|rank| Reverse((rank, found.start()))));
             from = found.start() + 1;
         }
         // What is cut out: from where, up to where, and the token.
@@ -87,10 +120,7 @@ impl Specials {
             let token = &self.tokens[rank_here];
             let mut end = start + token.text.len();
             if end > limit {
-                let here = Input::new(&text[..limit]).range(start..).anchored(Anchored::Yes);
-                if let Some(shorter) = finder.find(here) {
-                    candidates.push(Reverse((rank(shorter.pattern().as_usize()), start)));
-                }
+                candidates.extend(longest(start, limit).map(|rank| Reverse((rank, start))));
                 continue;
             }
             if token.strips {
@@ -127,13 +157,15 @@ mod tests {
             text: (*text).to_owned(),
             id: id as u32,
             control: text.contains('c'),
+            reserved: text.contains('c') || text.contains('b'),
             strips: text.contains('s'),
         };
         Specials::new(texts.iter().enumerate().map(token).collect()).unwrap()
     }
 
     /// The definition: one token after the other through all that is left.
-    fn one_by_one<'a>(specials: &Specials, text: &'a str, special: bool) -> Vec<Part<'a>> {
+    fn one_by_one<'a>(specials: &Specials, whole: &'a str, special: bool, client: &[Range<usize>]) -> Vec<Part<'a>> {
+        let text = whole;
         let mut parts = vec![Part::Text(text)];
         for token in specials.tokens.iter().filter(|token| special || !token.control) {
             parts = parts
@@ -141,7 +173,14 @@ mod tests {
                 .flat_map(|part| {
                     let Part::Text(mut text) = part else { return vec![part] };
                     let mut cut = Vec::new();
-                    while let Some(at) = text.find(&token.text) {
+                    let may_be_read = |text: &str, at: usize| {
+                        let start = text.as_ptr().addr() - whole.as_ptr().addr() + at;
+                        let is_clients = |byte| client.iter().any(|part| part.contains(&byte));
+                        !(token.reserved && (start..start + token.text.len()).any(is_clients))
+                    };
+                    while let Some(at) = (0..text.len()).find(|at| {
+                        text.get(*at..).is_some_and(|rest| rest.starts_with(&token.text)) && may_be_read(text, *at)
+                    }) {
                         cut.extend([Part::Text(&text[..at]), Part::Token(token.id)]);
                         text = &text[at + token.text.len()..];
                         if token.strips {
@@ -160,15 +199,18 @@ mod tests {
     #[test]
     fn the_longest_token_is_read_even_if_another_one_begins_earlier() {
         let specials = specials(&["ab", "bbb", "a"]);
-        assert_eq!(specials.cut("xabbbx", false), [Part::Text("x"), Part::Token(2), Part::Token(1), Part::Text("x")]);
-        assert_eq!(specials.cut("", false), []);
+        assert_eq!(
+            specials.cut("xabbbx", false, &[]),
+            [Part::Text("x"), Part::Token(2), Part::Token(1), Part::Text("x")]
+        );
+        assert_eq!(specials.cut("", false, &[]), []);
     }
 
     #[test]
     fn white_space_behind_a_token_that_strips_it_is_gone() {
         let specials = specials(&["<s>", "<c>"]);
-        assert_eq!(specials.cut("<s> \t\u{B}\n <c> x", true), [Part::Token(0), Part::Token(1), Part::Text(" x")]);
-        assert_eq!(specials.cut("<c><s>  ", false), [Part::Text("<c>"), Part::Token(0)]);
+        assert_eq!(specials.cut("<s> \t\u{B}\n <c> x", true, &[]), [Part::Token(0), Part::Token(1), Part::Text(" x")]);
+        assert_eq!(specials.cut("<c><s>  ", false, &[]), [Part::Text("<c>"), Part::Token(0)]);
     }
 
     #[test]
@@ -176,22 +218,27 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let mut below = |limit: usize| (random.next_u32() as usize) % limit;
         let letters = ["a", "b", "c", "s", " ", "\u{E9}"];
-        let mut word =
-            |most: usize| -> String { (0..1 + below(most)).map(|_| letters[below(letters.len())]).collect() };
+        fn word(below: &mut impl FnMut(usize) -> usize, letters: &[&str], most: usize) -> String {
+            (0..1 + below(most)).map(|_| letters[below(letters.len())]).collect()
+        }
         let mut cut = 0;
         for _ in 0..3000 {
-            let mut texts: Vec<String> = (0..6).map(|_| word(4)).collect();
+            let mut texts: Vec<String> = (0..6).map(|_| word(&mut below, &letters, 4)).collect();
             // Of tokens of one length that overlap it is left open which one is read.
             texts.sort_by_key(String::len);
             texts.dedup_by_key(|text| text.len());
             let specials = specials(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-            let text = word(30);
-            for special in [false, true] {
-                let parts = specials.cut(&text, special);
-                assert_eq!(parts, one_by_one(&specials, &text, special), "{texts:?} {text:?}");
+            let text = word(&mut below, &letters, 30);
+            let mut bounds = [0; 4].map(|_| text.floor_char_boundary(below(text.len() + 1)));
+            bounds.sort_unstable();
+            let mut client = vec![bounds[0]..bounds[1], bounds[2]..bounds[3]];
+            client.retain(|part| !part.is_empty());
+            for (special, client) in [(false, &[][..]), (true, &[]), (false, &client), (true, &client)] {
+                let parts = specials.cut(&text, special, client);
+                assert_eq!(parts, one_by_one(&specials, &text, special, client), "{texts:?} {text:?} {client:?}");
                 cut += usize::from(parts.len() > 1);
             }
         }
-        assert!(cut > 2000, "{cut} texts were cut");
+        assert!(cut > 4000, "{cut} texts were cut");
     }
 }

@@ -107,10 +107,15 @@ fn what_encoding_adds_is_taken_from_what_a_chat_template_wrote() {
     let file = small().flag("tokenizer.ggml.add_eos_token", true);
     let tokenizer = read(file.clone()).unwrap();
     assert_eq!(tokenizer.encode("ab", true).unwrap(), [0, 6, 1]);
-    assert_eq!(tokenizer.without_added("<s><s>ab</s>"), "<s>ab");
-    assert_eq!(tokenizer.without_added("ab"), "ab");
+    let chat = |tokenizer: &Tokenizer, text: &str, client: &[Range<usize>]| {
+        tokenizer.encode_chat(&Rendered { text: text.to_owned(), client: client.to_vec() }).unwrap()
+    };
+    assert_eq!(chat(&tokenizer, "<s><s>ab</s>", &[]), [0, 0, 6, 1]);
+    assert_eq!(chat(&tokenizer, "ab", &[]), [0, 6, 1]);
+    let forged = tokenizer.encode("<s>", false).unwrap();
+    assert_eq!(chat(&tokenizer, "<s>", &[0..3]), [&[0], &forged[..], &[1]].concat(), "the client's own is text");
     let adds_nothing = file.flag("tokenizer.ggml.add_bos_token", false).flag("tokenizer.ggml.add_eos_token", false);
-    assert_eq!(read(adds_nothing).unwrap().without_added("<s>ab</s>"), "<s>ab</s>");
+    assert_eq!(chat(&read(adds_nothing).unwrap(), "<s>ab</s>", &[]), [0, 6, 1]);
 }
 
 #[test]

@@ -4,10 +4,14 @@
 //! It comes from the same untrusted place as the model: its size is bounded, it must be made of the
 //! model's own tokens, and what the library makes of a broken one, a panic included, is an error.
 //! What is added to a text the model's file says, as it does without it.
-use super::{EncodeError, library};
+use super::{
+    EncodeError, library,
+    special::{Part, Special, Specials},
+};
 use crate::ReadSeek;
 use std::{
     io::{self, Read, Seek, SeekFrom},
+    ops::Range,
     sync::{Mutex, PoisonError},
 };
 use system::foreign_text::shown;
@@ -17,6 +21,8 @@ use thiserror::Error;
 pub(super) struct TokenizerJson {
     /// Whether special tokens are read is one of its settings.
     tokenizer: Mutex<tokenizers::Tokenizer>,
+    /// Those of its tokens that it calls special.
+    specials: Specials,
 }
 
 /// Why a `tokenizer.json` cannot be used.
@@ -31,6 +37,9 @@ pub enum TokenizerJsonError {
     /// The library refuses it.
     #[error("it cannot be parsed")]
     Parse(#[source] tokenizers::Error),
+    /// Its special tokens cannot be looked for.
+    #[error("its special tokens cannot be used")]
+    Special(#[source] Box<super::TokenizerError>),
     /// It has ids that the model does not know.
     #[error("it has a token {id}, but the model has only {most} tokens")]
     Id {
@@ -87,11 +96,49 @@ impl TokenizerJson {
         let mut model = tokenizer.get_model().clone();
         model.resize_cache(0);
         tokenizer.with_model(model);
-        Ok(TokenizerJson { tokenizer: Mutex::new(tokenizer) })
+        let added = tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
+        let reserved = added.map(|(id, token)| Special {
+            text: token.content,
+            id,
+            control: true,
+            reserved: true,
+            strips: token.rstrip,
+        });
+        let specials =
+            Specials::new(reserved.collect()).map_err(|error| TokenizerJsonError::Special(Box::new(error)))?;
+        Ok(TokenizerJson { tokenizer: Mutex::new(tokenizer), specials })
     }
 
-    /// Appends the ids of a text.
-    pub(super) fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+    /// Where the names of special tokens are in a text.
+    pub(super) fn reserved(&self, text: &str) -> Vec<Range<usize>> {
+        self.specials.reserved(text)
+    }
+
+    /// Appends the ids of a text. No special token is read that is in one of the `client`'s parts.
+    ///
+    /// The library reads all names of special tokens or none. So where a part has one in it, the
+    /// text is cut here at those that count, and what is between them is read without.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        special: bool,
+        client: &[Range<usize>],
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EncodeError> {
+        let parts = self.specials.cut(text, special, client);
+        if parts.len() == self.specials.cut(text, special, &[]).len() {
+            return self.encode_whole(text, special, ids);
+        }
+        for part in parts {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => self.encode_whole(text, false, ids)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_whole(&self, text: &str, special: bool, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
         let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
         tokenizer.set_encode_special_tokens(!special);
         let encoding = tokenizer.encode_fast(text, false).map_err(EncodeError)?;

@@ -60,7 +60,7 @@ impl Tokens {
             special: Vec::new(),
             normal: Vec::new(),
         };
-        for ((id, text), kind) in (0..).zip(texts).zip(kinds) {
+        for ((id, text), (kind, reserved)) in (0..).zip(texts).zip(kinds) {
             match (kind, spelling) {
                 (Kind::Normal, Spelling::Alphabet) => tokens.bytes.extend(from_alphabet(text, &alphabet)),
                 (Kind::Normal, Spelling::Spaces) => tokens.bytes.extend(text.replace(SPACE, " ").as_bytes()),
@@ -73,7 +73,8 @@ impl Tokens {
                 Kind::Normal => tokens.normal.push(id),
                 Kind::Control | Kind::Literal => {
                     let strips = strips && !["<unk>", "<s>", "<|endoftext|>"].contains(&text.as_str());
-                    tokens.special.push(Special { text: text.clone(), id, control: kind == Kind::Control, strips });
+                    let control = kind == Kind::Control;
+                    tokens.special.push(Special { text: text.clone(), id, control, reserved, strips });
                 }
                 Kind::Byte | Kind::Unused => {}
             }
@@ -124,7 +125,9 @@ fn named_byte(text: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-fn kinds(header: &Header, texts: &[String]) -> Result<Vec<Kind>, TokenizerError> {
+/// What each token is for, and whether it is reserved: a control token, also by the file's word
+/// alone.
+fn kinds(header: &Header, texts: &[String]) -> Result<Vec<(Kind, bool)>, TokenizerError> {
     let key = "tokenizer.ggml.token_type";
     let numbers = header.integers(key)?;
     if let Some(numbers) = numbers.filter(|numbers| numbers.len() < texts.len()) {
@@ -140,14 +143,15 @@ fn kinds(header: &Header, texts: &[String]) -> Result<Vec<Kind>, TokenizerError>
             6 => Kind::Byte,
             _ => Kind::Unused,
         };
-        match text {
+        let kind = match text {
             "" => Kind::Unused,
             "</s>" if families.has_plain_s => Kind::Normal,
             "<|end|>" if families.goes_on_after_end => Kind::Literal,
             "<|channel|>" | "<|message|>" | "<|start|>" | "<|constrain|>" => Kind::Literal,
             _ if END_TEXTS.contains(&text) || FILL_TEXTS.contains(&text) || FILL_ENDS.contains(&text) => Kind::Control,
             _ => said,
-        }
+        };
+        (kind, kind == Kind::Control || said == Kind::Control)
     };
     Ok(texts.iter().enumerate().map(kind).collect())
 }
