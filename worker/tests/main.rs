@@ -8,6 +8,7 @@ mod bert;
 mod cache;
 mod chat_templates;
 mod common;
+mod control_tokens;
 #[path = "families/main.rs"]
 mod families;
 mod footprint;
