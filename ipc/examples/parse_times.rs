@@ -89,6 +89,7 @@ fn serve(request: Request) -> (Duration, Arc<Prompt>) {
         seed: 0,
         stop: asked.stop.clone(),
         ignore_end: asked.ignore_end,
+        template_vars: String::new(),
         cache: true,
     };
     drop(black_box(ipc::to_frame(&ToWorker::Run(Box::new(job)), ipc::MAX_FRAME)));

@@ -18,6 +18,7 @@ pub use json::json_length;
 pub use library::{Answer, Client, ClientError, SYSTEM_SOCKET, default_socket};
 pub use message::{ChatMessage, Content, ContentPart, Prompt, Role, ToolCall};
 pub use request::{
-    Control, EmbedRequest, GenerateRequest, InvalidRequest, Request, Sampling, TextRole, TokenizeRequest,
+    Control, EmbedRequest, GenerateRequest, InvalidRequest, Request, Sampling, TemplateVars, TextRole, TokenizeRequest,
+    check_template_var,
 };
 pub use response::{Done, Embedded, Failure, FailureKind, FinishReason, Response};

@@ -268,8 +268,8 @@ pub use client::{Answer, Client, ClientError, SYSTEM_SOCKET, default_socket};
 pub use client::{AsyncAnswer, AsyncClient};
 pub use client::{
     ChatMessage, Content, ContentPart, Control, Done, EmbedRequest, Embedded, Failure, FailureKind, FinishReason,
-    GenerateRequest, InvalidRequest, MessageJson, Prompt, Request, Response, Role, Sampling, TextRole, TokenizeRequest,
-    ToolCall, json_length,
+    GenerateRequest, InvalidRequest, MessageJson, Prompt, Request, Response, Role, Sampling, TemplateVars, TextRole,
+    TokenizeRequest, ToolCall, check_template_var, json_length,
 };
 pub use codec::{CodecError, Message, ShapeError, decode, encode};
 #[cfg(feature = "tokio")]

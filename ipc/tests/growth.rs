@@ -32,7 +32,7 @@ fn refused(payload: &str) -> String {
 fn what_a_request_has_and_the_daemon_does_not_know_is_refused_by_name() {
     let generate = |fields: &str| refused(&format!("{{\"generate\":{{{fields}}}}}"));
     let known = "expected one of model, prompt, messages, max_tokens, temperature, top_p, top_k, seed, \
-                 repeat_penalty, frequency_penalty, presence_penalty, stop, ignore_end";
+                 repeat_penalty, frequency_penalty, presence_penalty, stop, ignore_end, template_vars";
     assert_eq!(generate(r#""prompt":"secret","min_p":0.1"#), format!("generate: unknown field \"min_p\", {known}"));
     assert_eq!(
         generate(r#""messages":[{"role":"user","content":"secret"},{"role":"user","content":"x","mood":1}]"#),

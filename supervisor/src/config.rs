@@ -14,7 +14,7 @@ pub(crate) use error::{ConfigError, Place};
 pub(crate) use source::ConfigSource;
 
 use entry::{Entry, Value};
-use ipc::{ModelSource, Precision};
+use ipc::{ModelSource, Precision, TemplateVars};
 use policy::{Isolation, Load};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,6 +99,8 @@ pub(crate) struct ModelConfig {
     pub(crate) max_attempts: u32,
     /// The only SHA-256 that the model's file may have, in lowercase hexadecimal.
     pub(crate) sha256: Option<String>,
+    /// What the chat template can name besides the conversation, unless a request says otherwise.
+    pub(crate) template_vars: TemplateVars,
 }
 
 /// A number, or the one that fits the machine.
@@ -263,6 +265,7 @@ impl ModelConfig {
             client_timeout: Duration::from_secs(30),
             max_attempts: 3,
             sha256: None,
+            template_vars: TemplateVars::new(),
         }
     }
 }

@@ -216,7 +216,8 @@ fn prompt_ids(model: &Generator, job: &Job) -> Result<Vec<u32>, Ended> {
                 let Some(chat) = &model.chat else {
                     return Err(Ended::bad_request("the model has no chat template; send a raw prompt instead"));
                 };
-                let conversation = Conversation { messages, ..Conversation::default() };
+                let variables = Some(job.template_vars.as_str()).filter(|variables| !variables.is_empty());
+                let conversation = Conversation { messages, variables, tools: None };
                 let rendered = chat.render(&conversation, &today(), &|text| tokenizer.control_tokens(text));
                 let rendered = rendered.map_err(|error| Ended::bad_request(chain(&error)))?;
                 check(&rendered.text)?;

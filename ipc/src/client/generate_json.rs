@@ -3,7 +3,9 @@
 //!
 //! A field that has its default is not written, so that a client knows more fields than a daemon
 //! and can still ask it.
-use super::{ChatMessage, Content, ContentPart, GenerateRequest, InvalidRequest, Prompt, Role, Sampling, ToolCall};
+use super::{
+    ChatMessage, Content, ContentPart, GenerateRequest, InvalidRequest, Prompt, Role, Sampling, TemplateVars, ToolCall,
+};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
@@ -42,6 +44,7 @@ pub(super) struct GenerateIn {
     presence_penalty: Option<f32>,
     stop: Option<Vec<String>>,
     ignore_end: Option<bool>,
+    template_vars: Option<TemplateVars>,
 }
 
 /// Why the fields of a generate request are none together.
@@ -84,6 +87,7 @@ impl TryFrom<GenerateIn> for GenerateRequest {
             sampling,
             stop: said.stop.unwrap_or_default(),
             ignore_end: said.ignore_end.unwrap_or_default(),
+            template_vars: said.template_vars.unwrap_or_default(),
         })
     }
 }
@@ -117,6 +121,8 @@ struct GenerateOut<'a> {
     stop: &'a [String],
     #[serde(skip_serializing_if = "is_default")]
     ignore_end: bool,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    template_vars: &'a TemplateVars,
 }
 
 impl Serialize for GenerateRequest {
@@ -142,6 +148,7 @@ impl Serialize for GenerateRequest {
             presence_penalty: unusual(chosen.presence_penalty, usual.presence_penalty),
             stop: &self.stop,
             ignore_end: self.ignore_end,
+            template_vars: &self.template_vars,
         };
         out.serialize(serializer)
     }

@@ -143,6 +143,27 @@ pub struct GenerateRequest {
     pub stop: Vec<String>,
     /// Goes on when the model ends its answer, for measurements.
     pub ignore_end: bool,
+    /// What the chat template can name besides the conversation, as `enable_thinking`. What the
+    /// model's configuration says holds where these do not.
+    pub template_vars: TemplateVars,
+}
+
+/// Values by name. What the values are is the template's business; the keys of objects in them are
+/// sorted.
+pub type TemplateVars = serde_json::Map<String, serde_json::Value>;
+
+/// Why a template cannot be given a variable of this name: it has one that means something else.
+///
+/// # Errors
+///
+/// If it has.
+pub fn check_template_var(name: &str) -> Result<(), InvalidRequest> {
+    const TAKEN: [&str; 7] =
+        ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "strftime_now"];
+    match TAKEN.iter().find(|taken| **taken == name) {
+        Some(name) => Err(InvalidRequest::TemplateVar { name }),
+        None => Ok(()),
+    }
 }
 
 impl GenerateRequest {
@@ -155,6 +176,7 @@ impl GenerateRequest {
             sampling: Sampling::default(),
             stop: Vec::new(),
             ignore_end: false,
+            template_vars: TemplateVars::new(),
         }
     }
 
@@ -174,8 +196,10 @@ impl GenerateRequest {
         const LONGEST_STOP: usize = 256;
         match &self.prompt {
             Prompt::Raw(text) if text.is_empty() => return Err(InvalidRequest::EmptyPrompt),
+            Prompt::Raw(_) if !self.template_vars.is_empty() => return Err(InvalidRequest::NoTemplate),
             Prompt::Raw(_) => {}
             Prompt::Chat(messages) => {
+                self.template_vars.keys().try_for_each(|name| check_template_var(name))?;
                 messages.iter().enumerate().try_for_each(|(index, message)| message.validate(index))?;
                 if messages.iter().all(|message| message.text().is_empty()) {
                     return Err(InvalidRequest::EmptyPrompt);
@@ -208,6 +232,15 @@ pub enum InvalidRequest {
     /// There is nothing to read.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// Variables for a template, and no template.
+    #[error("template_vars are for a conversation: a raw prompt has no template")]
+    NoTemplate,
+    /// A variable that the template has already.
+    #[error("template_vars cannot set {name}, which the request itself says")]
+    TemplateVar {
+        /// Its name.
+        name: &'static str,
+    },
     /// A turn has something that is not served yet.
     #[error("messages[{index}] has {what}, which is not served yet")]
     NotServed {

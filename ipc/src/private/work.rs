@@ -52,6 +52,8 @@ pub struct Job {
     pub stop: Vec<String>,
     /// Goes on when the model ends its answer.
     pub ignore_end: bool,
+    /// What the chat template can name besides the conversation: a JSON object, or nothing.
+    pub template_vars: String,
     /// Whether a cache comes with this message: memory of
     /// [`ModelInfo::cache`](crate::ModelInfo::cache) bytes that belongs to the request. What an
     /// earlier worker of the same request left there is gone on with.

@@ -6,8 +6,8 @@
 use ipc::{
     ChatMessage, Content, ContentPart, Control, Done, EmbedJob, EmbedRequest, Embedded, Failure, FailureKind,
     FinishReason, Forked, FromTemplate, FromWorker, GenerateRequest, Go, Job, JobPrompt, Life, Message, ModelInfo,
-    ModelKind, ModelSpec, Needs, Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox, TextRole,
-    ToTemplate, ToWorker, TokenCounts, TokenizeJob, TokenizeRequest, ToolCall,
+    ModelKind, ModelSpec, Needs, Precision, Prompt, Request, RequestId, Response, Role, Sampling, Sandbox,
+    TemplateVars, TextRole, ToTemplate, ToWorker, TokenCounts, TokenizeJob, TokenizeRequest, ToolCall,
     status::{Crash, ModelStatus, QueueStatus, Status, TemplateStatus, Totals, WorkerStatus},
 };
 use std::{collections::BTreeMap, fmt::Debug};
@@ -208,6 +208,12 @@ impl Conversation for Request {
             sampling: sampling(),
             stop: vec!["\n\n".into(), "END".into()],
             ignore_end: true,
+            template_vars: TemplateVars::new(),
+        };
+        let variables = [("enable_thinking", false.into()), ("effort", "high".into())];
+        let told = GenerateRequest {
+            template_vars: variables.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+            ..GenerateRequest::chat("Spell cloud.")
         };
         let plain = GenerateRequest::raw("Once upon a time");
         let embed = EmbedRequest {
@@ -232,6 +238,7 @@ impl Conversation for Request {
             Request::Control(Control::Stop { now: true }),
             Request::Control(Control::Restart { model: None, slot: None }),
             Request::Control(Control::Restart { model: Some("pocket".into()), slot: Some(300) }),
+            Request::Generate(Box::new(told)),
         ]
     }
 }
@@ -319,6 +326,7 @@ impl Conversation for ToWorker {
             seed: 99,
             stop: vec!["STOP".into()],
             ignore_end: false,
+            template_vars: r#"{"enable_thinking":false}"#.into(),
             cache: false,
         };
         let resumed = Job {

@@ -33,6 +33,9 @@ pub(crate) enum CliError {
     /// The standard input is no text.
     #[error("the standard input is not valid UTF-8")]
     NotText,
+    /// What is given as a conversation is none.
+    #[error("--messages takes a JSON list of messages like {}", r#"{"role": "user", "content": "Hello"}"#)]
+    Messages(#[source] serde_json::Error),
     /// The standard output cannot be written.
     #[error("cannot write to the standard output")]
     Output(#[source] io::Error),
@@ -94,6 +97,7 @@ impl CliError {
             CliError::Activation(_)
             | CliError::Config(_)
             | CliError::NotText
+            | CliError::Messages(_)
             | CliError::NoExecutable(_)
             | CliError::NoLandlock
             | CliError::Load(_) => 2,

@@ -1,7 +1,7 @@
 //! `supervisor generate`: one answer, streamed to the standard output.
 use super::{SocketArgument, error::CliError, exit_when_interrupted, print, text};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -40,6 +40,12 @@ pub(crate) struct Arguments {
     /// What the model is told before the prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
+    /// What the chat template is told, as enable_thinking=false; a value that is no JSON is a text
+    #[arg(long = "template-var", value_name = "NAME=VALUE", value_parser = template_var, conflicts_with = "raw")]
+    template_vars: Vec<(String, Value)>,
+    /// The prompt is a conversation: a JSON list of messages in OpenAI's shape
+    #[arg(long, conflicts_with_all = ["raw", "system"])]
+    messages: bool,
     /// Continue the prompt as it is, without the model's chat template
     #[arg(long)]
     raw: bool,
@@ -56,7 +62,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let text = text(&arguments.prompt, ipc::MAX_REQUEST)?;
     let socket = arguments.socket.path()?;
     let json = arguments.json;
-    let request = arguments.request(text);
+    let request = arguments.request(text)?;
     let mut client = Client::connect(&socket)?;
     let mut output = Output { text: String::new(), streamed: !json };
     let mut named = None;
@@ -86,9 +92,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
 }
 
 impl Arguments {
-    fn request(self, text: String) -> GenerateRequest {
+    fn request(self, text: String) -> Result<GenerateRequest, CliError> {
         let prompt = if self.raw {
             Prompt::Raw(text)
+        } else if self.messages {
+            Prompt::Chat(messages(&text)?)
         } else {
             let system = self.system.map(|system| ChatMessage::new(Role::System, system));
             Prompt::Chat(system.into_iter().chain([ChatMessage::new(Role::User, text)]).collect())
@@ -102,13 +110,32 @@ impl Arguments {
             frequency_penalty: self.frequency_penalty,
             presence_penalty: self.presence_penalty,
         };
-        GenerateRequest {
+        Ok(GenerateRequest {
             model: self.model,
             max_tokens: self.max_tokens,
             sampling,
             stop: self.stop,
+            template_vars: self.template_vars.into_iter().collect(),
             ..GenerateRequest::new(prompt)
-        }
+        })
+    }
+}
+
+/// A variable and its value.
+fn template_var(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+}
+
+/// The messages of a JSON list, or of an object as it is sent to OpenAI's API.
+fn messages(text: &str) -> Result<Vec<ChatMessage>, CliError> {
+    let given: Value = serde_json::from_str(text).map_err(CliError::Messages)?;
+    let messages = given.get("messages").unwrap_or(&given);
+    let request: GenerateRequest =
+        serde_json::from_value(json!({ "messages": messages })).map_err(CliError::Messages)?;
+    match request.prompt {
+        Prompt::Chat(messages) => Ok(messages),
+        Prompt::Raw(_) => Ok(Vec::new()),
     }
 }
 
@@ -124,7 +151,7 @@ impl Output {
         if self.streamed { print(piece) } else { Ok(()) }
     }
 
-    fn finish(self, object: impl FnOnce(&str) -> serde_json::Value) -> Result<(), CliError> {
+    fn finish(self, object: impl FnOnce(&str) -> Value) -> Result<(), CliError> {
         match self.streamed {
             true if self.text.ends_with('\n') => Ok(()),
             true => print("\n"),

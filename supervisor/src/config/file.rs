@@ -4,7 +4,7 @@
 //! that is told.
 use super::entry::{self, Entry, Value};
 use super::{Config, ConfigError, ModelConfig, Place, SupervisorConfig};
-use ipc::ModelSource;
+use ipc::{ModelSource, TemplateVars};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -48,6 +48,7 @@ const MODEL: Table = Table {
         "client_timeout",
         "max_attempts",
         "sha256",
+        "template_vars",
     ],
 };
 
@@ -148,6 +149,7 @@ impl<'a> File<'a> {
                 "client_timeout" => model.client_timeout = entry.duration()?,
                 "max_attempts" => model.max_attempts = entry.whole(1..=100)?,
                 "sha256" => model.sha256 = entry.sha256()?,
+                "template_vars" => model.template_vars = self.template_vars(&entry)?,
                 _ => return Err(unknown(entry, &MODEL)),
             }
         }
@@ -161,6 +163,21 @@ impl<'a> File<'a> {
             }
         };
         Ok((model, name))
+    }
+
+    fn template_vars(&self, table: &Entry<'a>) -> Result<TemplateVars, ConfigError> {
+        let Value::Table(values) = table.value else {
+            return Err(table.refused("must be a table, like { enable_thinking = false }"));
+        };
+        let mut variables = TemplateVars::new();
+        for entry in self.entries(values) {
+            ipc::check_template_var(entry.key).map_err(|_| entry.refused("a template has it from the request"))?;
+            let (_, value) = values.get_key_value(entry.key).ok_or_else(|| entry.refused("must be there"))?;
+            let json =
+                json(value.get_ref()).ok_or_else(|| entry.refused("must be what JSON can say, without dates"))?;
+            variables.insert(entry.key.to_owned(), json);
+        }
+        Ok(variables)
     }
 
     /// A table's entries, in the order of the file.
@@ -199,6 +216,25 @@ impl<'a> File<'a> {
         };
         ConfigError::Syntax { place: self.place(span.start), message }
     }
+}
+
+/// A value as JSON; none if it has one that JSON has not.
+fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
+    Some(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok().filter(|number| number.is_finite())?.into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect::<Option<Vec<_>>>()?.into(),
+        DeValue::Table(pairs) => {
+            let mut object = serde_json::Map::new();
+            for (key, value) in pairs {
+                object.insert(key.get_ref().to_string(), json(value.get_ref())?);
+            }
+            object.into()
+        }
+        DeValue::Datetime(_) => return None,
+    })
 }
 
 /// The name of a model that is given none: what follows `builtin:`, or the file's name without

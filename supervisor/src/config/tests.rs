@@ -95,6 +95,7 @@ fn every_key_is_read() {
         client_timeout = "1m 30s"
         max_attempts = 100
         sha256 = "ABCDEF7890123456789012345678901234567890123456789012345678901234"
+        template_vars = { enable_thinking = false, effort = "high", more = { b = [1, 2.5], a = 0x10 } }
 
         [[model]]
         path = "builtin:pocket"
@@ -127,6 +128,10 @@ fn every_key_is_read() {
         client_timeout: Duration::from_secs(90),
         max_attempts: 100,
         sha256: Some("abcdef7890123456789012345678901234567890123456789012345678901234".to_string()),
+        template_vars: serde_json::from_str(
+            r#"{"enable_thinking": false, "effort": "high", "more": {"a": 16, "b": [1, 2.5]}}"#,
+        )
+        .unwrap(),
         ..ModelConfig::new("A.b_c:d-9".to_string(), ModelSource::parse("/models/a.gguf"))
     };
     let supervisor = SupervisorConfig {
@@ -296,6 +301,12 @@ fn a_models_values_are_checked() {
         ("memory_per_worker = \"much\"", format!("memory_per_worker is \"much\", but {size}")),
         ("memory_per_worker = \"-1GiB\"", format!("memory_per_worker is \"-1GiB\", but {size}")),
         ("memory_per_worker = 536870912", format!("memory_per_worker is 536870912, but {size}")),
+        ("template_vars = 1", "template_vars is 1, but must be a table, like { enable_thinking = false }".into()),
+        ("template_vars = { messages = 1 }", "messages is 1, but a template has it from the request".into()),
+        (
+            "template_vars = { day = 1979-05-27 }",
+            "day is 1979-05-27, but must be what JSON can say, without dates".into(),
+        ),
         ("sha256 = \"abc\"", format!("sha256 is \"abc\", but must be {digits}")),
         ("sha256 = 1979-05-27", format!("sha256 is 1979-05-27, but must be {digits}")),
         (

@@ -186,7 +186,7 @@ impl Daemon {
         self.reply(connection, &Response::Failed(failure));
     }
 
-    fn submit(&mut self, connection: ConnectionId, asked: ModelRequest) {
+    fn submit(&mut self, connection: ConnectionId, mut asked: ModelRequest) {
         let pool = match self.find_model(asked.model(), asked.kind()) {
             Ok(pool) => pool,
             Err(failure) => return self.refuse(connection, asked.name(), failure),
@@ -196,6 +196,7 @@ impl Daemon {
         let id = RequestId(self.submitted);
         client.active = Some(id);
         client.outbox.patience = self.models[pool].config.client_timeout;
+        asked.complete(&self.models[pool].config.template_vars);
         let fingerprint = asked.fingerprint(&self.fingerprints, pool);
         let noted = asked.noted(&self.prompts);
         let slots = self.models[pool].slots;

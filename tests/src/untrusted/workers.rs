@@ -91,6 +91,7 @@ pub fn cache(bytes: &[u8]) {
             seed: 0,
             stop: Vec::new(),
             ignore_end: true,
+            template_vars: String::new(),
             cache: true,
         };
         let memory = left(bytes, model);

@@ -48,6 +48,7 @@ pub(crate) fn job(prompt: Prompt) -> Job {
         seed: 0,
         stop: Vec::new(),
         ignore_end: false,
+        template_vars: String::new(),
         cache: false,
     }
 }

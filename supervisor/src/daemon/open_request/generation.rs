@@ -109,6 +109,10 @@ impl Generation {
             seed: self.seed,
             stop: self.asked.stop.clone(),
             ignore_end: self.asked.ignore_end,
+            template_vars: match self.asked.template_vars.is_empty() {
+                true => String::new(),
+                false => serde_json::Value::Object(self.asked.template_vars.clone()).to_string(),
+            },
             cache,
         }
     }

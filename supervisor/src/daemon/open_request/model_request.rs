@@ -1,7 +1,9 @@
 //! What a client asks a model for: whether any could serve it, which one is meant, and whether it
 //! was asked before.
 use crate::log::{LoggedPrompt, Prompts};
-use ipc::{EmbedRequest, GenerateRequest, InvalidRequest, MessageJson, ModelKind, Prompt, TokenizeRequest};
+use ipc::{
+    EmbedRequest, GenerateRequest, InvalidRequest, MessageJson, ModelKind, Prompt, TemplateVars, TokenizeRequest,
+};
 use policy::PoolId;
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -32,6 +34,17 @@ impl ModelRequest {
             ModelRequest::Generate(asked) => asked.model.as_deref(),
             ModelRequest::Embed(asked) => asked.model.as_deref(),
             ModelRequest::Tokenize(asked) => asked.model.as_deref(),
+        }
+    }
+
+    /// Takes from a model's configuration what the request does not say itself.
+    pub(crate) fn complete(&mut self, template_vars: &TemplateVars) {
+        if let ModelRequest::Generate(asked) = self
+            && let Prompt::Chat(_) = asked.prompt
+        {
+            for (name, value) in template_vars {
+                asked.template_vars.entry(name).or_insert_with(|| value.clone());
+            }
         }
     }
 
@@ -75,6 +88,7 @@ impl ModelRequest {
             ModelRequest::Generate(asked) => {
                 let sampling = &asked.sampling;
                 (&asked.prompt, asked.max_tokens, &asked.stop, asked.ignore_end).hash(&mut state);
+                asked.template_vars.hash(&mut state);
                 (sampling.top_k, sampling.seed).hash(&mut state);
                 for number in [
                     sampling.temperature,

@@ -46,6 +46,7 @@ impl Difference {
             ("progress_timeout", before.progress_timeout != after.progress_timeout),
             ("request_timeout", before.request_timeout != after.request_timeout),
             ("client_timeout", before.client_timeout != after.client_timeout),
+            ("template_vars", before.template_vars != after.template_vars),
             ("max_attempts", before.max_attempts != after.max_attempts),
             ("queue", old_common.queue != new_common.queue),
             ("queue_timeout", old_common.queue_timeout != new_common.queue_timeout),
@@ -96,9 +97,13 @@ mod tests {
         assert_eq!(difference(timeouts), (names.into(), false));
         let others = |model: &mut ModelConfig, _: &mut SupervisorConfig| {
             (model.max_attempts, model.memory_per_worker) = (7, 1 << 21);
+            model.template_vars.insert("enable_thinking".into(), false.into());
             model.idle_unload = Some(Duration::from_secs(7));
         };
-        assert_eq!(difference(others), ("idle_unload, memory_per_worker and max_attempts".into(), false));
+        assert_eq!(
+            difference(others),
+            ("idle_unload, memory_per_worker, template_vars and max_attempts".into(), false)
+        );
         assert_eq!(difference(|model, _| model.source = ModelSource::parse("builtin:echo")), ("path".into(), true));
         let all = |model: &mut ModelConfig, _: &mut SupervisorConfig| {
             (model.context, model.sha256) = (Some(7), Some("7".into()));

@@ -101,6 +101,7 @@ impl Direct {
             seed: 1,
             stop: Vec::new(),
             ignore_end: false,
+            template_vars: String::new(),
             cache: false,
         };
         let socket = self.socket.as_mut().ok_or("the worker is not there")?;

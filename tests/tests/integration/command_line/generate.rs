@@ -1,7 +1,10 @@
 //! `supervisor generate`.
 use super::echo;
-use integration_tests::{Call, Daemon, LIMIT, Signal, until};
+use integration_tests::{Call, Daemon, LIMIT, Signal, generate, until};
+use ipc::GenerateRequest;
 use serde_json::{Value, json};
+use std::io::Write;
+use tempfile::NamedTempFile;
 
 #[test]
 fn the_answer_is_the_only_thing_printed() {
@@ -51,6 +54,72 @@ fn a_prompt_is_a_chat_unless_it_is_raw() {
     assert_eq!(answer(&["16 - 8 = ?"]), "16 - 8 = 8\n");
     assert_eq!(answer(&["--raw", "1 2 3 4 5 6"]), " 7 8 9 10\n");
     assert_ne!(answer(&["--max-tokens", "20", "1 2 3 4 5 6"]), " 7 8 9 10\n");
+}
+
+#[test]
+fn a_conversation_is_read_as_json() {
+    let daemon = echo("");
+    let call = |text: &str| Call::new(["generate", "--messages", "-"]).to(daemon.socket()).input(text).run();
+    let list = r#"[{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]"#;
+    assert_eq!(call(list).stdout, "one\n");
+    assert_eq!(
+        call(&format!(r#"{{"model": "other", "messages": {list}}}"#)).stdout,
+        "one\n",
+        "only its messages count"
+    );
+    for (wrong, words) in [
+        ("[", "--messages takes a JSON list of messages like {\"role\": \"user\", \"content\": \"Hello\"}: EOF"),
+        ("7", "--messages takes a JSON list"),
+        (
+            r#"[{"role": "clown"}]"#,
+            "--messages takes a JSON list of messages like {\"role\": \"user\", \"content\": \"Hello\"}: unknown variant `clown`",
+        ),
+        (r#"[{"role": "tool", "content": "x"}]"#, "messages[0] has the role tool, which is not served yet"),
+        ("[]", "the prompt is empty"),
+    ] {
+        let ended = call(wrong);
+        assert_eq!(ended.code(), 2, "{ended:?}");
+        assert!(ended.complaint().starts_with(&format!("supervisor: {words}")), "{ended:?}");
+    }
+}
+
+/// The built-in model's file with another chat template, which must be as long at most.
+fn with_template(template: &str) -> NamedTempFile {
+    const POCKET: &[u8] = include_bytes!("../../../../worker/pocket/pocket-q8_0.gguf");
+    let key = b"tokenizer.chat_template";
+    let at = POCKET.windows(key.len()).position(|bytes| bytes == key).unwrap() + key.len() + 4;
+    let length = u64::from_le_bytes(POCKET[at..at + 8].try_into().unwrap()) as usize;
+    let comment = format!("{{#{}#}}", " ".repeat(length - template.len() - 4));
+    let made = [&POCKET[..at + 8], template.as_bytes(), comment.as_bytes(), &POCKET[at + 8 + length..]].concat();
+    let mut file = NamedTempFile::with_suffix(".gguf").unwrap();
+    file.write_all(&made).unwrap();
+    file
+}
+
+#[test]
+fn a_template_is_told_what_the_configuration_and_the_request_say() {
+    let model = with_template("{{ raise_exception([mood, level, more] | tojson) }}");
+    let daemon = Daemon::start(&format!(
+        "[[model]]\nname = \"model\"\npath = {:?}\nworkers = 1\ntemplate_vars = {{ mood = \"glad\", level = 1 }}\n",
+        model.path()
+    ));
+    let said = |arguments: &[&str]| {
+        let ended = Call::new([&["generate"], arguments, &["x"]].concat()).to(daemon.socket()).run();
+        assert_eq!(ended.code(), 2, "{ended:?}");
+        ended
+            .complaint()
+            .trim_start_matches("supervisor: the model's chat template refuses the conversation: ")
+            .to_owned()
+    };
+    let more = "--template-var=more={\"a\": [true]}";
+    assert_eq!(said(&[more]), r#"["glad", 1, {"a": [true]}]"#);
+    let two = ["--template-var", "level=2", "--template-var", "mood=so so", more];
+    assert_eq!(said(&two), r#"["so so", 2, {"a": [true]}]"#);
+    let taken = said(&["--template-var", "messages=[]"]);
+    assert!(taken.starts_with("supervisor: template_vars cannot set messages"), "{taken}");
+    let template_vars = [("a".to_owned(), 1.into())].into_iter().collect();
+    let raw = generate(&daemon, GenerateRequest { template_vars, ..GenerateRequest::raw("x") }).unwrap_err();
+    assert!(raw.to_string().contains("a raw prompt has no template"), "{raw}");
 }
 
 #[test]

@@ -172,6 +172,7 @@ fn a_worker_embeds_and_tokenises_and_keeps_nothing() {
         seed: 0,
         stop: Vec::new(),
         ignore_end: false,
+        template_vars: String::new(),
         cache: false,
     };
     pair.send(&ToWorker::Run(Box::new(job)));
