@@ -1,5 +1,6 @@
 //! What `/proc` and the control group say: of this process, of its children, of the host. It
 //! decides nothing.
+mod control_groups;
 mod host_memory;
 mod process_memory;
 
