@@ -70,6 +70,12 @@ pub fn state(pid: u32) -> Option<char> {
     text.rsplit_once(") ")?.1.chars().next()
 }
 
+/// The pid of a process's parent; `None` if it has gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// How many threads this process has; 0 if that cannot be known.
 pub fn thread_count() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
