@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(mounts(text), [], "{text:?}");
         }
         let mount = Mount { version: Version::One, root: "/".to_owned(), point: "/x".into() };
-        assert_eq!(folders("4\n4:memory\n::\n", &mount), [PathBuf::new(); 0]);
+        assert!(folders("4\n4:memory\n::\n", &mount).is_empty());
     }
 
     #[test]
