@@ -130,6 +130,24 @@ fn text(words: &[String], most: usize) -> Result<String, CliError> {
     String::from_utf8(bytes).map_err(|_| CliError::NotText)
 }
 
+/// A prompt: the words of the command line, or for `-` the standard input as whoever wrote it meant
+/// it, which is without the end of its last line and the mark that some editors begin a file with.
+fn prompt(words: &[String], most: usize) -> Result<String, CliError> {
+    let text = text(words, most)?;
+    Ok(if words == ["-"] { as_meant(&text).to_owned() } else { text })
+}
+
+/// A text without a byte order mark before it and without one end of line behind it.
+fn as_meant(text: &str) -> &str {
+    let text = without_mark(text);
+    text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// A text without a byte order mark before it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Writes all of `text` to the standard output.
 fn print(text: &str) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
@@ -148,6 +166,18 @@ fn exit_when_interrupted() -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_piped_has_an_end_of_line_and_maybe_a_mark() {
+        for text in ["a b", "a b\n", "a b\r\n", "\u{feff}a b", "\u{feff}a b\r\n"] {
+            assert_eq!(as_meant(text), "a b", "{text:?}");
+        }
+        assert_eq!(as_meant("a\n\n"), "a\n");
+        assert_eq!(as_meant("a\r\n\r\n"), "a\r\n");
+        assert_eq!(as_meant(" a\r"), " a\r");
+        assert_eq!(as_meant("\u{feff}\u{feff}a"), "\u{feff}a");
+        assert_eq!((as_meant("\n"), as_meant("\r\n"), as_meant("")), ("", "", ""));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

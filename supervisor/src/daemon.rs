@@ -21,6 +21,7 @@ mod control;
 mod effects;
 mod event_loop;
 mod fuzzing;
+mod helper;
 mod housekeeping;
 mod identity;
 mod listener;
@@ -30,6 +31,7 @@ mod notify;
 mod open_request;
 mod reload;
 mod report;
+mod requirements;
 mod served_model;
 mod signals;
 mod stderr_tail;
@@ -48,6 +50,7 @@ use crate::{
 };
 use access_log::Peer;
 use connection::{FromClient, Outbox};
+use helper::Helpers;
 use interprocess::local_socket::tokio::Stream;
 use ipc::RequestId;
 use listener::ClientSocket;
@@ -121,6 +124,7 @@ struct Daemon {
     socket: ClientSocket,
     notify: Notify,
     starter: Starter,
+    helpers: Helpers,
     inputs: mpsc::Sender<Input>,
     /// What has happened and has not been told to the policy yet.
     events: VecDeque<Event>,
@@ -186,6 +190,7 @@ impl Daemon {
         source: ConfigSource,
         socket: ClientSocket,
         starter: Starter,
+        helpers: Helpers,
         prompts: Prompts,
         inputs: mpsc::Sender<Input>,
     ) -> Daemon {
@@ -209,6 +214,7 @@ impl Daemon {
             socket,
             notify: Notify::from_environment(),
             starter,
+            helpers,
             inputs,
             events: VecDeque::new(),
             queued: Arc::new(AtomicUsize::new(0)),

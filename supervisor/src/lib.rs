@@ -15,6 +15,7 @@ mod daemon;
 pub mod fuzzing;
 mod log;
 mod process;
+mod shortage;
 mod sys;
 
 pub use cli::{command, main};

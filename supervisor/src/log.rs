@@ -14,6 +14,7 @@ mod record;
 mod writer;
 
 pub(crate) use prompt::{LoggedPrompt, Prompts};
+pub(crate) use writer::LogError;
 
 use crate::config::{Auto, LogFormat};
 use format::Format;
@@ -52,7 +53,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Has everything logged from now on. Only the first log of a process is used.
-    pub(crate) fn start(settings: Settings) -> io::Result<Log> {
+    pub(crate) fn start(settings: Settings) -> Result<Log, LogError> {
         let is_journal = journal::is_stderr(env::var_os("JOURNAL_STREAM").as_deref());
         let terminal = || io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let format = match settings.format {

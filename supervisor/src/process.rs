@@ -10,28 +10,50 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
+use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// Why a child process cannot be held.
+#[derive(Debug, Error)]
+pub(crate) enum ProcessError {
+    /// No process can have this pid.
+    #[error("{0} is no pid")]
+    NotAPid(u32),
+    /// There is no such process, or no descriptor for it.
+    #[error("cannot open the process (pidfd_open)")]
+    Open(#[source] io::Error),
+    /// It is a stranger.
+    #[error("it is no child of the supervisor (waitid)")]
+    Stranger(#[source] Errno),
+    /// Its end cannot be waited for.
+    #[error("cannot watch the process")]
+    Watch(#[source] io::Error),
+}
 
 /// A child process of this one.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pid: u32,
     descriptor: Arc<AsyncFd<OwnedFd>>,
+    killed: Arc<AtomicBool>,
 }
 
 impl Process {
     /// The child with this pid, which nobody may have waited for yet.
-    pub(crate) fn open(pid: u32) -> io::Result<Process> {
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        let descriptor = pidfd_open(raw, PidfdFlags::empty())?;
+    pub(crate) fn open(pid: u32) -> Result<Process, ProcessError> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(ProcessError::NotAPid(pid))?;
+        let descriptor = pidfd_open(raw, PidfdFlags::empty()).map_err(|error| ProcessError::Open(error.into()))?;
         // It fails unless the process is a child of ours.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        waitid(Id::PIDFd(descriptor.as_fd()), flags)?;
-        let descriptor = Arc::new(crate::sys::register(descriptor, Interest::READABLE)?);
-        Ok(Process { pid, descriptor })
+        waitid(Id::PIDFd(descriptor.as_fd()), flags).map_err(ProcessError::Stranger)?;
+        let descriptor = crate::sys::register(descriptor, Interest::READABLE).map_err(ProcessError::Watch)?;
+        Ok(Process { pid, descriptor: Arc::new(descriptor), killed: Arc::default() })
     }
 
     /// Its pid, for people.
@@ -41,7 +63,13 @@ impl Process {
 
     /// Ends it at once. It may have ended already.
     pub(crate) fn kill(&self) {
+        self.killed.store(true, Relaxed);
         self.signal(Signal::KILL);
+    }
+
+    /// Whether it was ended from here.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.load(Relaxed)
     }
 
     /// Asks it to end. It may have ended already.
@@ -83,13 +111,6 @@ impl Process {
     }
 }
 
-/// Whether it is this process that lacks something, like descriptors, and not the one that
-/// something was to be done with.
-pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    const SHORTAGES: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::ETOOMANYREFS];
-    error.raw_os_error().is_some_and(|number| SHORTAGES.contains(&Errno::from_raw(number)))
-}
-
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -102,6 +123,17 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// How a process ended that nobody here has killed, in words. Nearly always it is the kernel that
+    /// ends one so, for want of memory.
+    pub(crate) fn unasked(self) -> String {
+        match self {
+            Exit::Signal(nix::sys::signal::Signal::SIGKILL) => {
+                format!("{self}, most likely because the kernel had no memory left")
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether it exited with status 0.
     pub(crate) fn is_clean(self) -> bool {
         self == Exit::Code(0)

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "this module exists to hold it")]
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
@@ -23,8 +23,24 @@ pub(crate) fn keep_descriptors() -> io::Result<()> {
     // copy.
     match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) } {
         0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+        // Linux before 5.11 does not know the flag, before 5.9 it does not know the call, and
+        // profiles of containers that are as old do not allow it.
+        _ => keep_each(),
     }
+}
+
+/// The same, one after the other.
+fn keep_each() -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<libc::c_int>().ok());
+        let Some(descriptor) = number.filter(|number| *number > libc::STDERR_FILENO) else { continue };
+        // SAFETY: nothing is closed now; what is closed when a child executes a program is the
+        // child's copy.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// What the service manager has opened for this process (sd_listen_fds(3)), with the names that it

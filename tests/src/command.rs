@@ -28,7 +28,7 @@ impl Call {
         Call::by(command(supervisor()), arguments)
     }
 
-    /// The same on a kernel that seems to be without `landlock` or `seccomp`.
+    /// The same on a kernel that seems to be without something, as `without` names it.
     pub fn without(what: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Call {
         let mut command = command(without());
         command.arg(what).arg(supervisor());

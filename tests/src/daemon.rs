@@ -112,11 +112,20 @@ impl Daemon {
         self.watchdog = Some(watch(self.pid(), lifetime));
     }
 
-    /// Starts a daemon on a kernel that seems to be without `landlock` or `seccomp`, and does not
-    /// wait for anything.
+    /// Starts a daemon on a kernel that seems to be without something, as `without` names it, and
+    /// does not wait for anything.
     pub fn launch_without(what: &str, config: &str, arguments: &[&str]) -> Daemon {
         let mut command = command(without());
         command.arg(what).arg(supervisor());
+        Daemon::launch_by(command, config, arguments, |command, _| command)
+    }
+
+    /// Starts a daemon whose command comes after these words, as `prlimit --as=...` and its like, and
+    /// does not wait for anything.
+    pub fn launch_under(words: &[&str], config: &str, arguments: &[&str]) -> Daemon {
+        let [program, rest @ ..] = words else { return Daemon::launch(config, arguments) };
+        let mut command = command(program);
+        command.args(rest).arg(supervisor());
         Daemon::launch_by(command, config, arguments, |command, _| command)
     }
 

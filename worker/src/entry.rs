@@ -37,14 +37,16 @@ pub fn main(supervisor: u32) -> ExitCode {
 /// Lives a template's life with these hooks on the socket that is this process's standard input.
 /// Returns the exit status, or one sentence.
 pub fn run(supervisor: u32, hooks: &impl TemplateHooks) -> Result<i32, String> {
-    let control = take_control().map_err(|error| format!("cannot take the control socket: {error}"))?;
+    let control = take_control()?;
     template::run(control, supervisor, hooks).map_err(|error| chain(&error))
 }
 
 /// The control socket, which was the standard input; workers inherit nothing there.
-fn take_control() -> io::Result<OwnedFd> {
-    let control = io::stdin().as_fd().try_clone_to_owned()?;
-    dup2_stdin(File::open("/dev/null")?)?;
+fn take_control() -> Result<OwnedFd, String> {
+    let control = io::stdin().as_fd().try_clone_to_owned();
+    let control = control.map_err(|error| format!("cannot take the control socket: {error}"))?;
+    let nothing = File::open("/dev/null").map_err(|error| format!("cannot open /dev/null: {error}"))?;
+    dup2_stdin(nothing).map_err(|error| format!("cannot let go of the standard input: {error}"))?;
     Ok(control)
 }
 

@@ -10,16 +10,12 @@ use crate::{
 use ipc::{BlockingEnd, EndError, Go, MAX_FRAME, Sandbox, ToWorker};
 use nix::{
     sched::sched_yield,
-    sys::{
-        prctl,
-        resource::{Resource, setrlimit},
-        signal::Signal,
-    },
+    sys::{prctl, resource::Resource, signal::Signal},
     unistd::{Pid, dup2_stderr, getppid, setpgid},
 };
 use std::io;
 use system::{
-    Board, CANNOT_CONFINE, FAILED,
+    Board, CANNOT_CONFINE, FAILED, limits,
     sandbox::{Filters, Role, SandboxError, deny_paths},
 };
 use thiserror::Error;
@@ -132,7 +128,7 @@ pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandb
         ("private memory", Resource::RLIMIT_DATA, inherited.data.saturating_add(go.memory)),
         ("addresses", Resource::RLIMIT_AS, addresses),
     ] {
-        setrlimit(resource, limit, limit).map_err(|error| StartupError::Limit(name, error))?;
+        limits::lower(resource, limit).map_err(|error| StartupError::Limit(name, error))?;
     }
     // Other processes of the same user cannot look into it from now on; the supervisor has opened
     // what it looks at.

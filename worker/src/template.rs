@@ -14,7 +14,7 @@ use nix::{
     fcntl::OFlag,
     sys::{
         prctl,
-        resource::{Resource, setrlimit},
+        resource::Resource,
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         socket::{MsgFlags, send},
         wait::waitpid,
@@ -30,7 +30,7 @@ use std::{
 use system::{
     CANNOT_CONFINE, Fork, exit_now,
     foreign_text::chain,
-    live_alone,
+    limits, live_alone,
     proc::OwnProcess,
     sandbox::{Filters, Role, SandboxError, deny_paths},
 };
@@ -123,9 +123,15 @@ pub enum TemplateError {
     /// The supervisor that started it has gone.
     #[error("the supervisor has gone")]
     Orphaned,
-    /// The process could not be set up.
-    #[error("cannot set the process up")]
-    SetUp(#[source] nix::Error),
+    /// The process could not be tied to the supervisor's life.
+    #[error("cannot be tied to the supervisor")]
+    Tie(#[source] nix::Error),
+    /// Signals could not be ignored.
+    #[error("cannot ignore a signal")]
+    Ignore(#[source] nix::Error),
+    /// A limit could not be set.
+    #[error("cannot limit {0}")]
+    Limit(&'static str, #[source] nix::Error),
     /// The control socket failed.
     #[error("the control socket failed")]
     Socket(#[source] nix::Error),
@@ -172,7 +178,10 @@ pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Re
         let fds = WorkerFds { supervisor, socket, board, stderr, inherited: Inherited::default() };
         let answer = match template.fork(fds, &mut model, hooks) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),
-            Err(error) => FromTemplate::ForkFailed { life, message: chain(&error) },
+            Err(error) => {
+                let is_shortage = error.is_shortage();
+                FromTemplate::ForkFailed { life, message: chain(&error), is_shortage }
+            }
         };
         hooks.step(ForkStep::Known);
         template.control.send(&answer)?;
@@ -203,8 +212,14 @@ enum ForkError {
     Wait(#[source] nix::Error),
     #[error("cannot read the worker's pid")]
     Pid(#[source] io::Error),
-    #[error("the process in between cannot fork: {0}")]
-    Between(nix::Error),
+    #[error("the process in between")]
+    Between(#[source] system::ForkError),
+}
+
+impl ForkError {
+    fn is_shortage(&self) -> bool {
+        matches!(self, ForkError::Fork(error) | ForkError::Between(error) if error.is_shortage())
+    }
 }
 
 impl Template {
@@ -235,7 +250,7 @@ impl Template {
         let mut answer = [[0; 4]; 2];
         File::from(told).read_exact(answer.as_flattened_mut()).map_err(ForkError::Pid)?;
         match u32::from_le_bytes(answer[0]) {
-            0 => Err(ForkError::Between(nix::Error::from_raw(i32::from_le_bytes(answer[1])))),
+            0 => Err(ForkError::Between(nix::Error::from_raw(i32::from_le_bytes(answer[1])).into())),
             pid => Ok(pid),
         }
     }
@@ -257,7 +272,7 @@ impl Template {
         let (pid, error) = match system::fork(&mut self.own.tasks) {
             Ok(Fork::Child) => self.worker(before, fds, model, hooks),
             Ok(Fork::Parent(worker)) => (worker.as_raw().unsigned_abs(), 0),
-            Err(system::ForkError::Fork(error)) => (0, error as i32),
+            Err(system::ForkError::Fork(error) | system::ForkError::Exhausted(error)) => (0, error as i32),
             Err(system::ForkError::Threads(_)) => (0, nix::Error::EBUSY as i32),
         };
         hooks.step(ForkStep::Born);
@@ -316,17 +331,29 @@ pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
     Ok(Sandbox { seccomp: true, landlock })
 }
 
+/// Most descriptors of a template: its model's files and a few more. Where the kernel cannot close
+/// many at once, a worker closes all up to here, one by one.
+const DESCRIPTORS: u64 = 1024;
+
 /// Ties this process's life to the supervisor's.
 fn set_up(supervisor: u32) -> Result<OwnProcess, TemplateError> {
     // It fails only for the leader of a process group, who has a session of its own or asked for
     // none.
     let _already_leader = setsid();
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::SetUp)?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::Tie)?;
     // The signal comes only for a parent that dies from now on.
     if getppid().as_raw().unsigned_abs() != supervisor {
         return Err(TemplateError::Orphaned);
     }
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(TemplateError::SetUp)?;
+    // A service manager may send these to every process of a service.
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        system::ignore(signal).map_err(TemplateError::Ignore)?;
+    }
+    for (name, resource, most) in
+        [("core dumps", Resource::RLIMIT_CORE, 0), ("open files", Resource::RLIMIT_NOFILE, DESCRIPTORS)]
+    {
+        limits::lower(resource, most).map_err(|error| TemplateError::Limit(name, error))?;
+    }
     OwnProcess::open().map_err(TemplateError::OwnProcess)
 }
 

@@ -90,6 +90,14 @@ impl Client {
         Ok(Client { end: BlockingEnd::new(stream, MAX_FRAME, MAX_REQUEST), unfinished: false })
     }
 
+    /// The pid of who listens at the socket, as it is seen from here: the daemon, or the service
+    /// manager that has bound the socket for it. `None` if that process cannot be seen from here.
+    pub fn listener(&self) -> Option<u32> {
+        use interprocess::local_socket::traits::StreamCommon;
+        let peer = self.end.stream().peer_creds().ok()?;
+        u32::try_from(peer.pid()?).ok()
+    }
+
     /// Asks for a text. The answer is read with [`Answer::next`] or as an iterator.
     pub fn generate(&mut self, request: GenerateRequest) -> Result<Answer<'_>, ClientError> {
         self.send(Request::Generate(Box::new(request)))?;

@@ -77,6 +77,8 @@ pub enum FromTemplate {
         life: Life,
         /// Why not.
         message: String,
+        /// Whether the system had no room for another process, which passes.
+        is_shortage: bool,
     },
     /// What the model will take, said before its weights are read. The template waits for
     /// [`ToTemplate::Admit`].

@@ -443,7 +443,7 @@ impl Conversation for FromTemplate {
             FromTemplate::Ready(info),
             FromTemplate::LoadFailed { message: "there is no such file".into() },
             FromTemplate::Forked(Forked { life, pid: 4_321 }),
-            FromTemplate::ForkFailed { life, message: "there is no memory".into() },
+            FromTemplate::ForkFailed { life, message: "there is no memory".into(), is_shortage: true },
             FromTemplate::Needs(Needs { weights: 637_000_000, cache: 92_274_688 }),
         ]
     }

@@ -3,6 +3,7 @@ use super::{SocketArgument, error::CliError, exit_when_interrupted, print};
 use ipc::{Client, ClientError, Control, Response};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
+use system::proc;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reload {
@@ -57,8 +58,10 @@ pub(crate) fn restart(arguments: Restart) -> Result<(), CliError> {
 pub(crate) fn stop(arguments: Stop) -> Result<(), CliError> {
     let mut client = connect(&arguments.socket)?;
     // A daemon that cannot be taken hold of, in a namespace of its own, is waited for by its
-    // connection alone.
-    let daemon = i32::try_from(client.status()?.pid).ok().and_then(Pid::from_raw);
+    // connection alone. Its pid is another's here.
+    let pid = client.status()?.pid;
+    let is_seen = client.listener().is_some_and(|listener| listener == pid || proc::parent(pid) == Some(listener));
+    let daemon = i32::try_from(pid).ok().filter(|_| is_seen).and_then(Pid::from_raw);
     let daemon = daemon.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     have_done(&mut client, Control::Stop { now: arguments.now })?;
     if let Some(daemon) = daemon {

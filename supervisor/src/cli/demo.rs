@@ -13,6 +13,7 @@ mod task;
 mod victim;
 
 use super::{error::CliError, print};
+use crate::shortage::ThreadError;
 use ask::{Event, Kill};
 use column::wrapped;
 use conversation::Conversation;
@@ -111,12 +112,12 @@ impl<'a> Show<'a> {
         let started = Instant::now();
         // The long answers are asked for first, so that they get the first workers.
         for number in SHOWN {
-            self.ask(number);
+            self.ask(number)?;
             while !self.conversations[number].is_accepted() {
                 self.follow(screen)?;
             }
         }
-        (SHOWN.len()..TASKS.len()).for_each(|number| self.ask(number));
+        (SHOWN.len()..TASKS.len()).try_for_each(|number| self.ask(number))?;
         let mut tries = 1;
         while self.conversations.iter().any(|conversation| !conversation.has_ended()) {
             let number = self.follow(screen)?;
@@ -124,9 +125,9 @@ impl<'a> Show<'a> {
                 if self.conversations[0].was_answered_without_a_kill() && tries < MOST_TRIES {
                     tries += 1;
                     self.conversations[0] = Conversation::new(&TASKS[0]);
-                    self.ask(0);
+                    self.ask(0)?;
                 } else {
-                    self.ask(AGAIN);
+                    self.ask(AGAIN)?;
                 }
             }
             if self.conversations[..AGAIN].iter().any(|conversation| !conversation.has_ended()) {
@@ -137,16 +138,18 @@ impl<'a> Show<'a> {
     }
 
     /// Begins one request, on a thread that ends with its answer.
-    fn ask(&self, number: usize) {
+    fn ask(&self, number: usize) -> Result<(), CliError> {
         let (socket, tell) = (self.socket.to_owned(), self.tell.clone());
         let kill = (number == 0).then_some(self.pace.kill);
-        thread::spawn(move || {
+        let asking = move || {
             let tell = |event| {
                 // After an interrupt nobody listens.
                 let _unheard = tell.send((number, event));
             };
             tell(Event::Ended(ask::ask(&socket, task::request(&TASKS[number % AGAIN]), kill, &tell)));
-        });
+        };
+        let started = thread::Builder::new().spawn(asking);
+        started.map(drop).map_err(|error| CliError::Thread(ThreadError::new("for a request", error)))
     }
 
     /// Waits until something has happened to a request, shows it, and says which request it was.

@@ -1,7 +1,7 @@
 //! `supervisor embed`: vectors of texts, printed as they come.
 //!
 //! Many texts are several requests, one after another: the daemon splits each between its workers.
-use super::{SocketArgument, error::CliError, exit_when_interrupted, print};
+use super::{SocketArgument, error::CliError, exit_when_interrupted, print, without_mark};
 use clap::ValueEnum;
 use ipc::{Client, ClientError, EmbedRequest, Embedded, MAX_REQUEST, Response, TextRole, json_length};
 use serde::Serialize;
@@ -64,7 +64,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     let mut embed = |texts| output.embed(&mut client, EmbedRequest { model: model.clone(), texts, role });
     if arguments.texts == ["-"] {
         let mut lines = BufReader::with_capacity(AHEAD, io::stdin().lock());
-        while let Some(texts) = batch(&mut lines)? {
+        let mut is_first = true;
+        while let Some(mut texts) = batch(&mut lines)? {
+            if let Some(text) = texts.first_mut().filter(|_| mem::take(&mut is_first)) {
+                *text = without_mark(text).to_owned();
+            }
             embed(texts)?;
         }
     } else {

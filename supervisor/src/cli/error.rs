@@ -1,5 +1,5 @@
 //! What goes wrong at the command line, and the exit status that says so.
-use crate::{config::ConfigError, daemon::ActivationError};
+use crate::{config::ConfigError, daemon::ActivationError, log::LogError, shortage::ThreadError};
 use ipc::{ClientError, FailureKind};
 use std::{
     io::{self, Write},
@@ -20,7 +20,10 @@ pub(crate) enum CliError {
     Activation(#[from] ActivationError),
     /// The log cannot be written.
     #[error("cannot start the log")]
-    Log(#[source] io::Error),
+    Log(#[source] LogError),
+    /// A thread cannot be had.
+    #[error(transparent)]
+    Thread(ThreadError),
     /// The daemon cannot run, and its log says why.
     #[error("the log says why")]
     Told,

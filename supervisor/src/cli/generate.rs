@@ -1,5 +1,5 @@
 //! `supervisor generate`: one answer, streamed to the standard output.
-use super::{SocketArgument, error::CliError, exit_when_interrupted, print, text};
+use super::{SocketArgument, error::CliError, exit_when_interrupted, print, prompt};
 use ipc::{ChatMessage, Client, ClientError, Done, GenerateRequest, Prompt, Response, Role, Sampling};
 use serde_json::{Value, json};
 
@@ -52,14 +52,14 @@ pub(crate) struct Arguments {
     /// Print one JSON object when the answer is complete
     #[arg(long)]
     json: bool,
-    /// The prompt; - reads it from the standard input
+    /// The prompt; - reads it from the standard input, without its last end of line
     #[arg(required = true, value_name = "PROMPT")]
     prompt: Vec<String>,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     exit_when_interrupted()?;
-    let text = text(&arguments.prompt, ipc::MAX_REQUEST)?;
+    let text = prompt(&arguments.prompt, ipc::MAX_REQUEST)?;
     let socket = arguments.socket.path()?;
     let json = arguments.json;
     let request = arguments.request(text)?;

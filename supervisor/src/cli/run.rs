@@ -5,7 +5,7 @@ use crate::{
     daemon::{self, Adopted, Setup, SocketSource},
     log::{Log, Settings},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 use system::sandbox::has_landlock;
 use tracing::level_filters::LevelFilter;
 
@@ -116,6 +116,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         format: config.supervisor.log_format,
         journal: arguments.journal_socket,
     };
+    // A file that is too long for a limit is to be an error, of the log as of memory, and no end.
+    let caught = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    caught.map_err(CliError::Signal)?;
     let log = Log::start(settings).map_err(CliError::Log)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     if let Err(error) = daemon::run(Setup { config, source, socket: place, template: arguments.template_executable }) {

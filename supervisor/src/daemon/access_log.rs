@@ -24,7 +24,9 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn of(stream: &impl AsFd) -> Peer {
         let credentials = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials);
-        credentials.map_or(Peer::default(), |peer| Peer { uid: Some(peer.uid()), pid: Some(peer.pid()) })
+        // A process that cannot be seen from here, outside of this container maybe, has pid 0.
+        let pid = |pid| Some(pid).filter(|pid| *pid != 0);
+        credentials.map_or(Peer::default(), |peer| Peer { uid: Some(peer.uid()), pid: pid(peer.pid()) })
     }
 }
 

@@ -11,7 +11,10 @@ use super::{Daemon, served_model::ServedModel};
 use crate::config::ModelConfig;
 use ipc::{ModelInfo, Needs};
 use policy::PoolId;
-use system::proc::{self, HostMemory};
+use system::{
+    limits,
+    proc::{self, HostMemory},
+};
 
 /// What a worker of any engine may take for itself: stacks, scratch memory, the tokens of a
 /// request.
@@ -34,6 +37,7 @@ impl Daemon {
     pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.models[id];
         let need = Need::of(&pool.config, needs, pool.slots);
+        need.admit_addresses(limits::addresses())?;
         self.most_needed(id, need).admit_model(self.needed_by_others(id), need.weights, HostMemory::now())?;
         self.models[id].need = Some(need);
         Ok(())
@@ -43,7 +47,9 @@ impl Daemon {
     /// why it never can.
     pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
         let pool = &self.models[id];
-        Need::of(&pool.config, needs, pool.slots).fits(0, HostMemory::now())
+        let need = Need::of(&pool.config, needs, pool.slots);
+        need.admit_addresses(limits::addresses())?;
+        need.fits(0, HostMemory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
@@ -111,6 +117,17 @@ impl Need {
             ));
         }
         Ok(())
+    }
+
+    /// Whether one process can map what each maps, with this limit of a process. `Err` says why not.
+    fn admit_addresses(&self, limit: Option<u64>) -> Result<(), String> {
+        let mapped = self.weights.saturating_add(self.cache);
+        let Some(limit) = limit.filter(|limit| mapped > *limit) else { return Ok(()) };
+        let (weights, cache, limit) = (size(self.weights), size(self.cache), size(limit));
+        Err(format!(
+            "it does not fit into a process: {weights} of weights and {cache} for a request's cache are more than the {limit} of addresses \
+             that a process may have (ulimit -v, LimitAS= of a unit)"
+        ))
     }
 
     /// Whether there is as much memory, whoever has it now. `Err` says why not.
@@ -182,6 +199,17 @@ mod tests {
         );
         let refused = NEED.admit_model(0, GIB, memory(8 * GIB, GIB)).unwrap_err();
         assert!(refused.starts_with("it does not fit into memory now: 1.0 GiB of weights, "), "{refused}");
+    }
+
+    #[test]
+    fn what_no_process_may_map_is_refused() {
+        assert_eq!(NEED.admit_addresses(None), Ok(()));
+        assert_eq!(NEED.admit_addresses(Some(GIB + GIB / 2)), Ok(()));
+        assert_eq!(
+            NEED.admit_addresses(Some(GIB)).unwrap_err(),
+            "it does not fit into a process: 1.0 GiB of weights and 512.0 MiB for a request's cache are more than the 1.0 GiB of addresses \
+             that a process may have (ulimit -v, LimitAS= of a unit)"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     identity,
     open_request::WorkerReply,
     template_process::{TemplateProcess, TemplateSaid},
-    worker_process::WorkerSaid,
+    worker_process::{MakeError, WorkerSaid},
 };
 use crate::{
     config::Confinement,
@@ -82,8 +82,13 @@ impl Daemon {
             TemplateSaid::Message(FromTemplate::Forked(forked)) => {
                 self.forked(id, WorkerId { pool: id.pool, life: forked.life }, forked.pid);
             }
-            TemplateSaid::Message(FromTemplate::ForkFailed { life, message }) => {
-                self.not_forked(WorkerId { pool: id.pool, life }, &message);
+            TemplateSaid::Message(FromTemplate::ForkFailed { life, message, is_shortage }) => {
+                let worker = WorkerId { pool: id.pool, life };
+                if is_shortage {
+                    self.no_room(worker, &message)
+                } else {
+                    self.not_forked(worker, &message)
+                }
                 self.next_fork(id);
             }
             TemplateSaid::Exited(exit, stderr) => self.template_exited(id, exit, stderr),
@@ -157,7 +162,7 @@ impl Daemon {
     /// Has the template make the next worker that waits, and tells the policy what has happened.
     fn next_fork(&mut self, id: TemplateId) {
         while let Some(Err((life, error))) = self.template(id).map(|template| template.answered()) {
-            self.not_made(WorkerId { pool: id.pool, life }, &error);
+            self.not_made(WorkerId { pool: id.pool, life }, &MakeError::Ask(error));
         }
         self.settle();
     }
@@ -172,15 +177,15 @@ impl Daemon {
         let expected = pool.error.is_some() || is_unwanted;
         if let Some(template) = pool.template.take().filter(|_| !expected) {
             let pid = template.process.pid();
+            let cause = if template.process.was_killed() { exit.to_string() } else { exit.unasked() };
             let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
             tracing::error!(
                 model = pool.config.name,
                 template_pid = pid,
                 stderr = said,
-                "the template has ended by {exit}"
+                "the template has ended by {cause}"
             );
-            pool.last_crash =
-                Some(Crash { pid, slot: None, cause: exit.to_string(), at: timestamp(), request: None, stderr });
+            pool.last_crash = Some(Crash { pid, slot: None, cause, at: timestamp(), request: None, stderr });
         }
         pool.template_memory = None;
         pool.template_memory_file = None;

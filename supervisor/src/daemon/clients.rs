@@ -60,7 +60,8 @@ impl Daemon {
         self.connections += 1;
         let id = ConnectionId(self.connections);
         let longest = self.models.values().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
-        let outbox = Outbox::open(stream, id, self.inputs.clone(), Arc::clone(&self.queued), longest);
+        let (inputs, parser) = (self.inputs.clone(), self.helpers.parser.clone());
+        let outbox = Outbox::open(stream, id, inputs, parser, Arc::clone(&self.queued), longest);
         let client = Client {
             outbox,
             peer,

@@ -3,7 +3,7 @@
 //!
 //! What is sent to a client is queued here without bound of its own: a request can send only so
 //! much as its context allows, and the daemon looks at [`Outbox::queued`] before it adds more.
-use super::{ConnectionId, Input, open_request::ModelRequest};
+use super::{ConnectionId, Input, helper::Helper, open_request::ModelRequest};
 use ipc::{
     AsyncEnd, Control, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response,
 };
@@ -24,7 +24,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Semaphore, mpsc},
-    task::{JoinHandle, spawn_blocking},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -114,11 +114,13 @@ impl Drop for Outgoing {
 }
 
 impl Outbox {
-    /// Serves `stream` from now on. `total` counts the queued bytes of all connections.
+    /// Serves `stream` from now on. `parser` reads large requests; `total` counts the queued bytes
+    /// of all connections.
     pub(crate) fn open(
         stream: UnixStream,
         id: ConnectionId,
         inputs: mpsc::Sender<Input>,
+        parser: Helper,
         total: Arc<AtomicUsize>,
         patience: Duration,
     ) -> Outbox {
@@ -127,7 +129,7 @@ impl Outbox {
         let (queued, watched) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let catching_up = (Arc::clone(&queued), Arc::clone(&watched));
         let writer = tokio::spawn(send_all(write, outgoing, catching_up, id, inputs.clone()));
-        let reader = tokio::spawn(receive_all(read, id, inputs));
+        let reader = tokio::spawn(receive_all(read, id, inputs, parser));
         Outbox { frames: Some(frames), queued, total, watched, reader, writer, patience }
     }
 
@@ -178,11 +180,11 @@ pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
     framed(response).or_else(|| framed(&Response::Failed(too_long)))
 }
 
-async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender<Input>) {
+async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender<Input>, parser: Helper) {
     let mut end = AsyncEnd::new(read, MAX_REQUEST, MAX_FRAME);
     loop {
         let said = match end.receive_payload().await {
-            Ok(Some(payload)) if payload.len() > LARGE => read_aside(payload).await,
+            Ok(Some(payload)) if payload.len() > LARGE => read_aside(payload, &parser).await,
             Ok(Some(payload)) => read_here(payload),
             Err(error @ EndError::Codec(_)) => FromClient::Undecodable(error),
             Err(error @ EndError::Frame(ipc::FrameError::CutOff)) => {
@@ -215,15 +217,15 @@ fn read_here(payload: &[u8]) -> FromClient {
 }
 
 /// Reads a payload on another thread. Nothing more of this client is read meanwhile.
-async fn read_aside(payload: &[u8]) -> FromClient {
+async fn read_aside(payload: &[u8], parser: &Helper) -> FromClient {
     let Ok(permit) = READER.acquire().await else { return FromClient::Gone };
     let payload = payload.to_vec();
-    let read = spawn_blocking(move || {
+    let read = parser.run(move || {
         // Given back when the thread is done, even if the client has gone.
         let _permit = permit;
         read_here(&payload)
     });
-    // It ends without a result only when the daemon does.
+    // It ends without a result only by a panic.
     read.await.unwrap_or(FromClient::Gone)
 }
 

@@ -5,17 +5,19 @@ use super::{
     identity,
     open_request::{NamedModel, ServedBy},
     template_process::TemplateProcess,
-    worker_process::{Origin, WorkerProcess},
+    worker_process::{MakeError, Origin, WorkerProcess},
 };
-use crate::process::{Process, is_shortage};
+use crate::{process::Process, shortage::is_shortage};
 use ipc::{RequestId, Response, board::Word};
 use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
 use std::{
-    io,
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
 };
-use system::proc::{self, HostMemory};
+use system::{
+    foreign_text::chain,
+    proc::{self, HostMemory},
+};
 
 impl Daemon {
     /// Does one effect. What happens because of it is queued as an event.
@@ -86,8 +88,9 @@ impl Daemon {
                 pool.template = Some(template);
             }
             Err(error) => {
-                tracing::error!(model = pool.config.name, "cannot start a template: {error}");
-                pool.error = Some(format!("cannot start a template: {error}"));
+                let message = format!("cannot start a template: {}", chain(&error));
+                tracing::error!(model = pool.config.name, "{message}");
+                pool.error = Some(message);
                 self.events.push_back(Event::TemplateExited(id));
             }
         }
@@ -108,11 +111,11 @@ impl Daemon {
                 pool.workers.insert(id.life, worker);
                 fds
             }
-            Err(error) => return self.no_room(id, &error.to_string()),
+            Err(error) => return self.no_room(id, &chain(&error)),
         };
         let asked = match self.template(template) {
-            Some(template) => template.fork(id.life, fds).map_err(|(_, error)| error),
-            None => Err(io::Error::other("its template has ended")),
+            Some(template) => template.fork(id.life, fds).map_err(|(_, error)| MakeError::Ask(error)),
+            None => Err(MakeError::NoTemplate),
         };
         match asked {
             Ok(()) => self.models[id.pool].shortage = None,
@@ -121,12 +124,13 @@ impl Daemon {
     }
 
     /// Notes that a worker will not come, for this reason.
-    pub(super) fn not_made(&mut self, id: WorkerId, error: &io::Error) {
-        if is_shortage(error) { self.no_room(id, &error.to_string()) } else { self.not_forked(id, &error.to_string()) }
+    pub(super) fn not_made(&mut self, id: WorkerId, error: &MakeError) {
+        let reason = chain(error);
+        if is_shortage(error) { self.no_room(id, &reason) } else { self.not_forked(id, &reason) }
     }
 
     /// Notes that there is nothing to make a worker of now.
-    fn no_room(&mut self, id: WorkerId, reason: &str) {
+    pub(super) fn no_room(&mut self, id: WorkerId, reason: &str) {
         let pool = &mut self.models[id.pool];
         if pool.shortage.is_none() {
             tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");

@@ -2,12 +2,19 @@
 //!
 //! What follows from each input is elsewhere; here is only when each is looked at.
 use super::{
-    Adopted, Daemon, ListenError, housekeeping, listener::ClientSocket, memory_watch, signals::Signals,
+    Adopted, Daemon, ListenError,
+    helper::Helpers,
+    housekeeping,
+    listener::ClientSocket,
+    memory_watch,
+    requirements::{self, Missing},
+    signals::Signals,
     template_process::Starter,
 };
 use crate::{
     config::{Config, ConfigSource},
     log::Prompts,
+    shortage::ThreadError,
 };
 use std::{io, path::PathBuf};
 use thiserror::Error;
@@ -16,9 +23,15 @@ use tokio::sync::mpsc;
 /// Why a daemon cannot run.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
-    /// The runtime cannot be made.
+    /// Something is not there that it cannot do without.
     #[error("cannot start")]
-    Start(#[source] io::Error),
+    Missing(#[source] Missing),
+    /// A thread cannot be had.
+    #[error("cannot start")]
+    Thread(#[source] ThreadError),
+    /// The daemon itself cannot be set up.
+    #[error("cannot start: cannot {0}")]
+    SetUp(&'static str, #[source] io::Error),
     /// The client socket cannot be had.
     #[error(transparent)]
     Listen(ListenError),
@@ -51,8 +64,15 @@ pub(crate) struct Setup {
 pub(crate) fn run(setup: Setup) -> Result<(), RunError> {
     // Everything runs on this thread, which lives as long as the process: templates die with the
     // thread that starts them.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    requirements::check().map_err(RunError::Missing)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(cannot("make the event loop"))?;
     runtime.block_on(serve(setup))
+}
+
+/// The error of setting something up.
+fn cannot<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> RunError {
+    move |error| RunError::SetUp(what, error.into())
 }
 
 /// Most inputs that wait; a task that has more to say waits itself.
@@ -60,11 +80,13 @@ const INPUTS: usize = 256;
 /// Inputs that are handled before time is looked at again.
 const BATCH: usize = 64;
 async fn serve(setup: Setup) -> Result<(), RunError> {
-    nix::sys::prctl::set_child_subreaper(true).map_err(|error| RunError::Start(error.into()))?;
-    crate::sys::keep_descriptors().map_err(RunError::Start)?;
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(cannot("become the parent of workers (PR_SET_CHILD_SUBREAPER)"))?;
+    crate::sys::keep_descriptors().map_err(cannot("keep its descriptors from its children"))?;
     raise_descriptor_limit();
-    let starter = Starter::new(setup.template).map_err(RunError::Start)?;
-    let mut signals = Signals::catch().map_err(RunError::Start)?;
+    let starter = Starter::new(setup.template).map_err(cannot("open its own executable (/proc/self/exe)"))?;
+    let mut signals = Signals::catch().map_err(cannot("catch signals"))?;
+    let helpers = Helpers::start().map_err(RunError::Thread)?;
     let allowed = setup.config.supervisor.allow_users.clone();
     let socket = match setup.socket {
         SocketSource::Path(path) => ClientSocket::take(&path, allowed),
@@ -72,9 +94,9 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     };
     let socket = socket.map_err(RunError::Listen)?;
     tracing::info!(socket = %socket.path().display(), "listening");
-    let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(RunError::Start)?;
+    let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(cannot("draw random numbers"))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let mut daemon = Daemon::new(setup.config, setup.source, socket, starter, prompts, sender);
+    let mut daemon = Daemon::new(setup.config, setup.source, socket, starter, helpers, prompts, sender);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut memory_watch = tokio::time::interval(memory_watch::INTERVAL);

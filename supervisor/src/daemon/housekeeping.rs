@@ -27,6 +27,7 @@ impl Daemon {
             // Children that are known are waited for by name; strangers can wait for the next
             // round.
             Signalled::ChildEnded => self.children_ended = true,
+            Signalled::Nothing => tracing::info!("SIGUSR1 and SIGUSR2 mean nothing to the daemon"),
         }
     }
 

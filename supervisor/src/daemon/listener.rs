@@ -9,7 +9,7 @@ use interprocess::{
     local_socket::{
         GenericFilePath, ListenerOptions, ToFsName,
         tokio::{Listener, Stream},
-        traits::{StreamCommon, tokio::Listener as _},
+        traits::tokio::Listener as _,
     },
     os::unix::{local_socket::ListenerOptionsExt, uds_local_socket},
 };
@@ -17,7 +17,10 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, shutdown, socket},
+    sys::socket::{
+        AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, shutdown, socket,
+        sockopt,
+    },
     unistd::Uid,
 };
 use std::{
@@ -159,14 +162,13 @@ impl ClientSocket {
         if is_operator(stream) {
             return true;
         }
-        let Ok(peer) = stream.peer_creds() else { return false };
-        let Some(user) = peer.euid() else { return false };
-        if self.allowed.contains(&user) {
+        let Some(peer) = credentials(stream) else { return false };
+        if self.allowed.contains(&peer.uid()) {
             return true;
         }
         let Stream::UdSocket(socket) = stream;
         let in_others = || crate::sys::peer_groups(socket).is_ok_and(|groups| groups.contains(&self.group));
-        let in_group = || peer.egid() == Some(self.group) || in_others();
+        let in_group = || peer.gid() == self.group || in_others();
         self.allowed.is_empty() && in_group()
     }
 
@@ -212,8 +214,14 @@ impl Drop for ClientSocket {
 
 /// Whether a client may change what the daemon does: root and the daemon's own user may.
 pub(crate) fn is_operator(stream: &Stream) -> bool {
-    let user = stream.peer_creds().ok().and_then(|peer| peer.euid());
-    user.is_some_and(|user| user == 0 || user == Uid::effective().as_raw())
+    credentials(stream).is_some_and(|peer| peer.uid() == 0 || peer.uid() == Uid::effective().as_raw())
+}
+
+/// Who has connected. The pid is 0 where the client's process cannot be seen from here, as that of
+/// a client outside of the daemon's container; who it is, is known all the same.
+fn credentials(stream: &Stream) -> Option<UnixCredentials> {
+    let Stream::UdSocket(socket) = stream;
+    getsockopt(socket, sockopt::PeerCredentials).ok()
 }
 
 /// Device and inode of what lies at `path`.

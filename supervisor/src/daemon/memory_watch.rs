@@ -75,11 +75,11 @@ impl Daemon {
     }
 
     fn sample(&self, file: Arc<File>, whose: Sampled) {
-        let inputs = self.inputs.clone();
+        let (inputs, sampler) = (self.inputs.clone(), self.helpers.sampler.clone());
         tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || proc::read(&file)).await;
+            let read = sampler.run(move || proc::read(&file)).await;
             // A process that has ended has no memory.
-            let sample = read.ok().and_then(Result::ok).unwrap_or_default();
+            let sample = read.and_then(Result::ok).unwrap_or_default();
             let _stopped = inputs.send(Input::Memory(whose, sample)).await;
         });
     }

@@ -102,7 +102,7 @@ impl ServedModel {
 
     /// Why a reload that tried it was refused.
     pub(crate) fn why_refused(&self) -> String {
-        let crash = self.last_crash.as_ref().map(|crash| match crash.stderr.last() {
+        let crash = self.last_crash.as_ref().map(|crash| match last_word(crash) {
             Some(line) => format!("a process of it ended by {}: {line}", crash.cause),
             None => format!("a process of it ended by {}", crash.cause),
         });
@@ -138,10 +138,15 @@ impl ServedModel {
             return None;
         }
         let crash = self.last_crash.as_ref().filter(|_| parked);
-        let crash = crash.map(|crash| match crash.stderr.last() {
+        let crash = crash.map(|crash| match last_word(crash) {
             Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),
             None => format!("its processes crash again and again, by {}", crash.cause),
         });
         self.error.clone().or(crash).map(|reason| format!("{}: {reason}", self.config.name))
     }
+}
+
+/// The last line that a process wrote which says something of its end. Rust's advice does not.
+fn last_word(crash: &Crash) -> Option<&String> {
+    crash.stderr.iter().rfind(|line| !line.starts_with("note: run with `RUST_BACKTRACE="))
 }

@@ -12,6 +12,9 @@ pub(crate) enum Signalled {
     Reload,
     /// A child has ended.
     ChildEnded,
+    /// Nothing. Such signals end a process that does not catch them, and some send them to have
+    /// others open their logs again.
+    Nothing,
 }
 
 /// The signals that are caught, each with the stream that its handler writes to.
@@ -20,24 +23,30 @@ pub(crate) struct Signals {
     stop: UnixStream,
     reload: UnixStream,
     children: UnixStream,
+    meaningless: UnixStream,
 }
 
 impl Signals {
-    /// Catches SIGTERM, SIGINT, SIGHUP and SIGCHLD from now on.
+    /// Catches SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1 and SIGUSR2 from now on.
     pub(crate) fn catch() -> io::Result<Signals> {
-        let stop = stream(&[Signal::SIGTERM, Signal::SIGINT])?;
-        Ok(Signals { stop, reload: stream(&[Signal::SIGHUP])?, children: stream(&[Signal::SIGCHLD])? })
+        Ok(Signals {
+            stop: stream(&[Signal::SIGTERM, Signal::SIGINT])?,
+            reload: stream(&[Signal::SIGHUP])?,
+            children: stream(&[Signal::SIGCHLD])?,
+            meaningless: stream(&[Signal::SIGUSR1, Signal::SIGUSR2])?,
+        })
     }
 
     /// Waits for the next one. Each signal to stop counts; children that end together may be
     /// reported once.
     pub(crate) async fn next(&mut self) -> Signalled {
-        let (mut one, mut one_more, mut many) = ([0; 1], [0; 1], [0; 64]);
+        let (mut one, mut one_more, mut many, mut others) = ([0; 1], [0; 1], [0; 64], [0; 64]);
         loop {
             let (read, signalled) = tokio::select! {
                 read = self.stop.read(&mut one) => (read, Signalled::Stop),
                 read = self.reload.read(&mut one_more) => (read, Signalled::Reload),
                 read = self.children.read(&mut many) => (read, Signalled::ChildEnded),
+                read = self.meaningless.read(&mut others) => (read, Signalled::Nothing),
             };
             match read {
                 Ok(1..) => return signalled,

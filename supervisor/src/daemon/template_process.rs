@@ -1,7 +1,10 @@
 //! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a
 //! time.
 use super::{FdsForWorker, Input, stderr_tail::StderrTail};
-use crate::process::{Exit, Process};
+use crate::{
+    process::{Exit, Process, ProcessError},
+    shortage::TASKS,
+};
 use ipc::{FromTemplate, Life, MAX_CONTROL, ModelSpec, ToTemplate};
 use nix::{
     errno::Errno,
@@ -21,6 +24,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::unix::pipe,
@@ -63,6 +67,43 @@ const ENVIRONMENT: [(&str, &str); 7] = [
     ("RUST_BACKTRACE", "0"),
 ];
 
+/// Why a template cannot be started.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// Its socket cannot be made.
+    #[error("cannot make its socket")]
+    Socket(#[source] io::Error),
+    /// There are as many processes as there may be.
+    #[error("cannot start its process: no more processes or threads are allowed ({TASKS})")]
+    Exhausted(#[source] io::Error),
+    /// Its executable cannot be started.
+    #[error("cannot start its process")]
+    Spawn(#[source] io::Error),
+    /// It cannot be held.
+    #[error("cannot take hold of its process")]
+    Process(#[source] ProcessError),
+    /// It cannot be heard.
+    #[error("cannot listen to it")]
+    Listen(#[source] io::Error),
+    /// It cannot be told what to load.
+    #[error("cannot tell it what to load")]
+    Send(#[source] SendError),
+}
+
+/// Why a template cannot be told something.
+#[derive(Debug, Error)]
+pub(crate) enum SendError {
+    /// It is no message.
+    #[error("the message cannot be encoded")]
+    Encode(#[source] ipc::CodecError),
+    /// It is too long.
+    #[error("the message does not fit into a packet")]
+    Frame(#[source] ipc::FrameError),
+    /// The socket does not take it.
+    #[error("cannot send to its socket")]
+    Send(#[source] Errno),
+}
+
 /// How long what a dead template had sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -101,9 +142,10 @@ impl TemplateProcess {
         spec: &ModelSpec,
         only_opens: bool,
         inputs: mpsc::Sender<Input>,
-    ) -> io::Result<TemplateProcess> {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        super::set_nonblocking(&ours)?;
+    ) -> Result<TemplateProcess, StartError> {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|error| StartError::Socket(error.into()))?;
+        super::set_nonblocking(&ours).map_err(StartError::Socket)?;
         let mut child = Command::new(&starter.executable)
             .arg0("supervisor")
             .args(["template", "--supervisor", &process::id().to_string()])
@@ -113,22 +155,27 @@ impl TemplateProcess {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .spawn()?;
-        let process = Process::open(child.id())?;
-        let control = Arc::new(crate::sys::register(ours, Interest::READABLE)?);
-        let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(stderr.into())?);
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => StartError::Exhausted(error),
+                _ => StartError::Spawn(error),
+            })?;
+        let process = Process::open(child.id()).map_err(StartError::Process)?;
+        let control = Arc::new(crate::sys::register(ours, Interest::READABLE).map_err(StartError::Listen)?);
+        let stderr = child.stderr.take().ok_or_else(|| StartError::Listen(io::ErrorKind::BrokenPipe.into()))?;
+        let stderr = pipe::Receiver::from_owned_fd(stderr.into()).map_err(StartError::Listen)?;
+        let tail = StderrTail::follow(stderr);
         let template = TemplateProcess { id, process, only_opens, control, forks: VecDeque::new() };
         // If it cannot be sent, the template finds its socket closed; nobody else needs to know of
         // it.
-        template.send(&ToTemplate::Load(spec.clone()), &[])?;
+        template.send(&ToTemplate::Load(spec.clone()), &[]).map_err(StartError::Send)?;
         tokio::spawn(attend(id, template.process.clone(), Arc::clone(&template.control), tail, inputs));
         Ok(template)
     }
 
     /// Asks for a worker, after those that have been asked for already. `Err` gives back a life
     /// that cannot be asked for.
-    pub(crate) fn fork(&mut self, life: Life, fds: FdsForWorker) -> Result<(), (Life, io::Error)> {
+    pub(crate) fn fork(&mut self, life: Life, fds: FdsForWorker) -> Result<(), (Life, SendError)> {
         self.forks.push_back((life, fds));
         if self.forks.len() == 1 { self.ask() } else { Ok(()) }
     }
@@ -140,7 +187,7 @@ impl TemplateProcess {
 
     /// Notes the answer to the first question and asks the next. `Err` gives back a life that
     /// cannot be asked for.
-    pub(crate) fn answered(&mut self) -> Result<(), (Life, io::Error)> {
+    pub(crate) fn answered(&mut self) -> Result<(), (Life, SendError)> {
         self.forks.pop_front();
         self.ask()
     }
@@ -150,14 +197,14 @@ impl TemplateProcess {
         !self.forks.is_empty()
     }
 
-    fn ask(&mut self) -> Result<(), (Life, io::Error)> {
+    fn ask(&mut self) -> Result<(), (Life, SendError)> {
         let Some((life, fds)) = self.forks.front() else { return Ok(()) };
         let life = *life;
         let raw = [fds.socket.as_raw_fd(), fds.board.as_raw_fd(), fds.stderr.as_raw_fd()];
         match self.send(&ToTemplate::Fork(life), &raw) {
             Ok(()) => Ok(()),
             // It has ended, which is about to be seen; those that it was asked for end with it.
-            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            Err(SendError::Send(Errno::EPIPE | Errno::ECONNRESET)) => Ok(()),
             Err(error) => {
                 self.forks.pop_front();
                 Err((life, error))
@@ -165,14 +212,14 @@ impl TemplateProcess {
         }
     }
 
-    pub(super) fn send(&self, message: &ToTemplate, descriptors: &[i32]) -> io::Result<()> {
-        let payload = ipc::encode(message).map_err(io::Error::other)?;
-        let packet = ipc::frame(&payload, MAX_CONTROL).map_err(io::Error::other)?;
+    pub(super) fn send(&self, message: &ToTemplate, descriptors: &[i32]) -> Result<(), SendError> {
+        let payload = ipc::encode(message).map_err(SendError::Encode)?;
+        let packet = ipc::frame(&payload, MAX_CONTROL).map_err(SendError::Frame)?;
         let rights = [ControlMessage::ScmRights(descriptors)];
         let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
         let parts = [IoSlice::new(&packet)];
-        sendmsg::<()>(self.control.get_ref().as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?;
-        Ok(())
+        let socket = self.control.get_ref().as_raw_fd();
+        sendmsg::<()>(socket, &parts, control, MsgFlags::MSG_NOSIGNAL, None).map(drop).map_err(SendError::Send)
     }
 }
 

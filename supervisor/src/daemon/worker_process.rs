@@ -1,7 +1,10 @@
 //! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc,
 //! what is known of its memory.
-use super::{Input, stderr_tail::StderrTail};
-use crate::process::{Exit, Process, is_shortage};
+use super::{Input, stderr_tail::StderrTail, template_process::SendError};
+use crate::{
+    process::{Exit, Process, ProcessError},
+    shortage::is_shortage,
+};
 use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
 use nix::{
     fcntl::OFlag,
@@ -20,8 +23,11 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
-use system::Board;
-use system::proc::{self, Sample};
+use system::{
+    Board, SealedMemoryError,
+    proc::{self, Sample},
+};
+use thiserror::Error;
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::{
@@ -51,6 +57,41 @@ pub(crate) enum WorkerSaid {
     Broken(EndError),
     /// It has ended, and all that it sent has been heard; the last lines on stderr.
     Exited(Exit, Vec<String>),
+}
+
+/// Why a worker cannot be made, or not be held.
+#[derive(Debug, Error)]
+pub(crate) enum MakeError {
+    /// Its socket cannot be made.
+    #[error("cannot make its socket")]
+    Socket(#[source] io::Error),
+    /// The pipe of its stderr cannot be made.
+    #[error("cannot make the pipe of its stderr")]
+    Pipe(#[source] io::Error),
+    /// Its board cannot be made.
+    #[error("cannot make its board")]
+    Board(#[source] SealedMemoryError),
+    /// Its board cannot be looked at.
+    #[error("cannot map its board")]
+    Map(#[source] io::Error),
+    /// Nobody is there who could fork it.
+    #[error("its template has ended")]
+    NoTemplate,
+    /// Its template cannot be asked to fork it.
+    #[error("cannot ask its template")]
+    Ask(#[source] SendError),
+    /// It was spoken of before.
+    #[error("it lives already")]
+    Alive,
+    /// It cannot be held.
+    #[error("cannot take hold of its process")]
+    Process(#[source] ProcessError),
+    /// What `/proc` says of it cannot be opened.
+    #[error("cannot open what /proc says of it")]
+    Proc(#[source] io::Error),
+    /// It cannot be heard.
+    #[error("cannot listen to it")]
+    Listen(#[source] io::Error),
 }
 
 /// The worker's ends of what it is born with.
@@ -125,17 +166,18 @@ impl WorkerProcess {
         origin: Origin,
         memory_limit: u64,
         now: Instant,
-    ) -> io::Result<(WorkerProcess, FdsForWorker)> {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
-        super::set_nonblocking(&ours)?;
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        super::set_nonblocking(&read)?;
-        let shared = Board::create()?;
+    ) -> Result<(WorkerProcess, FdsForWorker), MakeError> {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|error| MakeError::Socket(error.into()))?;
+        super::set_nonblocking(&ours).map_err(MakeError::Socket)?;
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|error| MakeError::Pipe(error.into()))?;
+        super::set_nonblocking(&read).map_err(MakeError::Pipe)?;
+        let shared = Board::create().map_err(MakeError::Board)?;
         let worker = WorkerProcess {
             id,
             origin,
             memory_limit,
-            board: Board::map(&shared)?,
+            board: Board::map(&shared).map_err(MakeError::Map)?,
             ends: Some(Ends { socket: ours.into(), stderr: read }),
             process: None,
             outgoing: None,
@@ -156,20 +198,21 @@ impl WorkerProcess {
     }
 
     /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
-    pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
-        let ends = self.ends.take().ok_or_else(|| io::Error::other("it lives already"))?;
-        let process = Process::open(pid)?;
-        unless_gone(proc::set_oom_score(pid, OOM_SCORE_ADJUSTMENT))?;
+    pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> Result<(), MakeError> {
+        let ends = self.ends.take().ok_or(MakeError::Alive)?;
+        let process = Process::open(pid).map_err(MakeError::Process)?;
+        unless_gone(proc::set_oom_score(pid, OOM_SCORE_ADJUSTMENT)).map_err(MakeError::Proc)?;
         if kind == ModelKind::Embed {
             let pid = rustix::process::Pid::from_raw(pid.cast_signed());
             let nice = rustix::process::getpriority_process(pid).map(|nice| (nice + EMBEDDING_NICE).min(19));
             let _gone = nice.and_then(|nice| rustix::process::setpriority_process(pid, nice));
         }
-        self.memory_file = unless_gone(proc::open_memory(pid))?.map(Arc::new);
-        self.faults_file = unless_gone(proc::open_faults(pid))?;
+        self.memory_file = unless_gone(proc::open_memory(pid)).map_err(MakeError::Proc)?.map(Arc::new);
+        self.faults_file = unless_gone(proc::open_faults(pid)).map_err(MakeError::Proc)?;
         self.faults_seen = self.faults();
-        let (read, mut write) = UnixStream::from_std(ends.socket)?.into_split();
-        let tail = StderrTail::follow(pipe::Receiver::from_owned_fd(ends.stderr)?);
+        let (read, mut write) = UnixStream::from_std(ends.socket).map_err(MakeError::Listen)?.into_split();
+        let stderr = pipe::Receiver::from_owned_fd(ends.stderr).map_err(MakeError::Listen)?;
+        let tail = StderrTail::follow(stderr);
         let (outgoing, mut frames) = mpsc::unbounded_channel::<Outgoing>();
         tokio::spawn(async move {
             while let Some(outgoing) = frames.recv().await {

@@ -4,6 +4,7 @@ use super::{
     journal::Journal,
     record::{Record, Value},
 };
+use crate::shortage::ThreadError;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, Write},
@@ -12,11 +13,12 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
 };
+use thiserror::Error;
 use tracing::Level;
 
 /// Most lines that wait.
@@ -25,6 +27,17 @@ const LINES: usize = 4096;
 const BYTES: usize = 4 << 20;
 /// How long the end of the process waits for what is not written.
 const MOMENT: Duration = Duration::from_secs(1);
+
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub(crate) enum LogError {
+    /// There is no way to the journal.
+    #[error("cannot make a socket to the journal")]
+    Journal(#[source] io::Error),
+    /// Nobody can write it.
+    #[error(transparent)]
+    Thread(ThreadError),
+}
 
 /// Where lines are put.
 #[derive(Clone, Debug)]
@@ -63,16 +76,18 @@ struct Counts {
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(format: Format, journal: PathBuf) -> io::Result<Writer> {
-        let journal = if format == Format::Journal { Some(Journal::new(&journal)?) } else { None };
+    pub(super) fn start(format: Format, journal: PathBuf) -> Result<Writer, LogError> {
+        let journal = (format == Format::Journal).then(|| Journal::new(&journal));
+        let journal = journal.transpose().map_err(LogError::Journal)?;
         Writer::with(Output { format, journal, stream: io::stderr(), is_cut: false })
     }
 
-    fn with<S: Write + AsFd + Send + 'static>(output: Output<S>) -> io::Result<Writer> {
+    fn with<S: Write + AsFd + Send + 'static>(output: Output<S>) -> Result<Writer, LogError> {
         let (queue, items) = sync_channel(LINES);
         let counts = Arc::<Counts>::default();
         let writer = Writer { queue, counts: Arc::clone(&counts) };
-        thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&items, &counts, output))?;
+        let started = thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&items, &counts, output));
+        started.map_err(|error| LogError::Thread(ThreadError::new("to write the log", error)))?;
         Ok(writer)
     }
 
@@ -99,10 +114,16 @@ impl Writer {
     /// Waits until all is written, but not for long.
     pub(super) fn flush(&self) {
         let (done, all) = sync_channel(1);
-        let queue = self.queue.clone();
-        // There may be no room in the queue, and never be.
-        let asked = thread::Builder::new().spawn(move || queue.send(Item::Done(done)));
-        if asked.is_ok() {
+        let is_asked = match self.queue.try_send(Item::Done(done)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(item)) => {
+                let queue = self.queue.clone();
+                // There may never be room in the queue.
+                thread::Builder::new().spawn(move || queue.send(item)).is_ok()
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        if is_asked {
             // What is not written by then is lost with this process.
             let _not_written = all.recv_timeout(MOMENT);
         }

@@ -10,6 +10,8 @@
 pub mod files;
 pub mod foreign_text;
 #[cfg(feature = "process")]
+pub mod limits;
+#[cfg(feature = "process")]
 mod os;
 #[cfg(feature = "process")]
 pub mod proc;
@@ -18,6 +20,6 @@ pub mod sandbox;
 
 #[cfg(feature = "process")]
 pub use os::{
-    Board, CANNOT_CONFINE, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED, ThreadPool, exit_now, fork,
-    live_alone, receive_packet, sealed_memory, trim_heap,
+    Board, CANNOT_CONFINE, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED, SealedMemoryError, ThreadPool,
+    exit_now, fork, ignore, live_alone, receive_packet, sealed_memory, trim_heap,
 };

@@ -1,5 +1,6 @@
 //! What `/proc` and the control group say: of this process, of its children, of the host. It
 //! decides nothing.
+mod control_groups;
 mod host_memory;
 mod process_memory;
 
@@ -67,6 +68,12 @@ pub fn state(pid: u32) -> Option<char> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before the state may hold anything, parentheses too.
     text.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The pid of a process's parent; `None` if it has gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// How many threads this process has; 0 if that cannot be known.

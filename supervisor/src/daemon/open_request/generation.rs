@@ -3,7 +3,7 @@ use super::{ProtocolViolation, Times, WorkerReply};
 use ipc::{Done, FinishReason, FromWorker, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts};
 use policy::Identity;
 use std::{mem, os::fd::OwnedFd, sync::Arc, time::Instant};
-use system::sealed_memory;
+use system::{foreign_text::chain, sealed_memory};
 
 /// What is kept of it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Generation {
         if self.cache.is_none() && size > 0 {
             match sealed_memory("cache", size) {
                 Ok(memory) => self.cache = Some(Arc::new(memory)),
-                Err(error) => tracing::warn!(%id, "it has to do without a cache: {error}"),
+                Err(error) => tracing::warn!(%id, "it has to do without a cache: {}", chain(&error)),
             }
         }
         self.cache.clone()

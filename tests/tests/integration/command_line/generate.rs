@@ -48,6 +48,35 @@ fn json_is_one_object_with_all_that_is_known() {
 }
 
 #[test]
+fn what_is_piped_is_the_same_as_an_argument() {
+    let daemon = echo("");
+    for raw in [&[][..], &["--raw"]] {
+        for (piped, text) in
+            [("a b", "a b"), ("a b\n", "a b"), ("a b\r\n", "a b"), ("\u{feff}a b\n", "a b"), ("a b\n\n", "a b\n")]
+        {
+            let call = Call::new([&["generate", "--json"], raw, &["-"]].concat()).to(daemon.socket());
+            let ended = call.input(piped).run();
+            let value: Value = serde_json::from_str(&ended.stdout).unwrap();
+            assert_eq!(value["text"], text, "{piped:?} {raw:?}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_that_is_drawn_can_be_read_as_a_double() {
+    let daemon = echo("");
+    let seed = |arguments: &[&str]| {
+        let ended = Call::new([&["generate", "--json"], arguments, &["x"]].concat()).to(daemon.socket()).run();
+        serde_json::from_str::<Value>(&ended.stdout).unwrap()["seed"].as_u64().unwrap()
+    };
+    for _ in 0..8 {
+        assert!(seed(&[]) < 1 << 53);
+    }
+    // Who asks for one gets it whole.
+    assert_eq!(seed(&["--seed", &u64::MAX.to_string()]), u64::MAX);
+}
+
+#[test]
 fn a_prompt_is_a_chat_unless_it_is_raw() {
     let daemon = Daemon::start("[[model]]\nname = \"pocket\"\npath = \"builtin:pocket\"\nworkers = 1\n");
     let answer = |arguments: &[&str]| Call::new([&["generate"], arguments].concat()).to(daemon.socket()).run().stdout;

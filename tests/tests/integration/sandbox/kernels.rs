@@ -1,6 +1,6 @@
 //! Kernels that lack something.
 use super::failure;
-use integration_tests::{Call, Daemon, bad_worker, generate, model, skipped};
+use integration_tests::{Call, Daemon, bad_worker, generate, model, process, skipped};
 use ipc::{FailureKind, GenerateRequest};
 use std::fs;
 use system::sandbox::has_landlock;
@@ -91,4 +91,60 @@ fn workers_that_cannot_be_confined_do_not_serve_and_are_given_up() {
     assert_eq!(crash.cause, "exit status 102 (it could not be confined)");
     let why = "bad-worker: cannot be confined: the kernel refuses the filter of system calls: Function not implemented (os error 38)";
     assert_eq!(crash.stderr, [why]);
+}
+
+/// A daemon on a kernel without this does all the same, and its processes have what they are to have.
+fn serves_without(what: &str) {
+    let daemon = Daemon::launch_without(what, &model("builtin:pocket", "workers = 1\nisolation = \"worker\""), &[]);
+    daemon.settle();
+    let finished = generate(&daemon, GenerateRequest { max_tokens: Some(5), ..GenerateRequest::raw("One morning") });
+    assert_eq!(finished.unwrap().done.attempts, 1, "{what}");
+    let model = daemon.settle().models.remove(0);
+    let worker = model.workers[0].pid.unwrap();
+    if !process::may_look_into(worker) {
+        return;
+    }
+    // Nothing is inherited: the standard ones, and the socket.
+    for (pid, others) in [(worker, 0), (model.template.unwrap().pid, 2)] {
+        assert_eq!(process::descriptors(pid).len(), 4 + others, "{what}: {:?}", process::descriptors(pid));
+    }
+}
+
+#[test]
+fn descriptors_are_closed_without_close_range_too() {
+    serves_without("close_range");
+    serves_without("close_range=EPERM");
+}
+
+#[test]
+fn linux_5_4_is_enough() {
+    serves_without("newer-than-5.4");
+    // The demonstration is a client, and kills.
+    let ended = Call::without("newer-than-5.4", ["demo", "--fast"]).run();
+    assert_eq!(ended.code(), 0, "{ended:?}");
+}
+
+#[test]
+fn a_call_that_is_needed_is_named_with_the_remedy() {
+    for (what, call, error) in [
+        ("pidfd_open", "pidfd_open", "Function not implemented (os error 38)"),
+        ("pidfd_open=EPERM", "pidfd_open", "Operation not permitted (os error 1)"),
+        ("pidfd_send_signal", "pidfd_send_signal", "Function not implemented (os error 38)"),
+        ("memfd_create=EPERM", "memfd_create", "Operation not permitted (os error 1)"),
+        ("waitid", "waitid of a pidfd", "Function not implemented (os error 38)"),
+    ] {
+        let mut daemon = Daemon::launch_without(what, &model("builtin:echo", "workers = 1"), &[]);
+        assert_eq!(daemon.wait().code(), Some(1));
+        let expected = format!(
+            "supervisor: cannot start: the system call {call} is denied or not known: Linux 5.4 or newer is needed, and in a container a \
+             profile that allows the call: {error}"
+        );
+        assert!(daemon.log().lines().any(|line| line == expected), "{}", daemon.log());
+    }
+    // A C library that is newer than the container's profile.
+    let mut daemon = Daemon::launch_without("clone3=EPERM", &model("builtin:echo", "workers = 1"), &[]);
+    let said = "supervisor: cannot start the log: cannot start a thread to write the log: a filter of system calls denies clone3 ";
+    if daemon.wait().success() || !daemon.log().contains(said) {
+        panic!("{}", daemon.log());
+    }
 }

@@ -37,7 +37,9 @@ fn workers_that_cannot_be_made_are_no_crash_loop() {
         let model = status(&mut watching);
         assert_eq!((model.state.as_str(), model.queue.length), ("warm", 1), "{isolation}: {model:?}");
         let error = model.error.unwrap_or_default();
-        assert_eq!(error, "no room for another worker now: Too many open files (os error 24)");
+        // What there is no descriptor for depends on how many are left.
+        let (begin, end) = ("no room for another worker now: cannot ", ": Too many open files (os error 24)");
+        assert!(error.starts_with(begin) && error.ends_with(end), "{error}");
         process::limit_descriptors(daemon.pid(), usual);
         let finished = running.finish().unwrap();
         assert_eq!((finished.text.as_str(), finished.done.attempts), ("text", 1));

@@ -1,5 +1,5 @@
 //! A worker's board, mapped: one page that it shares with the supervisor.
-use super::sealed_memory::{READ_WRITE, sealed_memory};
+use super::sealed_memory::{READ_WRITE, SealedMemoryError, sealed_memory};
 use ipc::board::{self, Word};
 use nix::sys::mman::{MapFlags, mmap, munmap};
 use std::{ffi::c_void, io, num::NonZeroUsize, os::fd::OwnedFd, ptr::NonNull, sync::atomic::AtomicU64};
@@ -12,7 +12,7 @@ pub struct Board {
 
 impl Board {
     /// Makes a board's memory.
-    pub fn create() -> io::Result<OwnedFd> {
+    pub fn create() -> Result<OwnedFd, SealedMemoryError> {
         sealed_memory("board", board::SIZE as u64)
     }
 

@@ -1,6 +1,10 @@
 //! A process that forks, and one that was just forked.
 use nix::{
     dir::Dir,
+    sys::{
+        resource::{Resource, getrlimit},
+        signal::{SigHandler, Signal},
+    },
     unistd::{ForkResult, Pid},
 };
 use std::{
@@ -33,9 +37,30 @@ pub enum ForkError {
     /// Locks that another thread holds would stay locked in the child for ever.
     #[error("the template has {0} threads, so forking it is not safe")]
     Threads(usize),
+    /// There are as many processes as there may be.
+    #[error(
+        "cannot fork: no more processes or threads are allowed (ulimit -u, TasksMax= of a unit, a container's limit of pids)"
+    )]
+    Exhausted(#[source] nix::Error),
     /// The system refused.
     #[error("cannot fork")]
     Fork(#[source] nix::Error),
+}
+
+impl ForkError {
+    /// Whether there is no room for another process now, which is nobody's fault.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, ForkError::Exhausted(_) | ForkError::Fork(nix::Error::ENOMEM))
+    }
+}
+
+impl From<nix::Error> for ForkError {
+    fn from(error: nix::Error) -> ForkError {
+        match error {
+            nix::Error::EAGAIN => ForkError::Exhausted(error),
+            _ => ForkError::Fork(error),
+        }
+    }
 }
 
 /// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was
@@ -49,7 +74,7 @@ pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
     }
     // SAFETY: there is one thread, so the child has all of this process that there is. (A child of
     // such a process has one, too.)
-    match unsafe { nix::unistd::fork() }.map_err(ForkError::Fork)? {
+    match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
         ForkResult::Child => Ok(Fork::Child),
     }
@@ -73,17 +98,40 @@ pub fn live_alone(keep: &[RawFd], life: impl FnOnce() -> i32) -> ! {
     let mut first = 3;
     for last in kept.into_iter().map(|fd| fd - 1).chain([u32::MAX]) {
         if first <= last {
-            // SAFETY: this function does not return, so no owner of what is closed here is ever
-            // used or dropped again.
-            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-            if closed != 0 {
-                exit_now(CANNOT_CONFINE);
-            }
+            close_all(first, last);
         }
         first = last.saturating_add(2);
     }
     // A panic must not unwind into the parent's code.
     exit_now(catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED))
+}
+
+/// Closes the descriptors from `first` to `last`, in a process that ends without ever using one of
+/// them again.
+fn close_all(first: u32, last: u32) {
+    // SAFETY: the caller does not return, so no owner of what is closed here is ever used or
+    // dropped again.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
+        return;
+    }
+    // Linux before 5.9 does not know the call, nor do profiles of containers that are as old. The
+    // numbers in use can be listed no more, but none is at the limit or above it.
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { exit_now(CANNOT_CONFINE) };
+    let last = u64::from(last).min(limit.saturating_sub(1));
+    for descriptor in (first..).map_while(|number| i32::try_from(number).ok()) {
+        if u64::from(descriptor.unsigned_abs()) > last {
+            return;
+        }
+        // SAFETY: as above. That most of them are not open is no harm.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+/// Has this process, and those that it forks, take no notice of a signal.
+pub fn ignore(signal: Signal) -> nix::Result<()> {
+    // SAFETY: no handler of this process is replaced that somebody relies on, and to ignore runs no
+    // code.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map(drop)
 }
 
 /// Gives the memory that loading has freed back to the system, so that workers do not inherit it.

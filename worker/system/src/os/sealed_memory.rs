@@ -1,5 +1,7 @@
 //! Memory that can be handed to another process, and memory that is mapped whole.
+use crate::limits;
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::{
         memfd::{MFdFlags, memfd_create},
@@ -8,15 +10,53 @@ use nix::{
     unistd::{Whence, ftruncate, lseek},
 };
 use std::{ffi::c_void, io, num::NonZeroUsize, os::fd::OwnedFd, ptr::NonNull, sync::atomic::AtomicU64};
+use thiserror::Error;
+
+/// Why there is no memory that can be handed over.
+#[derive(Debug, Error)]
+pub enum SealedMemoryError {
+    /// To the kernel it is a file, and it would be too long for one.
+    #[error("memory of {size} bytes is a file to the kernel, and {} (ulimit -f, LimitFSIZE= of a unit)", allowed(*limit))]
+    FileSize {
+        /// How long it was to be.
+        size: u64,
+        /// How long a file of this process may be, if that is limited.
+        limit: Option<u64>,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be made.
+    #[error("cannot make memory that can be handed over (memfd_create)")]
+    Create(#[source] io::Error),
+    /// It cannot be given its size.
+    #[error("cannot give memory its size of {0} bytes (ftruncate)")]
+    Resize(u64, #[source] io::Error),
+    /// It cannot be sealed.
+    #[error("cannot seal memory against resizing (F_ADD_SEALS)")]
+    Seal(#[source] io::Error),
+}
+
+fn allowed(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "that is too long".to_owned(), |limit| format!("the limit of file sizes is {limit} bytes"))
+}
 
 /// Makes memory that can be handed over: full size, zeroed, sealed against resizing, so that nobody
 /// who has it can make another's access fail. It takes no memory before it is written to. `name` is
 /// what `/proc` calls it.
-pub fn sealed_memory(name: &str, size: u64) -> io::Result<OwnedFd> {
-    let size = i64::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-    ftruncate(&memory, size)?;
-    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))?;
+///
+/// A process that has a limit of file sizes must not be ended by SIGXFSZ, or it ends here.
+pub fn sealed_memory(name: &str, size: u64) -> Result<OwnedFd, SealedMemoryError> {
+    let too_long = |source: io::Error| SealedMemoryError::FileSize { size, limit: limits::file_size(), source };
+    let length = i64::try_from(size).map_err(|_| too_long(io::ErrorKind::FileTooLarge.into()))?;
+    let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+        .map_err(|error| SealedMemoryError::Create(error.into()))?;
+    ftruncate(&memory, length).map_err(|error| match error {
+        Errno::EFBIG => too_long(error.into()),
+        _ => SealedMemoryError::Resize(size, error.into()),
+    })?;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL))
+        .map_err(|error| SealedMemoryError::Seal(error.into()))?;
     Ok(memory)
 }
 

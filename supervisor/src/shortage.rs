@@ -1,0 +1,84 @@
+//! What this process cannot have now: descriptors, memory, threads, processes. Whose fault it is,
+//! and which limit it is that was reached.
+use nix::errno::Errno;
+use std::{error::Error, io};
+use thiserror::Error;
+
+/// Where the number of processes and threads is limited.
+pub(crate) const TASKS: &str = "ulimit -u, TasksMax= of a unit, a container's limit of pids";
+
+/// Why a thread cannot be had.
+#[derive(Debug, Error)]
+pub(crate) enum ThreadError {
+    /// There are as many as there may be.
+    #[error(
+        "cannot start a thread {0}: no more processes or threads are allowed ({TASKS}), or there is no memory for one (ulimit -v)"
+    )]
+    Exhausted(&'static str, #[source] io::Error),
+    /// A profile of a container that is older than the C library.
+    #[error(
+        "cannot start a thread {0}: a filter of system calls denies clone3 or clone; a container needs a profile that allows them, or \
+         that says of clone3 that it is not known (ENOSYS)"
+    )]
+    Denied(&'static str, #[source] io::Error),
+    /// The system refuses it for another reason.
+    #[error("cannot start a thread {0}")]
+    Refused(&'static str, #[source] io::Error),
+}
+
+impl ThreadError {
+    /// Why the thread for this purpose could not be started.
+    pub(crate) fn new(purpose: &'static str, error: io::Error) -> ThreadError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => ThreadError::Exhausted(purpose, error),
+            io::ErrorKind::PermissionDenied => ThreadError::Denied(purpose, error),
+            _ => ThreadError::Refused(purpose, error),
+        }
+    }
+}
+
+/// Whether it is this process that lacks something, like descriptors, and not the one that
+/// something was to be done with.
+pub(crate) fn is_shortage(error: &(dyn Error + 'static)) -> bool {
+    const SHORTAGES: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::ETOOMANYREFS];
+    let number = |error: &(dyn Error + 'static)| {
+        let of_kernel = error.downcast_ref::<Errno>().copied();
+        of_kernel.or_else(|| error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw))
+    };
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if number(cause).is_some_and(|number| SHORTAGES.contains(&number)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_exhausted_is_named() {
+        let shown = |errno: Errno| system::foreign_text::chain(&ThreadError::new("for a test", errno.into()));
+        let exhausted = shown(Errno::EAGAIN);
+        let begin = "cannot start a thread for a test: no more processes or threads are allowed (ulimit -u, TasksMax= of a unit, ";
+        assert!(exhausted.starts_with(begin) && exhausted.ends_with("(os error 11)"), "{exhausted}");
+        assert!(
+            shown(Errno::EPERM)
+                .starts_with("cannot start a thread for a test: a filter of system calls denies clone3 ")
+        );
+        assert_eq!(shown(Errno::EINVAL), "cannot start a thread for a test: Invalid argument (os error 22)");
+    }
+
+    #[test]
+    fn a_shortage_is_one_however_it_is_told() {
+        #[derive(Debug, Error)]
+        #[error("outer")]
+        struct Outer(#[source] io::Error);
+        assert!(is_shortage(&Errno::EMFILE) && is_shortage(&io::Error::from(Errno::ENFILE)));
+        assert!(is_shortage(&Outer(Errno::ENOMEM.into())));
+        assert!(!is_shortage(&Errno::ESRCH) && !is_shortage(&Outer(io::ErrorKind::NotFound.into())));
+    }
+}
