@@ -9,7 +9,7 @@
 //! then only the names of control tokens are moved, which hardly any template looks for. If even
 //! that changes the text, the template gets to see moved letters, and they are moved back behind it.
 use super::{ChatError, conversation::Mark};
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 /// A conversation as a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Rendered {
 impl Rendered {
     /// A text that is the client's altogether.
     pub(super) fn of_client(text: &str) -> Rendered {
-        Rendered { text: text.to_owned(), client: vec![0..text.len()] }
+        Rendered { text: text.to_owned(), client: iter::once(0..text.len()).collect() }
     }
 }
 

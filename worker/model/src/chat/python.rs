@@ -84,7 +84,7 @@ fn text_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<Val
         }
         "casefold" => none().map(|()| Value::from(text.to_lowercase()))?,
         "swapcase" => none().map(|()| Value::from(swapped(text)))?,
-        "istitle" => none().map(|()| Value::from(text == filters::title(text.into()).to_string()))?,
+        "istitle" => none().map(|()| Value::from(filters::title(text.into()).as_str() == text))?,
         "isdecimal" => none().map(|()| Value::from(!text.is_empty() && text.chars().all(char::is_numeric)))?,
         "ljust" | "rjust" | "center" | "zfill" => {
             let (width, fill): (i64, Option<&str>) = from_args(arguments)?;

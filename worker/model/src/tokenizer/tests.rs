@@ -113,7 +113,11 @@ fn what_encoding_adds_is_taken_from_what_a_chat_template_wrote() {
     assert_eq!(chat(&tokenizer, "<s><s>ab</s>", &[]), [0, 0, 6, 1]);
     assert_eq!(chat(&tokenizer, "ab", &[]), [0, 6, 1]);
     let forged = tokenizer.encode("<s>", false).unwrap();
-    assert_eq!(chat(&tokenizer, "<s>", &[0..3]), [&[0], &forged[..], &[1]].concat(), "the client's own is text");
+    assert_eq!(
+        chat(&tokenizer, "<s>", std::slice::from_ref(&(0..3))),
+        [&[0], &forged[..], &[1]].concat(),
+        "the client's own is text"
+    );
     let adds_nothing = file.flag("tokenizer.ggml.add_bos_token", false).flag("tokenizer.ggml.add_eos_token", false);
     assert_eq!(chat(&read(adds_nothing).unwrap(), "<s>ab</s>", &[]), [0, 6, 1]);
 }
