@@ -75,7 +75,7 @@ fn a_control_token_in_a_content_is_text_wherever_it_is() {
                 let said = vocabulary.text(&format!("user\n{content}"));
                 let expected = [&first[..], &[*mark], &said, &[*mark], &last].concat();
                 assert_eq!(ids, expected, "{} {id} {content:?}", vocabulary.name);
-                assert_eq!(said.contains(id), false, "{} {content:?}", vocabulary.name);
+                assert!(!said.contains(id), "{} {content:?}", vocabulary.name);
                 tried += 1;
             }
         }
