@@ -29,7 +29,7 @@ use crate::{
 use bpe::Bpe;
 use pretokenizer::{Letters, Pretokenizer};
 use sentence_piece::SentencePiece;
-use special::{Part, Specials};
+use special::{Part, Specials, touches};
 use std::ops::Range;
 use system::foreign_text::shown;
 use thiserror::Error;
@@ -197,8 +197,7 @@ impl Tokenizer {
     fn without_added(&self, rendered: &Rendered) -> Range<usize> {
         let Rendered { text, client } = rendered;
         let mut kept = 0..text.len();
-        let is_templates =
-            |name: &Range<usize>| !client.iter().any(|part| part.start < name.end && name.start < part.end);
+        let is_templates = |name: &Range<usize>| !touches(client, name);
         if self.start.is_some() && text.starts_with(&self.start_text) && is_templates(&(0..self.start_text.len())) {
             kept.start = self.start_text.len();
         }

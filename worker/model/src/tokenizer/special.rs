@@ -5,7 +5,7 @@
 //! it is done in one pass and a heap, because there may be thousands of such tokens. Tokens of the
 //! same length that overlap are read in the order of their ids, which llama.cpp leaves open.
 use super::TokenizerError;
-use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
+use aho_corasick::{AhoCorasick, Anchored, Input, Match, MatchKind, StartKind};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -75,13 +75,7 @@ impl Specials {
 
     /// Where the names of reserved tokens are in a text, each the longest that begins there.
     pub(super) fn reserved(&self, text: &str) -> Vec<Range<usize>> {
-        let mut names = Vec::new();
-        let mut from = 0;
-        while let Some(found) = self.reserved.find(Input::new(text).range(from..)) {
-            names.push(found.range());
-            from = found.start() + 1;
-        }
-        names
+        everywhere(&self.reserved, text).map(|found| found.range()).collect()
     }
 
     /// Cuts a text. Only with `special` its control tokens are read. No reserved token is read of
@@ -89,27 +83,19 @@ impl Specials {
     pub(super) fn cut<'a>(&self, text: &'a str, special: bool, client: &[Range<usize>]) -> Vec<Part<'a>> {
         let finder = if special { &self.all } else { &self.always };
         let rank = |pattern: usize| if special { pattern } else { self.literal[pattern] };
-        let is_clients = |name: Range<usize>| {
-            let first = client.partition_point(|part| part.end <= name.start);
-            client.get(first).is_some_and(|part| part.start < name.end)
-        };
-        // The longest token that begins here, ends before the limit, and may be read.
-        let longest = |start: usize, mut limit: usize| loop {
-            let here = Input::new(&text[..limit]).range(start..).anchored(Anchored::Yes);
-            let found = finder.find(here)?;
+        // The longest token that begins here and ends before the limit.
+        let at =
+            |start: usize, limit: usize| finder.find(Input::new(&text[..limit]).range(start..).anchored(Anchored::Yes));
+        // What was found, or the longest shorter token there, whichever may be read.
+        let readable = |mut found: Match| loop {
             let rank = rank(found.pattern().as_usize());
-            if !(self.tokens[rank].reserved && is_clients(found.range())) {
-                return Some(rank);
+            if !(self.tokens[rank].reserved && touches(client, &found.range())) {
+                return Some(Reverse((rank, found.start())));
             }
-            limit = text.floor_char_boundary(found.end() - 1);
+            found = at(found.start(), text.floor_char_boundary(found.end() - 1))?;
         };
         // For each place where one begins, the longest one there.
-        let mut candidates = BinaryHeap::new();
-        let mut from = 0;
-        while let Some(found) = finder.find(Input::new(text).range(from..)) {
-            candidates.extend(longest(found.start(), text.len()).map(|rank| Reverse((rank, found.start()))));
-            from = found.start() + 1;
-        }
+        let mut candidates: BinaryHeap<_> = everywhere(finder, text).filter_map(readable).collect();
         // What is cut out: from where, up to where, and the token.
         let mut taken: BTreeMap<usize, (usize, u32)> = BTreeMap::new();
         while let Some(Reverse((rank_here, start))) = candidates.pop() {
@@ -120,7 +106,7 @@ impl Specials {
             let token = &self.tokens[rank_here];
             let mut end = start + token.text.len();
             if end > limit {
-                candidates.extend(longest(start, limit).map(|rank| Reverse((rank, start))));
+                candidates.extend(at(start, limit).and_then(readable));
                 continue;
             }
             if token.strips {
@@ -139,6 +125,23 @@ impl Specials {
         parts.extend((done < text.len()).then(|| Part::Text(&text[done..])));
         parts
     }
+}
+
+/// For each place of a text where a name begins, the longest one there.
+fn everywhere(finder: &AhoCorasick, text: &str) -> impl Iterator<Item = Match> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let found = finder.find(Input::new(text).range(from..))?;
+        from = found.start() + 1;
+        Some(found)
+    })
+}
+
+/// Whether a part of a text lies in one of `parts`, if only by a byte. They are in order and not
+/// empty.
+pub(super) fn touches(parts: &[Range<usize>], part: &Range<usize>) -> bool {
+    let first = parts.partition_point(|other| other.end <= part.start);
+    parts.get(first).is_some_and(|other| other.start < part.end)
 }
 
 /// White space in C's sense that `is_ascii_whitespace` does not know.

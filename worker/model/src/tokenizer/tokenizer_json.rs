@@ -6,7 +6,7 @@
 //! What is added to a text the model's file says, as it does without it.
 use super::{
     EncodeError, library,
-    special::{Part, Special, Specials},
+    special::{Part, Special, Specials, touches},
 };
 use crate::ReadSeek;
 use std::{
@@ -125,10 +125,10 @@ impl TokenizerJson {
         client: &[Range<usize>],
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
-        let parts = self.specials.cut(text, special, client);
-        if parts.len() == self.specials.cut(text, special, &[]).len() {
+        if !special || client.is_empty() || !self.specials.reserved(text).iter().any(|name| touches(client, name)) {
             return self.encode_whole(text, special, ids);
         }
+        let parts = self.specials.cut(text, special, client);
         for part in parts {
             match part {
                 Part::Token(id) => ids.push(id),

@@ -26,6 +26,20 @@ fn it_takes_the_place_of_the_files_rules_and_of_nothing_else() {
 }
 
 #[test]
+fn its_special_tokens_are_the_templates_alone_to_say() {
+    let tokenizer = beside(JSON, small()).unwrap();
+    let chat = |client: &[Range<usize>]| {
+        let rendered = Rendered { text: "<s>ab<s>ab".to_owned(), client: client.to_vec() };
+        tokenizer.encode_chat(&rendered).unwrap()
+    };
+    assert_eq!(chat(&[]), [0, 6, 0, 6]);
+    // Its vocabulary has nothing that the letters of the name could be.
+    assert_eq!(chat(std::slice::from_ref(&(5..8))), [0, 6, 6]);
+    assert_eq!(chat(std::slice::from_ref(&(7..8))), [0, 6, 6], "in part is enough");
+    assert_eq!(chat(std::slice::from_ref(&(8..10))), [0, 6, 0, 6]);
+}
+
+#[test]
 fn one_that_cannot_be_used_is_refused_in_words() {
     let refused = |json: &str| system::foreign_text::chain(&beside(json, small()).err().unwrap());
     let begin = "cannot use the tokenizer.json beside it: ";
