@@ -2,10 +2,8 @@
 //! and which limit it is that was reached.
 use nix::errno::Errno;
 use std::{error::Error, io};
+use system::limits::TASKS;
 use thiserror::Error;
-
-/// Where the number of processes and threads is limited.
-pub(crate) const TASKS: &str = "ulimit -u, TasksMax= of a unit, a container's limit of pids";
 
 /// Why a thread cannot be had.
 #[derive(Debug, Error)]

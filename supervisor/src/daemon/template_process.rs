@@ -1,10 +1,7 @@
 //! A template process, as the supervisor holds it: started, heard, asked to fork one worker at a
 //! time.
 use super::{FdsForWorker, Input, stderr_tail::StderrTail};
-use crate::{
-    process::{Exit, Process, ProcessError},
-    shortage::TASKS,
-};
+use crate::process::{Exit, Process, ProcessError};
 use ipc::{FromTemplate, Life, MAX_CONTROL, ModelSpec, ToTemplate};
 use nix::{
     errno::Errno,
@@ -24,6 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use system::limits::TASKS;
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},

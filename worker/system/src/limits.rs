@@ -2,6 +2,9 @@
 //! set one that is lower has meant it, and only root could raise it again.
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
+/// Where the number of processes and threads is limited.
+pub const TASKS: &str = "ulimit -u, TasksMax= of a unit, a container's limit of pids";
+
 /// Leaves this process at most so much of something, and no more than it has now.
 pub fn lower(resource: Resource, most: u64) -> nix::Result<()> {
     let (now, hard) = getrlimit(resource)?;
@@ -12,13 +15,16 @@ pub fn lower(resource: Resource, most: u64) -> nix::Result<()> {
 /// Most bytes that a file of this process may have, which the memory is counted as that it hands to
 /// others; `None` if there is no limit.
 pub fn file_size() -> Option<u64> {
-    let (now, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
-    (now != nix::libc::RLIM_INFINITY).then_some(now)
+    limit(Resource::RLIMIT_FSIZE)
 }
 
 /// Most bytes of addresses that a process like this one may map; `None` if there is no limit.
 pub fn addresses() -> Option<u64> {
-    let (now, _) = getrlimit(Resource::RLIMIT_AS).ok()?;
+    limit(Resource::RLIMIT_AS)
+}
+
+fn limit(resource: Resource) -> Option<u64> {
+    let (now, _) = getrlimit(resource).ok()?;
     (now != nix::libc::RLIM_INFINITY).then_some(now)
 }
 

@@ -65,15 +65,18 @@ pub fn set_oom_score(pid: u32, score: i16) -> io::Result<()> {
 
 /// The letter of a process's state, as in proc_pid_stat(5); `None` if it has gone.
 pub fn state(pid: u32) -> Option<char> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the state may hold anything, parentheses too.
-    text.rsplit_once(") ")?.1.chars().next()
+    stat(pid)?.chars().next()
 }
 
 /// The pid of a process's parent; `None` if it has gone.
 pub fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// What proc_pid_stat(5) has behind the process's name, which may hold anything, parentheses too.
+fn stat(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    Some(text.rsplit_once(") ")?.1.to_owned())
 }
 
 /// How many threads this process has; 0 if that cannot be known.

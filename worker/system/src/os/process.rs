@@ -1,4 +1,5 @@
 //! A process that forks, and one that was just forked.
+use crate::limits::TASKS;
 use nix::{
     dir::Dir,
     sys::{
@@ -38,9 +39,7 @@ pub enum ForkError {
     #[error("the template has {0} threads, so forking it is not safe")]
     Threads(usize),
     /// There are as many processes as there may be.
-    #[error(
-        "cannot fork: no more processes or threads are allowed (ulimit -u, TasksMax= of a unit, a container's limit of pids)"
-    )]
+    #[error("cannot fork: no more processes or threads are allowed ({TASKS})")]
     Exhausted(#[source] nix::Error),
     /// The system refused.
     #[error("cannot fork")]
