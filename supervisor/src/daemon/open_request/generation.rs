@@ -109,10 +109,8 @@ impl Generation {
             seed: self.seed,
             stop: self.asked.stop.clone(),
             ignore_end: self.asked.ignore_end,
-            template_vars: match self.asked.template_vars.is_empty() {
-                true => String::new(),
-                false => serde_json::Value::Object(self.asked.template_vars.clone()).to_string(),
-            },
+            // A map of texts has no key that JSON cannot say.
+            template_vars: serde_json::to_string(&self.asked.template_vars).unwrap_or_default(),
             cache,
         }
     }
