@@ -1,11 +1,12 @@
 //! all-MiniLM-L6-v2 against sentence-transformers: as many tokens, and the same vectors.
+use crate::common;
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert;
 use ipc::{ModelSpec, Precision, TextRole};
 use model::embed::bert::Bert;
 use serde::Deserialize;
-use std::{env, fs, ops::ControlFlow, path::PathBuf};
+use std::{fs, ops::ControlFlow, path::PathBuf};
 use system::foreign_text::chain;
 use worker::loaded_model::load_embedder;
 
@@ -25,9 +26,7 @@ fn goldens() -> Vec<Golden> {
 
 /// The folder that `tests/set-up` makes.
 fn folder() -> String {
-    let models = env::var_os("SUPERVISOR_TEST_MODELS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/models")), PathBuf::from);
-    let folder = models.join("all-MiniLM-L6-v2");
+    let folder = common::models().join("all-MiniLM-L6-v2");
     assert!(folder.is_dir(), "{} is not there: run tests/set-up", folder.display());
     folder.into_os_string().into_string().unwrap()
 }

@@ -1,6 +1,6 @@
-//! What a model reads. These types travel in two ways: as JSON from a client (see `generate_json.rs`), and
-//! as plain data in the job of a worker. So their derived form has no names left out and none of
-//! JSON's freedoms.
+//! What a model reads. These types travel in two ways: as JSON from a client (see
+//! `generate_json.rs`), and as plain data in the job of a worker. So their derived form has no names
+//! left out and none of JSON's freedoms.
 use super::InvalidRequest;
 use serde::{Deserialize, Serialize};
 

@@ -16,11 +16,15 @@ use worker::generate::Progress;
 use worker::loaded_model::load_generator;
 use worker::loaded_model::warm;
 
+/// Where `tests/set-up` puts what it fetches.
+pub(crate) fn models() -> PathBuf {
+    env::var_os("SUPERVISOR_TEST_MODELS")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/models")), PathBuf::from)
+}
+
 /// What `tests/set-up` has fetched under this name. It may not be there: not everybody can fetch it.
 pub(crate) fn fetched(name: &str) -> Option<PathBuf> {
-    let models = env::var_os("SUPERVISOR_TEST_MODELS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/models")), PathBuf::from);
-    let path = models.join(name);
+    let path = models().join(name);
     if !path.exists() {
         eprintln!("skipped: {} is not there; tests/set-up fetches it", path.display());
     }
