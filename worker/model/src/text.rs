@@ -202,7 +202,13 @@ pub enum LoadError {
 pub enum ComputeError {
     /// The tensor library refused.
     #[error("the model could not compute")]
-    Compute(#[source] candle_core::Error),
+    Compute(#[from] candle_core::Error),
+    /// It came to infinity or to nothing that is a number. The next product could make an ordinary
+    /// number of that, and an answer that means nothing.
+    #[error(
+        "the model's numbers are not finite, so there is no answer: its file is broken, or it is not made for this text"
+    )]
+    NotFinite,
     /// It was given nothing to read.
     #[error("the model was given no token")]
     NoTokens,
