@@ -9,6 +9,7 @@ mod cache;
 mod common;
 #[path = "families/main.rs"]
 mod families;
+mod files;
 mod footprint;
 mod generate;
 mod golden;
