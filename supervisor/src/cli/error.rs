@@ -21,6 +21,12 @@ pub(crate) enum CliError {
     /// The log cannot be written.
     #[error("cannot start the log")]
     Log(#[source] io::Error),
+    /// A template cannot be started, so that nobody knows whether its model can be loaded.
+    #[error("cannot look whether the models can be loaded")]
+    Examination(#[source] io::Error),
+    /// The configuration is valid, but models in it cannot be loaded.
+    #[error("the configuration is valid, but not all of its models can be loaded: {0}")]
+    Refused(String),
     /// The daemon cannot run, and its log says why.
     #[error("the log says why")]
     Told,
