@@ -112,6 +112,16 @@ pub(crate) enum Auto<T> {
     Fixed(T),
 }
 
+impl Auto<u32> {
+    /// So many of the machine's cores: what is set, or all.
+    pub(crate) fn or_all(self) -> u32 {
+        match self {
+            Auto::Fixed(cores) => cores,
+            Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
+        }
+    }
+}
+
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {

@@ -20,6 +20,7 @@ mod connection;
 mod control;
 mod effects;
 mod event_loop;
+mod examination;
 mod fuzzing;
 mod helper;
 mod housekeeping;
@@ -41,11 +42,12 @@ mod worker_process;
 
 pub(crate) use activation::{ActivationError, Adopted};
 pub(crate) use event_loop::{Setup, SocketSource, run};
+pub(crate) use examination::{ExaminationError, examine};
 pub(crate) use fuzzing::{hear, look};
 pub(crate) use listener::ListenError;
 
 use crate::{
-    config::{Auto, Config, ConfigSource, SupervisorConfig},
+    config::{Config, ConfigSource, SupervisorConfig},
     log::Prompts,
 };
 use access_log::Peer;
@@ -194,10 +196,7 @@ impl Daemon {
         prompts: Prompts,
         inputs: mpsc::Sender<Input>,
     ) -> Daemon {
-        let cores = match config.supervisor.cores {
-            Auto::Fixed(cores) => cores,
-            Auto::Auto => std::thread::available_parallelism().map_or(1, |count| count.get().try_into().unwrap_or(1)),
-        };
+        let cores = config.supervisor.cores.or_all();
         let limits = Limits { cores, drain: config.supervisor.shutdown_timeout, ..Limits::default() };
         let pools: Vec<ServedModel> = config.models.into_iter().map(|model| ServedModel::new(model, cores)).collect();
         let pool_limits = pools.iter().map(|pool| pool.limits(&config.supervisor)).collect();

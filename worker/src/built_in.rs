@@ -86,7 +86,8 @@ pub(crate) fn load(
         text::echo(spec, options.context as usize)?
     } else {
         let size = POCKET.len() as u64;
-        let file = GgufFile { reader: Box::new(Cursor::new(POCKET)), size, identity: 0, tokenizer: None };
+        let file =
+            GgufFile { reader: Box::new(Cursor::new(POCKET)), size, parts: Vec::new(), identity: 0, tokenizer: None };
         text::load(file, spec, pool, admit)?
     };
     if !options.token.is_zero() || !options.chunk.is_zero() {

@@ -1,12 +1,12 @@
 //! Where a template process begins: its control socket is its standard input.
 use crate::{
-    loaded_model::LoadedModel,
+    loaded_model::{LoadedModel, WarmError},
     opening::{self, Opened},
     serve::serve,
     template::{self, Loaded, TemplateHooks, WorkerFds, confine},
 };
 use ipc::{ModelSpec, Sandbox};
-use model::Admit;
+use model::{Admit, text::ComputeError};
 use nix::unistd::dup2_stdin;
 use std::{
     fs::File,
@@ -70,8 +70,13 @@ impl TemplateHooks for Real {
     fn load(&self, opened: Opened, spec: &ModelSpec, admit: Admit<'_>) -> Loaded<LoadedModel> {
         let started = Instant::now();
         let mut model = LoadedModel::load(opened, spec, admit).map_err(|error| chain(&error))?;
-        model.warm().map_err(|error| chain(&error))?;
-        let info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let warmed = model.warm();
+        let mut info = model.info(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        match warmed {
+            // Other texts may fare better; those that do not are refused one by one.
+            Err(error @ WarmError::Compute(ComputeError::NotFinite)) => info.remarks.push(chain(&error)),
+            other => other.map_err(|error| chain(&error))?,
+        }
         Ok((model, info))
     }
 

@@ -100,6 +100,7 @@ impl LoadedModel {
                 weights: generator.size,
                 dimensions: 0,
                 sandbox: Sandbox::default(),
+                remarks: generator.tokenizer.remarks().to_vec(),
             },
             LoadedModel::Embedder(bert) => ModelInfo {
                 architecture: "bert".to_owned(),
@@ -112,6 +113,7 @@ impl LoadedModel {
                 weights: bert.weights(),
                 dimensions: u32::try_from(bert.dimensions()).unwrap_or(u32::MAX),
                 sandbox: Sandbox::default(),
+                remarks: Vec::new(),
             },
         }
     }

@@ -3,9 +3,14 @@ use ipc::{ModelSource, ModelSpec, Precision};
 use model::{
     ReadSeek,
     embed::bert::{FILE_NAMES, ModelFolder},
-    text::GgufFile,
+    text::{GgufFile, Part},
 };
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::Path,
+};
 use system::{
     files::{self, Files},
     proc,
@@ -75,7 +80,7 @@ pub fn open(spec: &ModelSpec) -> Result<Opened, OpenError> {
     }
 }
 
-/// Opens a GGUF file, and the `tokenizer.json` beside it.
+/// Opens a GGUF file, the other parts of the same model, and the `tokenizer.json` beside it.
 pub(crate) fn open_file(path: &Path) -> Result<GgufFile, OpenError> {
     let shown = || path.display().to_string();
     let open_error = |source| OpenError::File { path: shown(), source };
@@ -85,7 +90,23 @@ pub(crate) fn open_file(path: &Path) -> Result<GgufFile, OpenError> {
     let file = files::open(path).map_err(open_error)?;
     let about = file.metadata().map_err(open_error)?;
     let tokenizer = open_beside(path).map_err(|source| OpenError::Tokenizer { path: shown(), source })?;
-    Ok(GgufFile { reader: Box::new(file), size: about.len(), identity: files::identity(&about), tokenizer })
+    // It has no keys, so that every process gets the same.
+    let mut identity = DefaultHasher::new();
+    files::identity(&about).hash(&mut identity);
+    let parts = files::parts(path).iter().map(|path| open_part(path, &mut identity)).collect();
+    let (reader, identity) = (Box::new(file), identity.finish());
+    Ok(GgufFile { reader, size: about.len(), parts, identity, tokenizer })
+}
+
+/// Opens another part. One that is not there is for those to miss who read the first.
+fn open_part(path: &Path, identity: &mut impl Hasher) -> Part {
+    let mut open = || -> io::Result<(Box<dyn ReadSeek>, u64)> {
+        let file = files::open(path)?;
+        let about = file.metadata()?;
+        files::identity(&about).hash(identity);
+        Ok((Box::new(file), about.len()))
+    };
+    Part { file: open(), name: path.file_name().unwrap_or_default().display().to_string() }
 }
 
 /// Opens the tokenizer in the folder of the model's file, if there is one.

@@ -109,8 +109,17 @@ fn files_that_are_no_model_are_refused_in_words() {
         let file = file(bytes);
         refused(&spec(&file.path)).replace(&file.path, "FILE")
     };
-    assert_eq!(refused(b""), "cannot load the model FILE: it is not a GGUF file");
-    assert_eq!(refused(b"version https://git-lfs"), "cannot load the model FILE: it is not a GGUF file");
+    assert_eq!(refused(b"a letter"), "cannot load the model FILE: it is not a GGUF file");
+    assert_eq!(refused(b""), "cannot load the model FILE: it is empty; download it again");
+    assert_eq!(
+        refused(b"version https://git-lfs.github.com/spec/v1"),
+        "cannot load the model FILE: it is a Git LFS pointer, not the file itself; git lfs pull fetches it"
+    );
+    let big = refused(b"GGUF\0\0\0\x03\0\0\0\0");
+    assert!(
+        big.starts_with("cannot load the model FILE: it is a big-endian file, and only little-endian ones "),
+        "{big}"
+    );
     let whole = pocket();
     for length in [10, 1000, 20_000] {
         let error = refused(&whole[..length]);

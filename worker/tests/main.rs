@@ -11,6 +11,7 @@ mod common;
 mod control_tokens;
 #[path = "families/main.rs"]
 mod families;
+mod files;
 mod footprint;
 mod generate;
 mod golden;

@@ -126,4 +126,6 @@ pub struct ModelInfo {
     pub dimensions: u32,
     /// What has confined the template since before it read the model.
     pub sandbox: Sandbox,
+    /// What is wrong with the model's files and does not keep it from being served, in sentences.
+    pub remarks: Vec<String>,
 }

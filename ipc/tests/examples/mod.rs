@@ -437,6 +437,7 @@ impl Conversation for FromTemplate {
             weights: 668_000_000,
             dimensions: 384,
             sandbox: Sandbox { seccomp: true, landlock: Some(7) },
+            remarks: vec!["its key is ignored".into()],
         };
         let life = Life { slot: 2, generation: 70_000 };
         vec![

@@ -27,7 +27,7 @@ pub(crate) fn page() -> io::Result<Vec<u8>> {
         "The file that `supervisor run --config FILE` reads, in TOML. Every key may be left out and then has the value that is shown here; a \
          key that is not here is an error. With no [[model]] at all, the built-in model is served.",
         "Durations are written like \"30s\", \"10m\" or \"1m 30s\", sizes like \"512MiB\" or \"2GiB\".",
-        "`supervisor run --config FILE --check` says whether a file is valid, and on which line it is not.",
+        "`supervisor run --config FILE --check` says whether a file is valid, on which line it is not, and whether each of its models can be loaded.",
     ] {
         roff.control("PP", []);
         roff.text([roman(text)]);

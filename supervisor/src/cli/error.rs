@@ -1,5 +1,10 @@
 //! What goes wrong at the command line, and the exit status that says so.
-use crate::{config::ConfigError, daemon::ActivationError, log::LogError, shortage::ThreadError};
+use crate::{
+    config::ConfigError,
+    daemon::{ActivationError, ExaminationError},
+    log::LogError,
+    shortage::ThreadError,
+};
 use ipc::{ClientError, FailureKind};
 use std::{
     io::{self, Write},
@@ -24,6 +29,12 @@ pub(crate) enum CliError {
     /// A thread cannot be had.
     #[error(transparent)]
     Thread(ThreadError),
+    /// A template cannot be started, so that nobody knows whether its model can be loaded.
+    #[error("cannot look whether the models can be loaded")]
+    Examination(#[source] ExaminationError),
+    /// The configuration is valid, but models in it cannot be loaded.
+    #[error("the configuration is valid, but not all of its models can be loaded: {0}")]
+    Refused(String),
     /// The daemon cannot run, and its log says why.
     #[error("the log says why")]
     Told,

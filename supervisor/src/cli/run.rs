@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// How much is logged
     #[arg(long, value_enum, env = "SUPERVISOR_LOG", default_value_t = Level::Info, value_name = "LEVEL")]
     log_level: Level,
-    /// Only validate the configuration
+    /// Only validate the configuration, and look whether each model can be loaded
     #[arg(long)]
     check: bool,
     /// Start this instead of the executable itself as template, for tests
@@ -96,7 +96,14 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     };
     let source = ConfigSource { file: arguments.config, overrides };
     let config = source.read()?;
+    if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
+        return Err(CliError::NoExecutable(executable.clone()));
+    }
     if arguments.check {
+        let refused = daemon::examine(config, arguments.template_executable).map_err(CliError::Examination)?;
+        if !refused.is_empty() {
+            return Err(CliError::Refused(refused.join("; ")));
+        }
         return print("the configuration is valid\n");
     }
     if config.supervisor.sandbox == Confinement::RequireLandlock && !has_landlock() {
@@ -108,9 +115,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         (None, Some(path)) => SocketSource::Path(path.clone()),
         (None, None) => SocketSource::Path(ipc::default_socket()?),
     };
-    if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
-        return Err(CliError::NoExecutable(executable.clone()));
-    }
     let settings = Settings {
         level: arguments.log_level.into(),
         format: config.supervisor.log_format,

@@ -80,7 +80,7 @@ impl Daemon {
 
 impl Need {
     /// What a model of so many slots needs, by its configuration and by what its template says.
-    fn of(config: &ModelConfig, Needs { weights, cache }: Needs, slots: u32) -> Need {
+    pub(super) fn of(config: &ModelConfig, Needs { weights, cache }: Needs, slots: u32) -> Need {
         Need { weights, slots, private: Need::private(config), cache }
     }
 
@@ -131,7 +131,7 @@ impl Need {
     }
 
     /// Whether there is as much memory, whoever has it now. `Err` says why not.
-    fn fits(&self, others: u64, memory: HostMemory) -> Result<(), String> {
+    pub(super) fn fits(&self, others: u64, memory: HostMemory) -> Result<(), String> {
         let free = memory.total.saturating_sub(others);
         let (weights, private, cache) = (size(self.weights), size(self.private), size(self.cache));
         if self.total() > free {

@@ -23,6 +23,9 @@ const MOST_CONTEXT: u32 = 1 << 20;
 /// The longest vector that a model may make.
 const MOST_DIMENSIONS: u32 = 16_384;
 
+/// Most remarks of a template about its model.
+const MOST_REMARKS: usize = 20;
+
 /// What is told of a worker that sends what cannot be.
 const BROKEN: &str = "it broke the protocol";
 
@@ -56,6 +59,9 @@ impl Daemon {
                     return self.refuse_model(id, message);
                 }
                 let pool = &mut self.models[id.pool];
+                for remark in info.remarks.drain(..).take(MOST_REMARKS) {
+                    tracing::warn!(model = pool.config.name, "{remark}");
+                }
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
                 let load_s = info.load_ms as f64 / 1e3;
                 tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");

@@ -60,6 +60,7 @@ pub(crate) fn look(looks: &[[u64; WORDS]]) {
         weights: 0,
         dimensions: 0,
         sandbox: Sandbox::default(),
+        remarks: Vec::new(),
     };
     let origin = Origin { template, info: Arc::new(info), identity: Identity(0) };
     let Ok((mut worker, _fds)) = WorkerProcess::prepare(worker, origin, 0, now) else { return };

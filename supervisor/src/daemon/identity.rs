@@ -13,7 +13,7 @@ use std::{
 use system::files;
 
 /// Most files of a folder that are looked at.
-const MOST_FILES: usize = 1000;
+const MOST_FILES: usize = files::MOST_PARTS + 1;
 /// How many folders lie in each other.
 const DEPTH: usize = 3;
 
@@ -28,6 +28,9 @@ pub(crate) fn now(spec: &ModelSpec) -> Identity {
         ModelSource::Folder(path) => note(path, DEPTH, &mut left, &mut state),
         ModelSource::File(path) => {
             note(path, DEPTH, &mut left, &mut state);
+            for part in files::parts(path) {
+                note(&part, 0, &mut left, &mut state);
+            }
             // It is used instead of the file's own rules.
             note(&path.with_file_name("tokenizer.json"), 0, &mut left, &mut state);
         }
@@ -83,6 +86,25 @@ mod tests {
         assert_ne!(second, third, "another length");
         fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
         assert_ne!(third, of(&path), "but a tokenizer is used");
+    }
+
+    #[test]
+    fn each_part_of_a_split_model_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: u32| folder.path().join(format!("model-0000{number}-of-00003.gguf"));
+        fs::write(path(1), "weights").unwrap();
+        let alone = of(&path(1));
+        fs::write(path(3), "weights").unwrap();
+        let third = of(&path(1));
+        assert_ne!(alone, third);
+        fs::write(path(2), "weights").unwrap();
+        let all = of(&path(1));
+        assert_ne!(third, all);
+        fs::write(path(2), "other weights").unwrap();
+        assert_ne!(all, of(&path(1)));
+        let (second, last) = (of(&path(2)), of(&path(3)));
+        fs::write(path(1), "other weights").unwrap();
+        assert_eq!((of(&path(2)), of(&path(3))), (second, last), "only the first has others");
     }
 
     #[test]

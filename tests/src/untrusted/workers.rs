@@ -45,6 +45,7 @@ pub fn worker(bytes: &[u8]) {
         weights: 0,
         dimensions: 2,
         sandbox: ipc::Sandbox::default(),
+        remarks: Vec::new(),
     };
     let mut messages = Vec::new();
     let mut rest = said;

@@ -6,6 +6,8 @@ mod bad_input;
 mod clients;
 mod command_line;
 mod daemon;
+#[path = "../../../worker/tests/common/gguf.rs"]
+mod gguf;
 mod models;
 mod requests;
 mod sandbox;

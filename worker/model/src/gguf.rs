@@ -7,12 +7,20 @@
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 #[cfg(test)]
 pub(crate) mod build;
+mod element_type;
+mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use reader::SCORES;
+
+pub(crate) use element_type::{ElementType, dtype};
+
+use crate::foreign_file::ForeignFile;
 use candle_core::quantized::GgmlDType;
+use reader::{HeaderReader, Value};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io::{self, Read},
 };
 use system::foreign_text::shown;
@@ -45,6 +53,15 @@ pub enum GgufError {
     /// The magic number is missing.
     #[error("it is not a GGUF file")]
     NotGguf,
+    /// It is a file of another kind, which people take for one.
+    #[error("it {0}")]
+    Foreign(ForeignFile),
+    /// Its numbers have their bytes in the other order.
+    #[error(
+        "it is a big-endian file, and only little-endian ones can be read; take the one for other machines, or convert it \
+         with gguf-convert-endian"
+    )]
+    BigEndian,
     /// A version of the format that nobody here reads.
     #[error("it is GGUF version {0}, and only 2 and 3 can be read")]
     Version(u32),
@@ -67,6 +84,12 @@ pub enum GgufError {
         /// The value's key.
         key: String,
     },
+    /// Two values have one key, and nothing says which of them holds.
+    #[error("it has two values of {0}")]
+    TwoValues(String),
+    /// Two tensors have one name, and nothing says which of them holds.
+    #[error("it has two tensors named {0}")]
+    TwoTensors(String),
     /// The alignment is no power of two.
     #[error("its alignment is {0}, which is no power of two")]
     Alignment(u64),
@@ -75,6 +98,28 @@ pub enum GgufError {
     Shape {
         /// The tensor's name.
         name: String,
+    },
+    /// A list does not have a number for each block.
+    #[error("its {key} has {found} numbers, but it has {blocks} blocks")]
+    Blocks {
+        /// The list's key.
+        key: String,
+        /// How long it is.
+        found: usize,
+        /// How many blocks there are.
+        blocks: usize,
+    },
+    /// Blocks of different shapes, which nobody here computes.
+    #[error(
+        "its {key} is {one} in one block and {other} in another, and only files whose blocks are all alike are supported"
+    )]
+    Uneven {
+        /// The list's key.
+        key: String,
+        /// The first block's number.
+        one: i64,
+        /// Another block's.
+        other: i64,
     },
     /// A value that must be there is not.
     #[error("it does not say {0}")]
@@ -92,12 +137,11 @@ pub enum GgufError {
 impl Header {
     /// Reads the header of a file of `size` bytes from its beginning.
     pub fn read(reader: impl Read, size: u64) -> Result<Header, GgufError> {
-        let mut source = HeaderReader { reader, position: 0, size };
-        if size < 4 || source.array::<4>("the magic number")? != *b"GGUF" {
-            return Err(GgufError::NotGguf);
-        }
+        let mut source = HeaderReader::new(reader, size);
+        source.magic()?;
         match source.u32("the version")? {
             2 | 3 => {}
+            other if matches!(other.swap_bytes(), 1..=3) => return Err(GgufError::BigEndian),
             other => return Err(GgufError::Version(other)),
         }
         let tensor_count = source.u64("the number of tensors")?;
@@ -107,14 +151,17 @@ impl Header {
         for _ in 0..value_count {
             let key = source.string("a key")?;
             let value = source.value(&key)?;
-            values.insert(key, value);
+            match values.entry(key) {
+                Entry::Occupied(twice) => return Err(GgufError::TwoValues(shown(twice.key()))),
+                Entry::Vacant(new) => drop(new.insert(value)),
+            }
         }
         source.fits("the list of tensors", tensor_count, 8 + 4 + 4 + 8)?;
         let mut tensors = HashMap::new();
         for _ in 0..tensor_count {
             let name = source.string("a tensor's name")?;
             let tensor = source.tensor(&name)?;
-            tensors.insert(name, tensor);
+            insert_once(&mut tensors, name, tensor)?;
         }
         let mut header = Header { values, tensors, data: 0 };
         let alignment = header.unsigned("general.alignment")?.unwrap_or(32);
@@ -138,6 +185,29 @@ impl Header {
     pub fn unsigned(&self, key: &str) -> Result<Option<u64>, GgufError> {
         self.get(key, "a whole number from 0", |value| match value {
             Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// A number of each block, which a file may write once for all of them: what it is, or how it
+    /// differs. There are so many blocks.
+    pub fn unsigned_of_blocks(&self, key: &str, blocks: usize) -> Result<Option<u64>, GgufError> {
+        let Some(Value::Integers(numbers)) = self.values.get(key) else { return self.unsigned(key) };
+        if numbers.len() != blocks {
+            return Err(GgufError::Blocks { key: key.to_owned(), found: numbers.len(), blocks });
+        }
+        let Some(first) = numbers.first() else { return Ok(None) };
+        if let Some(other) = numbers.iter().find(|number| *number != first) {
+            return Err(GgufError::Uneven { key: key.to_owned(), one: *first, other: *other });
+        }
+        let negative = |_| GgufError::Type { key: key.to_owned(), expected: "a whole number from 0" };
+        u64::try_from(*first).map(Some).map_err(negative)
+    }
+
+    /// An integer.
+    pub fn integer(&self, key: &str) -> Result<Option<i128>, GgufError> {
+        self.get(key, "a whole number", |value| match value {
+            Value::Integer(number) => Some(*number),
             _ => None,
         })
     }
@@ -192,9 +262,25 @@ impl Header {
         self.values.get(key).map(|value| cast(value).ok_or_else(wrong)).transpose()
     }
 
+    /// Takes the tensors of another part of the same model, which has its bytes `begin` bytes behind
+    /// the beginning of this one.
+    pub(crate) fn append(&mut self, part: Header, begin: u64) -> Result<(), GgufError> {
+        for (name, mut tensor) in part.tensors {
+            // What lies in a file was found to fit into it, and a file begins behind those before.
+            let offset = begin.checked_add(part.data).and_then(|data| data.checked_add(tensor.offset));
+            let offset = offset.and_then(|offset| offset.checked_sub(self.data));
+            tensor.offset = offset.ok_or_else(|| GgufError::Shape { name: shown(&name) })?;
+            insert_once(&mut self.tensors, name, tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses the first tensor, as they lie in the file, that is not all there.
     fn tensors_fit(&self, size: u64) -> Result<(), GgufError> {
         let left = size.saturating_sub(self.data);
-        for (name, tensor) in &self.tensors {
+        let mut tensors: Vec<_> = self.tensors.iter().collect();
+        tensors.sort_unstable_by_key(|(name, tensor)| (tensor.offset, *name));
+        for (name, tensor) in tensors {
             // A type that is not known here is no error yet: perhaps nobody needs the tensor.
             let Some(kind) = dtype(tensor.kind) else { continue };
             let needed = tensor.size(kind).and_then(|bytes| tensor.offset.checked_add(bytes));
@@ -214,6 +300,16 @@ impl Header {
     }
 }
 
+fn insert_once(tensors: &mut HashMap<String, Tensor>, name: String, tensor: Tensor) -> Result<(), GgufError> {
+    match tensors.entry(name) {
+        Entry::Occupied(twice) => Err(GgufError::TwoTensors(shown(twice.key()))),
+        Entry::Vacant(new) => {
+            new.insert(tensor);
+            Ok(())
+        }
+    }
+}
+
 impl Tensor {
     /// Its bytes in the file, if its rows are whole blocks and the number can be computed.
     pub fn size(&self, kind: GgmlDType) -> Option<u64> {
@@ -221,170 +317,5 @@ impl Tensor {
         let block = kind.block_size() as u64;
         let whole = self.dimensions.first().copied().unwrap_or(1).is_multiple_of(block);
         if whole { (elements / block).checked_mul(kind.type_size() as u64) } else { None }
-    }
-}
-
-/// The element type that a number in a file names, if it can be computed with.
-pub(crate) fn dtype(kind: u32) -> Option<GgmlDType> {
-    Some(match kind {
-        0 => GgmlDType::F32,
-        1 => GgmlDType::F16,
-        2 => GgmlDType::Q4_0,
-        3 => GgmlDType::Q4_1,
-        6 => GgmlDType::Q5_0,
-        7 => GgmlDType::Q5_1,
-        8 => GgmlDType::Q8_0,
-        10 => GgmlDType::Q2K,
-        11 => GgmlDType::Q3K,
-        12 => GgmlDType::Q4K,
-        13 => GgmlDType::Q5K,
-        14 => GgmlDType::Q6K,
-        30 => GgmlDType::BF16,
-        _ => return None,
-    })
-}
-
-/// A value of the metadata.
-#[derive(Debug)]
-enum Value {
-    Integer(i128),
-    Float(f64),
-    Flag(bool),
-    Text(String),
-    Texts(Vec<String>),
-    Integers(Vec<i64>),
-    Floats(Vec<f32>),
-    /// A list of something else, which was skipped.
-    Skipped,
-}
-
-/// The only list of numbers with fractions that anybody asks for; the others are not worth their
-/// memory.
-pub const SCORES: &str = "tokenizer.ggml.scores";
-
-const FLOAT: u32 = 6;
-const TEXT: u32 = 8;
-const LIST: u32 = 9;
-/// Lists may hold lists; nobody writes more levels than this.
-const DEEPEST_LIST: u32 = 4;
-
-/// A file that is read from its beginning to its end, and says what does not fit into it.
-struct HeaderReader<R> {
-    reader: R,
-    position: u64,
-    size: u64,
-}
-
-impl<R: Read> HeaderReader<R> {
-    /// Refuses `count` things of at least `each` bytes if they cannot be there.
-    fn fits(&self, what: &str, count: u64, each: u64) -> Result<(), GgufError> {
-        let left = self.size.saturating_sub(self.position);
-        let needed = count.saturating_mul(each);
-        if needed > left {
-            return Err(GgufError::Truncated { what: shown(what), needed, left });
-        }
-        Ok(())
-    }
-
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
-        self.fits(what, N as u64, 1)?;
-        let mut bytes = [0; N];
-        self.reader.read_exact(&mut bytes).map_err(GgufError::Read)?;
-        self.position += N as u64;
-        Ok(bytes)
-    }
-
-    fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
-        self.array(what).map(u64::from_le_bytes)
-    }
-
-    fn string(&mut self, what: &str) -> Result<String, GgufError> {
-        let length = self.u64(what)?;
-        self.fits(what, length, 1)?;
-        let mut bytes = Vec::new();
-        let read = self.reader.by_ref().take(length).read_to_end(&mut bytes).map_err(GgufError::Read)?;
-        self.position += read as u64;
-        if read as u64 != length {
-            return Err(GgufError::Truncated { what: shown(what), needed: length, left: read as u64 });
-        }
-        // The text should be UTF-8 and without a zero at its end; files in use are not always so.
-        let text = String::from_utf8_lossy(&bytes);
-        Ok(text.trim_end_matches('\0').to_owned())
-    }
-
-    fn value(&mut self, key: &str) -> Result<Value, GgufError> {
-        match self.u32(key)? {
-            TEXT => self.string(key).map(Value::Text),
-            LIST => self.list(key, DEEPEST_LIST),
-            kind => self.scalar(key, kind),
-        }
-    }
-
-    fn scalar(&mut self, key: &str, kind: u32) -> Result<Value, GgufError> {
-        Ok(match kind {
-            0 => Value::Integer(self.array(key).map(u8::from_le_bytes)?.into()),
-            1 => Value::Integer(self.array(key).map(i8::from_le_bytes)?.into()),
-            2 => Value::Integer(self.array(key).map(u16::from_le_bytes)?.into()),
-            3 => Value::Integer(self.array(key).map(i16::from_le_bytes)?.into()),
-            4 => Value::Integer(self.array(key).map(u32::from_le_bytes)?.into()),
-            5 => Value::Integer(self.array(key).map(i32::from_le_bytes)?.into()),
-            FLOAT => Value::Float(self.array(key).map(f32::from_le_bytes)?.into()),
-            7 => Value::Flag(self.array::<1>(key)? != [0]),
-            10 => Value::Integer(self.array(key).map(u64::from_le_bytes)?.into()),
-            11 => Value::Integer(self.array(key).map(i64::from_le_bytes)?.into()),
-            12 => Value::Float(self.array(key).map(f64::from_le_bytes)?),
-            _ => return Err(GgufError::Form { key: shown(key) }),
-        })
-    }
-
-    fn list(&mut self, key: &str, deepest: u32) -> Result<Value, GgufError> {
-        let kind = self.u32(key)?;
-        let count = self.u64(key)?;
-        let least = match kind {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            TEXT | 10..=12 => 8,
-            LIST if deepest > 0 => 12,
-            _ => return Err(GgufError::Form { key: shown(key) }),
-        };
-        self.fits(key, count, least)?;
-        let mut texts = Vec::new();
-        let mut integers = Vec::new();
-        let mut floats = Vec::new();
-        for _ in 0..count {
-            match kind {
-                TEXT => texts.push(self.string(key)?),
-                LIST => drop(self.list(key, deepest - 1)?),
-                // Of the lists of numbers only small ones are ever asked for; the elements of
-                // others are not worth 8 bytes.
-                4 | 5 => match self.scalar(key, kind)? {
-                    Value::Integer(number) => integers.extend(i64::try_from(number)),
-                    _ => return Err(GgufError::Form { key: shown(key) }),
-                },
-                FLOAT if key == SCORES => floats.push(self.array(key).map(f32::from_le_bytes)?),
-                _ => drop(self.scalar(key, kind)?),
-            }
-        }
-        Ok(match kind {
-            TEXT => Value::Texts(texts),
-            4 | 5 => Value::Integers(integers),
-            FLOAT if key == SCORES => Value::Floats(floats),
-            _ => Value::Skipped,
-        })
-    }
-
-    fn tensor(&mut self, name: &str) -> Result<Tensor, GgufError> {
-        const MOST_DIMENSIONS: u32 = 4;
-        let count = self.u32(name)?;
-        if count > MOST_DIMENSIONS {
-            return Err(GgufError::Shape { name: shown(name) });
-        }
-        let dimensions = (0..count).map(|_| self.u64(name)).collect::<Result<_, _>>()?;
-        Ok(Tensor { dimensions, kind: self.u32(name)?, offset: self.u64(name)? })
     }
 }

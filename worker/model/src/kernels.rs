@@ -55,6 +55,15 @@ impl Kernels {
         );
     }
 
+    /// Whether all values are numbers and none is infinite.
+    pub(crate) fn all_finite(self, values: &[f32]) -> bool {
+        self.dispatch(
+            #[inline(always)]
+            // Not to end early keeps it without branches.
+            || values.iter().fold(true, |all, value| all & value.is_finite()),
+        )
+    }
+
     /// Adds `other` to `values`, repeating `other` if it is shorter.
     pub(crate) fn add(self, values: &mut [f32], other: &[f32]) {
         self.dispatch(

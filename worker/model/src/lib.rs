@@ -13,6 +13,7 @@
 pub mod chat;
 pub mod detokenizer;
 pub mod embed;
+mod foreign_file;
 pub mod gguf;
 mod kernels;
 mod low_level;
@@ -23,6 +24,7 @@ pub mod text;
 mod thread_pool;
 pub mod tokenizer;
 
+pub use foreign_file::ForeignFile;
 pub use ipc::Needs;
 pub use read::ReadSeek;
 pub use thread_pool::{SingleThread, ThreadPool};

@@ -4,20 +4,24 @@
 //! request does.
 mod decoder;
 mod echo;
+mod parts;
+mod purpose;
 
 pub use decoder::{ARCHITECTURES, HparamsError};
+pub use parts::{Part, PartsError};
 
 use crate::{
     ReadSeek, ThreadPool,
     chat::ChatTemplate,
-    gguf::{GgufError, Header},
-    read::{BUFFER, sha256},
+    gguf::GgufError,
+    read::sha256,
     tokenizer::{Tokenizer, TokenizerError},
 };
 use decoder::Decoder;
 use echo::Echo;
 use ipc::ModelSpec;
-use std::io::{self, BufReader, SeekFrom};
+use parts::Joined;
+use std::io;
 use system::foreign_text::shown;
 use thiserror::Error;
 
@@ -81,7 +85,7 @@ pub struct Generator {
     pub context: usize,
     /// A number that differs for different weights: a cache of other ones is not gone on with.
     pub identity: u64,
-    /// Bytes of the model's file.
+    /// Bytes of the model's files.
     pub size: u64,
 }
 
@@ -107,6 +111,8 @@ pub struct GgufFile {
     pub reader: Box<dyn ReadSeek>,
     /// Its bytes.
     pub size: u64,
+    /// The other parts of the same model, if the file's name says that it is the first of several.
+    pub parts: Vec<Part>,
     /// A number that differs for different files.
     pub identity: u64,
     /// The `tokenizer.json` beside it.
@@ -138,7 +144,7 @@ pub enum LoadError {
     /// A hash was asked for, and there is no file.
     #[error("cannot check the SHA-256 of {0}: it has no file")]
     NothingToHash(String),
-    /// The header cannot be read.
+    /// The header says something of another type than it must be.
     #[error("cannot load the model {path}")]
     Gguf {
         /// The model's path.
@@ -146,6 +152,23 @@ pub enum LoadError {
         /// Why not.
         #[source]
         source: GgufError,
+    },
+    /// A part of the model is missing, or is not one.
+    #[error("cannot load the model {path}")]
+    Parts {
+        /// The model's path.
+        path: String,
+        /// Which, and why not.
+        #[source]
+        source: PartsError,
+    },
+    /// The file is for something else.
+    #[error("cannot load the model {path}: it is {what}")]
+    NoModel {
+        /// The model's path.
+        path: String,
+        /// What the file is, and what to do instead.
+        what: &'static str,
     },
     /// Nothing here computes that architecture.
     #[error("cannot load the model {path}: its architecture is {found:?}, and only {} are supported", ARCHITECTURES.join(", "))]
@@ -202,7 +225,13 @@ pub enum LoadError {
 pub enum ComputeError {
     /// The tensor library refused.
     #[error("the model could not compute")]
-    Compute(#[source] candle_core::Error),
+    Compute(#[from] candle_core::Error),
+    /// It came to infinity or to nothing that is a number. The next product could make an ordinary
+    /// number of that, and an answer that means nothing.
+    #[error(
+        "the model's numbers are not finite, so there is no answer: its file is broken, or it is not made for this text"
+    )]
+    NotFinite,
     /// It was given nothing to read.
     #[error("the model was given no token")]
     NoTokens,
@@ -231,8 +260,8 @@ pub fn echo(spec: &ModelSpec, most: usize) -> Result<Generator, LoadError> {
 /// The tokenizer of a GGUF file, which need have nothing else. `path` is what messages call it.
 pub fn load_tokenizer(file: GgufFile, path: &str) -> Result<Tokenizer, LoadError> {
     let path = || path.to_owned();
-    let header = Header::read(BufReader::with_capacity(BUFFER, file.reader), file.size);
-    let header = header.map_err(|source| LoadError::Gguf { path: path(), source })?;
+    let header = Joined::new(file.reader, file.size, file.parts).header();
+    let header = header.map_err(|source| LoadError::Parts { path: path(), source })?;
     Tokenizer::new(&header, file.tokenizer).map_err(|source| LoadError::Tokenizer { path: path(), source })
 }
 
@@ -247,18 +276,24 @@ pub fn load(
     pool: Box<dyn ThreadPool>,
     admit: &mut dyn FnMut(TextNeeds) -> bool,
 ) -> Result<Generator, LoadError> {
-    let GgufFile { mut reader, size, identity, tokenizer } = file;
+    let GgufFile { reader, size, parts, identity, tokenizer } = file;
     let path = || spec.source.to_string();
-    let read_error = |source| LoadError::Read { path: path(), source };
+    let parts_error = |source| LoadError::Parts { path: path(), source };
+    let mut reader = Joined::new(reader, size, parts);
     if let Some(expected) = &spec.sha256 {
-        let found = sha256(&mut reader).map_err(read_error)?;
+        // It is that of all parts, one after another.
+        reader.all_opened().map_err(parts_error)?;
+        let found = sha256(&mut reader).map_err(|source| LoadError::Read { path: path(), source })?;
         if !found.eq_ignore_ascii_case(expected) {
             return Err(LoadError::Sha256 { path: path(), found, expected: expected.clone() });
         }
-        reader.seek(SeekFrom::Start(0)).map_err(read_error)?;
     }
     let gguf_error = |source| LoadError::Gguf { path: path(), source };
-    let header = Header::read(BufReader::with_capacity(BUFFER, &mut *reader), size).map_err(gguf_error)?;
+    let header = reader.header().map_err(parts_error)?;
+    let size = reader.size();
+    if let Some(what) = purpose::other_than_a_model(&header).map_err(gguf_error)? {
+        return Err(LoadError::NoModel { path: path(), what });
+    }
     let architecture = header.text("general.architecture").map_err(gguf_error)?.unwrap_or_default();
     if !ARCHITECTURES.contains(&architecture) {
         return Err(LoadError::Architecture { path: path(), found: shown(architecture) });

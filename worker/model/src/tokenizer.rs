@@ -59,6 +59,8 @@ pub struct Tokenizer {
     /// The names of the tokens that begin a text and end an answer, for chat templates.
     start_text: String,
     end_text: String,
+    /// What of the file is not believed, in sentences.
+    remarks: Vec<String>,
 }
 
 enum Encoder {
@@ -81,6 +83,7 @@ impl Tokenizer {
             end: None,
             start_text: String::new(),
             end_text: String::new(),
+            remarks: Vec::new(),
         }
     }
 
@@ -88,13 +91,13 @@ impl Tokenizer {
     pub fn new(header: &Header, tokenizer: Option<Box<dyn ReadSeek>>) -> Result<Tokenizer, TokenizerError> {
         let family = Family::of(header)?;
         let texts = tokens::texts(header)?;
-        let tokens = Tokens::read(header, texts, family.spelling())?;
-        let json = tokenizer.map(|reader| TokenizerJson::read(reader, texts, &tokens.normal)).transpose();
+        let mut tokens = Tokens::read(header, texts, family.spelling())?;
+        let json = tokenizer.map(|reader| TokenizerJson::read(reader, texts, &tokens)).transpose();
         let json = json.map_err(TokenizerError::TokenizerJson)?;
 
-        let id = |name: &str, default: Option<u32>| -> Result<Option<u32>, TokenizerError> {
+        let mut id = |name: &str, default: Option<u32>| -> Result<Option<u32>, TokenizerError> {
             let default = default.filter(|id| family == Family::SentencePiece && (*id as usize) < texts.len());
-            Ok(named_id(header, name, texts.len())?.or(default))
+            Ok(named_id(header, name, texts.len(), &mut tokens.remarks)?.or(default))
         };
         let (start, end, unknown) = (id("bos", Some(1))?, id("eos", Some(2))?, id("unknown", Some(0))?);
         let flag = |key: &str, default| Ok::<_, GgufError>(header.flag(key)?.unwrap_or(default));
@@ -137,6 +140,7 @@ impl Tokenizer {
             end: end.filter(|_| adds_end),
             start_text: text(start),
             end_text: text(end),
+            remarks: tokens.remarks,
         })
     }
 
@@ -237,6 +241,11 @@ impl Tokenizer {
         self.longest
     }
 
+    /// What of the model's file is not believed, in sentences.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// What the token that begins a text is called in chat templates.
     pub(crate) fn start_text(&self) -> &str {
         &self.start_text
@@ -316,16 +325,6 @@ pub enum TokenizerError {
         key: &'static str,
         /// How long the list is.
         found: usize,
-        /// How many tokens there are.
-        most: usize,
-    },
-    /// An id in the metadata that is no token's.
-    #[error("its {key} is {id}, but it has only {most} tokens")]
-    Id {
-        /// The metadata's key.
-        key: String,
-        /// The id.
-        id: u64,
         /// How many tokens there are.
         most: usize,
     },

@@ -1,6 +1,6 @@
 //! The life of a batch: vectors in order, progress, and an end wherever it is asked for.
 use super::{embed as vectors, folder::Folder};
-use ipc::{EmbedJob, FailureKind, FromWorker, RequestId, TextRole, board::Phase};
+use ipc::{EmbedJob, FailureKind, FromWorker, Precision, RequestId, TextRole, board::Phase};
 use model::embed::bert::Bert;
 use model::text::Pace;
 use serde_json::json;
@@ -158,6 +158,31 @@ fn a_vector_that_is_none_is_an_error_of_the_model() {
         matches!(&messages[..], [FromWorker::Failed { kind: FailureKind::Engine, message, .. }] if message == expected),
         "{messages:?}"
     );
+}
+
+#[test]
+fn no_weight_that_is_no_number_is_made_one_again() {
+    let job = job(&["a b c", "b"]);
+    for (name, (_, values)) in &Folder::new().tensors {
+        if name.starts_with("embeddings.") && name.contains("_embeddings") {
+            // Those are of one word or place, and not of these.
+            continue;
+        }
+        for (place, wrong) in [(0, f32::NAN), (values.len() - 1, f32::INFINITY)] {
+            for precision in [Precision::F32, Precision::Int8] {
+                let mut folder = Folder::new();
+                folder.files.insert("1_Pooling/config.json", json!({"pooling_mode_cls_token": true}));
+                folder.tensors.get_mut(name).unwrap().1[place] = wrong;
+                let written = folder.write();
+                let mut bert = super::folder::load(written.path(), |spec| spec.precision = precision).unwrap();
+                let messages = run(&mut bert, &job, &Diary::default());
+                assert!(
+                    matches!(&messages[..], [FromWorker::Failed { kind: FailureKind::Engine, .. }]),
+                    "{name}, {wrong}, {precision:?}: {messages:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

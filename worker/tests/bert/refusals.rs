@@ -59,6 +59,47 @@ fn what_is_not_computed_is_refused_by_name() {
 }
 
 #[test]
+fn of_another_kind_of_model_nothing_else_is_looked_at() {
+    for kind in ["modernbert", "distilbert", "t5", "roberta", "gemma3_text", "llama"] {
+        let said = format!(
+            "cannot load the model FOLDER: config.json says model_type is \"{kind}\", and only bert is supported"
+        );
+        // Its other keys, its modules and its weights are none of a BERT.
+        let other = Folder::new().file(CONFIG, json!({"model_type": kind, "hidden_size": "large"}));
+        assert_eq!(other.refused(), said);
+        let module = |path: &str, kind: &str| json!({"path": path, "type": format!("some.path.{kind}")});
+        let modules = json!([module("", "Transformer"), module("1_Pooling", "Pooling"), module("2_Dense", "Dense")]);
+        let other = other.file("modules.json", modules).file(POOLING, Value::Null);
+        assert_eq!(other.refused(), said);
+        assert_eq!(other.file("tokenizer.json", Value::Null).refused(), said);
+    }
+    assert_eq!(
+        config("model_type", json!(["bert"])),
+        "config.json says model_type is \"[\\\"bert\\\"]\", and only bert is supported"
+    );
+}
+
+#[test]
+fn files_of_other_kinds_are_called_what_they_are() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90868376\n";
+    for name in ["config.json", "modules.json", POOLING, "tokenizer.json", "model.safetensors"] {
+        for (bytes, words) in [
+            (&pointer[..], "is a Git LFS pointer, not the file itself; git lfs pull fetches it"),
+            (b"<!DOCTYPE html><html>Not found</html>", "is a web page (HTML), not the file itself; "),
+            (b"", "is empty; download it again"),
+            (b"GGUF\x03\0\0\0\0\0\0\0", "is a GGUF file, which is served by naming the file and not a folder"),
+            (b"PK\x03\x04\x14\0\0\0\0\0\0\0", "is a zip archive, as PyTorch writes weights, "),
+        ] {
+            let written = Folder::new().write();
+            fs::write(written.path().join(name), bytes).unwrap();
+            let said = refused(written.path(), |_| {});
+            let name = Path::new(name).file_name().unwrap().to_str().unwrap();
+            assert!(said.starts_with(&format!("cannot load the model FOLDER: {name} {words}")), "{said}");
+        }
+    }
+}
+
+#[test]
 fn numbers_must_be_ones_that_can_be() {
     for (key, value, most) in [
         ("hidden_size", 0_u64, 16_384),
@@ -158,7 +199,11 @@ fn a_damaged_file_of_weights_is_refused() {
         refused(written.path(), |_| {})
     };
     let size = good.len();
-    assert_eq!(with(b""), "cannot load the model FOLDER: model.safetensors has 0 bytes and says that its header has 0");
+    assert_eq!(with(b""), "cannot load the model FOLDER: model.safetensors is empty; download it again");
+    assert_eq!(
+        with(b"few"),
+        "cannot load the model FOLDER: model.safetensors has 3 bytes and says that its header has 0"
+    );
     let huge = [&u64::MAX.to_le_bytes()[..], &good[8..]].concat();
     assert_eq!(
         with(&huge),

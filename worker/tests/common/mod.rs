@@ -1,4 +1,6 @@
 //! What the tests of the model side share.
+pub(crate) mod gguf;
+
 use ipc::{FromWorker, Job, JobPrompt, ModelSpec, Prompt, RequestId, Sampling, board::Phase};
 use model::text::CHUNK;
 use model::text::Generator;

@@ -168,6 +168,7 @@ fn load(
         weights: script.weights,
         dimensions: script.dimensions,
         sandbox: Sandbox::default(),
+        remarks: Vec::new(),
     };
     let folder = spec.source.to_string().split_once("script:").map(|(folder, _)| folder.into()).unwrap_or_default();
     let kept = vec![1; script.inherit << 20];

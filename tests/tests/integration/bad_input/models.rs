@@ -1,8 +1,9 @@
 //! Models that cannot be loaded: alone they end the daemon, beside a good one they are shown as
 //! failed.
 use super::serves;
+use crate::gguf::Gguf;
 use integration_tests::{Call, Daemon, generate};
-use ipc::{ClientError, FailureKind, GenerateRequest};
+use ipc::{ClientError, FailureKind, GenerateRequest, Sampling};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -35,8 +36,15 @@ fn models() -> Models {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let good = pocket();
-    let files: [(&str, &[u8], &str); 8] = [
-        ("empty.gguf", b"", "not a GGUF file"),
+    let adapter = Gguf::read(&good).text("general.type", "adapter").bytes();
+    let (_, second) = Gguf::read(&good).split("pocket", 2).remove(1);
+    let files: [(&str, &[u8], &str); 13] = [
+        ("empty.gguf", b"", "it is empty"),
+        ("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull fetches it"),
+        ("page.gguf", b"<!DOCTYPE html>\n<html>", "it is a web page"),
+        ("big.gguf", b"GGUF\0\0\0\x03aaaaaaaaaaaaaaaa", "it is a big-endian file"),
+        ("adapter.gguf", &adapter, "it is a LoRA adapter"),
+        ("part.gguf", &second.bytes(), "it is part 2 of 2 of a split model; name the first"),
         ("text.gguf", b"Dear model,\nplease answer.\n", "not a GGUF file"),
         ("magic.gguf", b"GGUF", "truncated"),
         ("version.gguf", b"GGUF\x01\0\0\0aaaaaaaaaaaaaaaa", "version 1"),
@@ -149,4 +157,39 @@ fn a_context_that_the_model_cannot_have_is_refused() {
     }
     let echo = Daemon::start("[[model]]\nname = \"echo\"\npath = \"builtin:echo\"\nworkers = 1\n");
     serves(&echo);
+}
+
+#[test]
+fn numbers_that_are_not_finite_end_a_request_and_nothing_else() {
+    let mut file = Gguf::read(&pocket());
+    file.tensor("output_norm.weight").bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.gguf");
+    fs::write(&path, file.bytes()).unwrap();
+    let daemon = Daemon::start(&format!("[[model]]\nname = \"broken\"\npath = {path:?}\nworkers = 1\n"));
+    for temperature in [0.0, 1.0] {
+        let sampling = Sampling { temperature, ..Sampling::default() };
+        let request = GenerateRequest { sampling, ..GenerateRequest::chat("16 - 8 = ?") };
+        let Err(ClientError::Failed(failure)) = generate(&daemon, request) else { panic!("there was an answer") };
+        assert_eq!(failure.kind, FailureKind::Engine);
+        assert!(failure.message.contains("not finite"), "{failure:?}");
+    }
+    let ended = Call::new(["generate", "16 - 8 = ?"]).to(daemon.socket()).run();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (1, ""), "{ended:?}");
+    let model = &daemon.status().models[0];
+    assert_eq!((model.state.as_str(), &model.last_crash), ("warm", &None), "{model:?}");
+    assert!(daemon.log().contains("the model's numbers are not finite"), "it is told before anybody asks");
+}
+
+#[test]
+fn a_special_id_that_is_no_token_is_told_and_ignored() {
+    let file = Gguf::read(&pocket()).unsigned("tokenizer.ggml.eot_token_id", u32::MAX);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.gguf");
+    fs::write(&path, file.bytes()).unwrap();
+    let daemon = Daemon::start(&format!("[[model]]\nname = \"odd\"\npath = {path:?}\nworkers = 1\n"));
+    assert_eq!(generate(&daemon, GenerateRequest::chat("16 - 8 = ?")).unwrap().text, "16 - 8 = 8");
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("tokenizer.ggml.eot_token_id is 4294967295")).unwrap_or_default();
+    assert!(line.contains("WARN") && line.contains("but it has only 1536 tokens: the key is ignored"), "{log}");
 }

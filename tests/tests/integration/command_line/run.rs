@@ -94,7 +94,43 @@ fn a_model_on_the_command_line_must_have_a_name_and_a_path() {
         assert!(ended.stderr.contains(words), "{ended:?} does not say {words:?}");
     }
     // The first = ends the name.
-    assert_eq!(Call::new(["run", "--check", "--model", "a=/x=y.gguf"]).run().code(), 0);
+    let ended = Call::new(["run", "--check", "--model", "a=/x=y.gguf"]).run();
+    assert!(ended.complaint().contains(": a: cannot open the model /x=y.gguf: "), "{ended:?}");
+}
+
+#[test]
+fn models_that_cannot_be_loaded_are_found_before_anything_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let pointer = folder.path().join("pointer.gguf");
+    fs::write(&pointer, "version https://git-lfs.github.com/spec/v1\n").unwrap();
+    let pocket = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/pocket/pocket-q8_0.gguf");
+    let models = [
+        format!("good={pocket}"),
+        format!("pointer={}", pointer.display()),
+        "echo=builtin:echo".to_owned(),
+        "missing=/nowhere/x.gguf".to_owned(),
+    ];
+    let check = |models: &[String]| {
+        let options = models.iter().flat_map(|model| ["--model", model]);
+        Call::new(["run", "--check"].into_iter().chain(options)).run()
+    };
+    let ended = check(&models);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (1, ""), "{ended:?}");
+    let expected = format!(
+        "supervisor: the configuration is valid, but not all of its models can be loaded: pointer: cannot load the model {}: \
+         it is a Git LFS pointer, not the file itself; git lfs pull fetches it; missing: cannot open the model \
+         /nowhere/x.gguf: No such file or directory (os error 2)",
+        pointer.display()
+    );
+    assert_eq!(ended.complaint(), expected);
+    let ended = check(&[models[0].clone(), models[2].clone()]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (0, "the configuration is valid\n"), "{ended:?}");
+    // What was asked of a model is looked at, too.
+    let config = folder.path().join("config.toml");
+    fs::write(&config, format!("[[model]]\npath = {pocket:?}\ncontext = 513\n")).unwrap();
+    let ended = Call::new(["run", "--check", "--config", config.to_str().unwrap()]).run();
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    assert!(ended.complaint().ends_with("it must be from 2 to 512"), "{ended:?}");
 }
 
 #[test]

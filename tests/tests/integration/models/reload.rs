@@ -3,6 +3,7 @@
 mod file;
 mod lazy;
 mod memory;
+mod split;
 
 use integration_tests::{
     Call, Daemon, Ended, Held, LIMIT, Running, Signal, bad_worker, generate, held, model, process, skipped, until,

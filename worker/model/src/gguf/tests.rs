@@ -45,10 +45,58 @@ fn values_and_tensors_are_read() {
 
 #[test]
 fn what_is_no_gguf_is_called_that() {
-    assert_eq!(refused(read(b"")), "it is not a GGUF file");
-    assert_eq!(refused(read(b"<!DOCTYPE html>")), "it is not a GGUF file");
+    assert_eq!(refused(read(b"")), "it is empty; download it again");
+    assert_eq!(refused(read(b"GG")), "it is not a GGUF file");
+    assert_eq!(refused(read(b"Dear model")), "it is not a GGUF file");
+    for (begin, sentence) in [
+        (&b"<!DOCTYPE html>"[..], "it is a web page (HTML), "),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer, not the file itself; git lfs pull "),
+        (b"\x10\0\0\0\0\0\0\0{\"__metadata__\":", "it is a safetensors file; "),
+        (b"PK\x03\x04aaaa", "it is a zip archive, "),
+        (b"\x80\x02aaaa", "it is a Python pickle, "),
+    ] {
+        assert!(refused(read(begin)).starts_with(sentence), "{}", refused(read(begin)));
+    }
     assert_eq!(refused(read(b"GGUF\x01\0\0\0")), "it is GGUF version 1, and only 2 and 3 can be read");
     assert_eq!(refused(read(b"GGUF\x03")), "it is truncated: the version needs 4 bytes, and 1 are left");
+}
+
+#[test]
+fn a_file_with_its_bytes_in_the_other_order_is_called_that() {
+    for version in [2_u32, 3] {
+        let file = [&b"GGUF"[..], &version.to_be_bytes(), &[0; 16]].concat();
+        assert!(refused(read(&file)).starts_with("it is a big-endian file, and only little-endian ones can be read; "));
+    }
+}
+
+#[test]
+fn what_is_named_twice_is_refused() {
+    let once = Gguf::new().text("a", "x").unsigned("b", 1);
+    assert!(once.header().is_ok());
+    let mut twice = once.bytes(0);
+    let b = twice.windows(9).position(|window| window == string("b")).unwrap();
+    twice[b + 8] = b'a';
+    assert_eq!(refused(read(&twice)), "it has two values of a");
+    // A zero at the end belongs to no name.
+    let tensors = |second| Gguf::new().tensor("t", &[1], 0, 0).tensor(second, &[2], 0, 32).bytes(64);
+    for second in ["t", "t\0"] {
+        assert_eq!(refused(read(&tensors(second))), "it has two tensors named t");
+    }
+    assert!(read(&tensors("T")).is_ok());
+}
+
+#[test]
+fn the_first_tensor_that_is_cut_off_is_named() {
+    // In the order of their places, not of their names or of the list.
+    let file = Gguf::new().tensor("a", &[8], 0, 96).tensor("b", &[8], 0, 0).tensor("c", &[8], 0, 64);
+    let file = file.tensor("d", &[8], 0, 32).tensor("e", &[8], 0, 64);
+    for (data, name) in [(0, "b"), (31, "b"), (32, "d"), (70, "c"), (127, "a")] {
+        for _ in 0..10 {
+            let error = refused(read(&file.bytes(data)));
+            assert!(error.starts_with(&format!("it is truncated: up to tensor {name}, the data needs ")), "{error}");
+        }
+    }
+    assert!(read(&file.bytes(128)).is_ok());
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl TextModel for Decoder {
         if room.is_none_or(|room| tokens.len() > room) || cache.len() < self.cache_length {
             return Err(ComputeError::NoRoom);
         }
-        self.logits = self.pass(tokens, position, cache, pace).map_err(ComputeError::Compute)?;
+        self.logits = self.pass(tokens, position, cache, pace)?;
         Ok(&self.logits)
     }
 }
@@ -148,7 +148,7 @@ impl Decoder {
         position: usize,
         cache: &mut [u16],
         pace: &dyn Pace,
-    ) -> candle_core::Result<Vec<f32>> {
+    ) -> Result<Vec<f32>, ComputeError> {
         let (count, hidden_size, head_room) = (tokens.len(), self.hparams.hidden_size, self.head_room);
         let Decoder { hparams, weights, rope, local_rope, kernels, pool, most_threads, .. } = self;
         let kernels = *kernels;
@@ -165,6 +165,9 @@ impl Decoder {
             Activation::Silu => Kernels::silu_gate,
             Activation::Gelu => Kernels::gelu_gate,
         };
+        // Whatever goes into a product or into the cache is looked at: products of quantised weights
+        // make 0 of what is no number, and the cache has none.
+        let finite = |values: &[f32]| if kernels.all_finite(values) { Ok(()) } else { Err(ComputeError::NotFinite) };
         let mut threads = Threads { pool: &mut **pool, count: 1, kernels };
         let mut normed = CpuStorage::F32(vec![0.0; count * hidden_size]);
         let caches = cache.chunks_exact_mut(hparams.heads_kv * 2 * head_room);
@@ -176,10 +179,13 @@ impl Decoder {
                 }
             };
             norm(&block.attention_norm, &hidden, &mut normed);
+            finite(normed.as_slice()?)?;
             let mut projected = block.queries_keys_values.product(&mut threads, &normed, count)?;
             if let Some(bias) = &block.queries_keys_values_bias {
                 kernels.add(&mut projected, bias);
             }
+            finite(&projected)?;
+            block.head_norms.as_ref().map_or(Ok(()), |(_, keys)| finite(keys))?;
             let local = hparams.local.filter(|local| index % local.every != local.every - 1);
             let (rope, angles, window) = match (local, &*local_rope, &local_angles) {
                 (Some(local), Some(rope), Some(angles)) => (rope, angles, local.window),
@@ -187,6 +193,7 @@ impl Decoder {
             };
             let attention = Attention { hparams, block, kernels, rope, angles, position, count, window, head_room };
             let attended = CpuStorage::F32(attention.run(&mut threads, &projected, cache));
+            finite(attended.as_slice()?)?;
             let mut output = block.attention_output.product(&mut threads, &attended, count)?;
             if let Some(bias) = &block.attention_output_bias {
                 kernels.add(&mut output, bias);
@@ -197,7 +204,9 @@ impl Decoder {
             kernels.add(&mut hidden, &output);
 
             norm(&block.feed_forward_norm, &hidden, &mut normed);
+            finite(normed.as_slice()?)?;
             let gated = CpuStorage::F32(block.gate_up.gated(&mut threads, &normed, count, activate)?);
+            finite(gated.as_slice()?)?;
             let mut output = block.down.product(&mut threads, &gated, count)?;
             if let Some((_, norm)) = &block.post_norms {
                 kernels.rms_norm_in_place(&mut output, norm, hparams.epsilon);
@@ -206,8 +215,10 @@ impl Decoder {
         }
         let mut last = vec![0.0; hidden_size];
         kernels.rms_norm(&hidden[(count - 1) * hidden_size..], &weights.output_norm, hparams.epsilon, &mut last);
+        finite(&last)?;
+        let last = CpuStorage::F32(last);
         let output = weights.output.as_ref().unwrap_or(&weights.embedding);
-        let mut logits = output.product(&mut threads, &CpuStorage::F32(last), 1)?;
+        let mut logits = output.product(&mut threads, &last, 1)?;
         if let Some(cap) = hparams.logit_cap {
             logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }

@@ -96,6 +96,30 @@ fn a_literal_token_is_its_text_and_always_read() {
 }
 
 #[test]
+fn an_id_that_is_no_tokens_is_as_none_and_told() {
+    let remark = |name: &str, id: i64| {
+        format!("its tokenizer.ggml.{name}_token_id is {id}, but it has only 9 tokens: the key is ignored")
+    };
+    let remarks = |file: Gguf| read(file).unwrap().remarks().to_vec();
+    assert_eq!(remarks(small()), [""; 0]);
+    for id in [9, u32::MAX] {
+        for name in ["bos", "eos", "eot", "eom", "fim_pad", "unknown"] {
+            let file = small().unsigned(&format!("tokenizer.ggml.{name}_token_id"), id);
+            assert_eq!(remarks(file), [remark(name, id.into())]);
+        }
+    }
+    let minus = small().value("tokenizer.ggml.bos_token_id", 5, &(-1_i32).to_le_bytes());
+    assert_eq!(remarks(minus.clone()), [remark("bos", -1)]);
+    let tokenizer = read(minus).unwrap();
+    assert_eq!((tokenizer.encode("ab", true).unwrap(), tokenizer.start_text()), (vec![6], ""));
+    // A family that has a usual one has it then, too.
+    let usual = read(pieces().unsigned("tokenizer.ggml.bos_token_id", u32::MAX)).unwrap();
+    assert_eq!(usual.start_text(), "<s>");
+    let text = small().text("tokenizer.ggml.bos_token_id", "<s>");
+    assert!(matches!(read(text), Err(TokenizerError::Header(_))), "of another type it is refused");
+}
+
+#[test]
 fn the_usual_names_of_end_tokens_end_an_answer() {
     let tokenizer = read(small()).unwrap();
     assert_eq!((0..9).filter(|id| tokenizer.is_end(*id)).collect::<Vec<_>>(), [1, 8]);
@@ -214,14 +238,6 @@ fn what_cannot_be_used_is_refused_in_words() {
         let said = format!("its merge \"{merge}\" makes no token of it");
         assert_eq!(refused(small().texts("tokenizer.ggml.merges", &["a b", merge])), said);
     }
-    assert_eq!(
-        refused(small().unsigned("tokenizer.ggml.eos_token_id", 9)),
-        "its tokenizer.ggml.eos_token_id is 9, but it has only 9 tokens"
-    );
-    assert_eq!(
-        refused(small().unsigned("tokenizer.ggml.fim_pad_token_id", u32::MAX)),
-        "its tokenizer.ggml.fim_pad_token_id is 4294967295, but it has only 9 tokens"
-    );
     assert_eq!(
         refused(small().text("tokenizer.ggml.tokens", "abc")),
         "its tokenizer.ggml.tokens is not a list of texts"

@@ -7,8 +7,12 @@
 use super::{
     EncodeError, library,
     special::{Part, Special, Specials, touches},
+    tokens::Tokens,
 };
-use crate::ReadSeek;
+use crate::{
+    ReadSeek,
+    foreign_file::{BEGINNING, ForeignFile},
+};
 use std::{
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
@@ -34,6 +38,9 @@ pub enum TokenizerJsonError {
     /// It is larger than any that is in use.
     #[error("it has {0} bytes, and {MOST} are the most that can be read")]
     TooLarge(u64),
+    /// It is a file of another kind.
+    #[error("it {0}")]
+    Foreign(ForeignFile),
     /// The library refuses it.
     #[error("it cannot be parsed")]
     Parse(#[source] tokenizers::Error),
@@ -58,18 +65,21 @@ pub enum TokenizerJsonError {
         /// What it is in the model's file.
         expected: String,
     },
+    /// It lacks a token that the model's file has, and would read its name as text.
+    #[error("it does not know {0}, which is a control token in the model's file")]
+    Control(String),
 }
 
 /// Most bytes of one: three times the largest that is in use.
 const MOST: u64 = 100 << 20;
 
 impl TokenizerJson {
-    /// The tokenizer in a file. `texts` are the model's tokens, of which the `normal` ones must be
-    /// the same there.
+    /// The tokenizer in a file. `texts` are the model's tokens, of which the normal ones must be the
+    /// same there, and the control ones read by their names.
     pub(super) fn read(
         mut reader: Box<dyn ReadSeek>,
         texts: &[String],
-        normal: &[u32],
+        tokens: &Tokens,
     ) -> Result<TokenizerJson, TokenizerJsonError> {
         let mut bytes = Vec::new();
         let size = reader.seek(SeekFrom::End(0)).map_err(TokenizerJsonError::Read)?;
@@ -78,12 +88,15 @@ impl TokenizerJson {
         }
         let read = reader.rewind().and_then(|()| reader.take(MOST).read_to_end(&mut bytes));
         read.map_err(TokenizerJsonError::Read)?;
-        let mut tokenizer = library::read(&bytes).map_err(TokenizerJsonError::Parse)?;
+        let mut tokenizer = library::read(&bytes).map_err(|error| {
+            let begin = &bytes[..bytes.len().min(BEGINNING as usize)];
+            ForeignFile::recognise(begin).map_or(TokenizerJsonError::Parse(error), TokenizerJsonError::Foreign)
+        })?;
         let vocabulary = tokenizer.get_vocab(true);
         if let Some(id) = vocabulary.values().find(|id| **id as usize >= texts.len()) {
             return Err(TokenizerJsonError::Id { id: *id, most: texts.len() });
         }
-        for id in normal {
+        for id in &tokens.normal {
             let found = tokenizer.id_to_token(*id).unwrap_or_default();
             let expected = &texts[*id as usize];
             if found != *expected {
@@ -96,6 +109,7 @@ impl TokenizerJson {
         let mut model = tokenizer.get_model().clone();
         model.resize_cache(0);
         tokenizer.with_model(model);
+        reads_control_tokens(&tokenizer, tokens, texts)?;
         let added = tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
         let reserved = added.map(|(id, token)| Special {
             text: token.content,
@@ -145,4 +159,21 @@ impl TokenizerJson {
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
+}
+
+/// Refuses a tokenizer that does not make a control token of its name, as a chat template writes it.
+/// That one whose name another token has, too, may be either.
+fn reads_control_tokens(
+    tokenizer: &tokenizers::Tokenizer,
+    tokens: &Tokens,
+    texts: &[String],
+) -> Result<(), TokenizerJsonError> {
+    for token in tokens.special.iter().filter(|token| token.control) {
+        let encoded = library::guarded(|| tokenizer.encode_fast(token.text.as_str(), false));
+        let has_name = |id: &u32| texts.get(*id as usize) == Some(&token.text);
+        if !encoded.is_ok_and(|encoding| encoding.get_ids().iter().any(has_name)) {
+            return Err(TokenizerJsonError::Control(shown(&token.text)));
+        }
+    }
+    Ok(())
 }

@@ -21,6 +21,8 @@ pub(super) struct Tokens {
     pub(super) special: Vec<Special>,
     /// Those that a text may be made of, neither cut out of it nor unused.
     pub(super) normal: Vec<u32>,
+    /// What of the metadata is not believed, in sentences.
+    pub(super) remarks: Vec<String>,
 }
 
 /// How the texts of tokens are written.
@@ -53,12 +55,14 @@ impl Tokens {
         let kinds = kinds(header, texts)?;
         let strips = white_space_strippers(header)?;
         let alphabet = byte_alphabet();
+        let mut remarks = Vec::new();
         let mut tokens = Tokens {
             bytes: Vec::new(),
             ends: Vec::with_capacity(texts.len()),
-            stops: stops(header, texts)?,
+            stops: stops(header, texts, &mut remarks)?,
             special: Vec::new(),
             normal: Vec::new(),
+            remarks,
         };
         for ((id, text), (kind, reserved)) in (0..).zip(texts).zip(kinds) {
             match (kind, spelling) {
@@ -83,13 +87,26 @@ impl Tokens {
     }
 }
 
-/// The id that the metadata has under `tokenizer.ggml.<name>_token_id`.
-pub(super) fn named_id(header: &Header, name: &str, most: usize) -> Result<Option<u32>, TokenizerError> {
+/// The id that the metadata has under `tokenizer.ggml.<name>_token_id`. One that is no token's is as
+/// none, with a remark: converters write -1, or what follows the last id, for a token that a model
+/// does not have.
+pub(super) fn named_id(
+    header: &Header,
+    name: &str,
+    most: usize,
+    remarks: &mut Vec<String>,
+) -> Result<Option<u32>, TokenizerError> {
     let key = format!("tokenizer.ggml.{name}_token_id");
-    let Some(id) = header.unsigned(&key)? else { return Ok(None) };
+    let Some(id) = header.integer(&key)? else { return Ok(None) };
     match u32::try_from(id) {
         Ok(small) if (small as usize) < most => Ok(Some(small)),
-        _ => Err(TokenizerError::Id { key, id, most }),
+        _ => {
+            let remark = format!("its {key} is {id}, but it has only {most} tokens: the key is ignored");
+            if !remarks.contains(&remark) {
+                remarks.push(remark);
+            }
+            Ok(None)
+        }
     }
 }
 
@@ -156,7 +173,7 @@ fn kinds(header: &Header, texts: &[String]) -> Result<Vec<(Kind, bool)>, Tokeniz
     Ok(texts.iter().enumerate().map(kind).collect())
 }
 
-fn stops(header: &Header, texts: &[String]) -> Result<Vec<u32>, TokenizerError> {
+fn stops(header: &Header, texts: &[String], remarks: &mut Vec<String>) -> Result<Vec<u32>, TokenizerError> {
     let families = Families::of(texts);
     let ends_answer = |text: &str| match text {
         "</s>" if families.has_plain_s => false,
@@ -166,7 +183,7 @@ fn stops(header: &Header, texts: &[String]) -> Result<Vec<u32>, TokenizerError> 
     let named = (0..).zip(texts).filter(|(_, text)| ends_answer(text)).map(|(id, _)| id);
     let mut stops: Vec<u32> = named.collect();
     for name in ["eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"] {
-        stops.extend(named_id(header, name, texts.len())?);
+        stops.extend(named_id(header, name, texts.len(), remarks)?);
     }
     stops.sort_unstable();
     stops.dedup();

@@ -119,8 +119,9 @@ impl Encoder {
         let Hparams { hidden_size, inner: inner_width, heads, activation, .. } = self.hparams;
         let Scratch { rows, inputs, context, inner, product, rounded, room } = scratch;
         inputs.resize(rows.len() * 3, 0.0);
-        for (rows, inputs) in rows.chunks(ROWS * hidden_size).zip(inputs.chunks_mut(ROWS * hidden_size * 3)) {
+        for (rows, inputs) in rows.chunks_mut(ROWS * hidden_size).zip(inputs.chunks_mut(ROWS * hidden_size * 3)) {
             layer.inputs.multiply(rows, inputs, rounded);
+            keep_what_is_no_number(rows, hidden_size, inputs);
             go_on()?;
         }
         for range in texts.iter().filter(|range| !range.is_empty()) {
@@ -135,6 +136,7 @@ impl Encoder {
             layer.output.multiply(context, product, rounded);
             layer.attention_norm.add_and_normalise(rows, product);
             layer.up.multiply(rows, inner, rounded);
+            keep_what_is_no_number(rows, hidden_size, inner);
             activation.apply(inner);
             layer.down.multiply(inner, product, rounded);
             layer.norm.add_and_normalise(rows, product);
@@ -143,11 +145,12 @@ impl Encoder {
         ControlFlow::Continue(())
     }
 
-    /// The vector of a text with these rows.
+    /// The vector of a text with these rows, of no numbers if one of theirs is none.
     fn pool(&self, rows: &[f32]) -> Vec<f32> {
         let Hparams { hidden_size, pooling, is_normalised, .. } = self.hparams;
         let mut vector = match pooling {
             _ if rows.is_empty() => vec![0.0; hidden_size],
+            _ if !rows.iter().fold(true, |all, value| all & value.is_finite()) => vec![f32::NAN; hidden_size],
             Pooling::First => rows[..hidden_size].to_vec(),
             Pooling::Mean => {
                 let mut sum = vec![0.0; hidden_size];
@@ -166,5 +169,16 @@ impl Encoder {
             vector.iter_mut().for_each(|value| *value /= length);
         }
         vector
+    }
+}
+
+/// Makes rows of no numbers of those that a product has made none of: what comes next, a softmax or
+/// an activation, may make numbers of them again, and a vector that means nothing.
+fn keep_what_is_no_number(rows: &mut [f32], hidden_size: usize, products: &[f32]) {
+    let width = products.len() / (rows.len() / hidden_size).max(1);
+    for (row, product) in rows.chunks_exact_mut(hidden_size).zip(products.chunks_exact(width.max(1))) {
+        if !product.iter().fold(true, |all, value| all & value.is_finite()) {
+            row.fill(f32::NAN);
+        }
     }
 }

@@ -7,7 +7,10 @@ use super::{
     elementwise::Activation,
     encoder::{Hparams, Pooling},
 };
-use crate::ReadSeek;
+use crate::{
+    ReadSeek,
+    foreign_file::{BEGINNING, ForeignFile},
+};
 use ipc::TextRole;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -92,6 +95,9 @@ pub enum FolderError {
         /// The limit.
         most: u64,
     },
+    /// A file is of another kind.
+    #[error("{0} {1}")]
+    Foreign(String, ForeignFile),
     /// A file is no JSON, or not of the expected shape.
     #[error("{0} is not as expected")]
     Json(String, #[source] serde_json::Error),
@@ -142,7 +148,6 @@ pub enum FolderError {
 
 #[derive(Deserialize)]
 struct Config {
-    model_type: Option<String>,
     hidden_act: String,
     hidden_size: usize,
     num_hidden_layers: usize,
@@ -208,11 +213,18 @@ pub struct ModelFolder(pub HashMap<PathBuf, io::Result<Box<dyn ReadSeek>>>);
 impl Folder {
     /// Reads all but the weights, whose file comes second.
     pub(super) fn read(mut files: ModelFolder) -> Result<(Folder, Box<dyn ReadSeek>), FolderError> {
-        let modules = modules(&mut files)?;
         let mut root = Inside { files: &mut files, folder: Path::new("") };
+        let listed: Option<Vec<Module>> = root.optional("modules.json")?;
         let prompts = prompts(root.optional("config_sentence_transformers.json")?.unwrap_or_default());
+        // Of another kind of model everything else is different, too.
+        let transformer = transformer(listed.as_deref())?;
+        let config = Inside { files: &mut files, folder: &transformer }.optional::<Value>("config.json")?;
+        config.as_ref().map_or(Ok(()), is_bert)?;
+        let modules = modules(&mut files, listed, transformer)?;
+        let config = config.ok_or_else(|| FolderError::Missing("config.json".to_owned()))?;
+        let config: Config =
+            serde_json::from_value(config).map_err(|error| FolderError::Json("config.json".to_owned(), error))?;
         let mut inside = Inside { files: &mut files, folder: &modules.transformer };
-        let config: Config = inside.required("config.json")?;
         let texts: TextConfig = inside.optional("sentence_bert_config.json")?.unwrap_or_default();
         let tokens: TokenizerConfig = inside.optional("tokenizer_config.json")?.unwrap_or_default();
         let prompts = prompts?;
@@ -250,16 +262,6 @@ impl Folder {
 
 impl Config {
     fn hparams(&self, modules: &Modules) -> Result<Hparams, FolderError> {
-        let unsupported = |key, found: &str, supported| FolderError::Unsupported {
-            file: "config.json".to_owned(),
-            key,
-            found: shown(found),
-            supported,
-        };
-        let model = self.model_type.as_deref().unwrap_or_default();
-        if model != "bert" {
-            return Err(unsupported("model_type", model, "bert"));
-        }
         if self.is_decoder {
             return Err(unsupported("is_decoder", "true", "false"));
         }
@@ -295,29 +297,56 @@ impl Config {
     }
 }
 
-/// The modules that the folder lists; the mean of all tokens, normalised, where it lists none.
-fn modules(files: &mut ModelFolder) -> Result<Modules, FolderError> {
-    let mut root = Inside { files, folder: Path::new("") };
-    let Some(modules) = root.optional::<Vec<Module>>("modules.json")? else {
-        return Ok(Modules { transformer: PathBuf::new(), pooling: Pooling::Mean, is_normalised: true });
+fn unsupported(key: &'static str, found: &str, supported: &'static str) -> FolderError {
+    FolderError::Unsupported { file: "config.json".to_owned(), key, found: shown(found), supported }
+}
+
+/// Refuses the configuration of another kind of model.
+fn is_bert(config: &Value) -> Result<(), FolderError> {
+    match config.get("model_type") {
+        Some(Value::String(kind)) if kind == "bert" => Ok(()),
+        Some(Value::String(kind)) => Err(unsupported("model_type", kind, "bert")),
+        Some(other) => Err(unsupported("model_type", &other.to_string(), "bert")),
+        None => Err(unsupported("model_type", "", "bert")),
+    }
+}
+
+/// The folder in the folder that has the transformer's files.
+fn transformer(modules: Option<&[Module]>) -> Result<PathBuf, FolderError> {
+    let module = modules.and_then(|modules| modules.iter().find(|module| module.name() == "Transformer"));
+    module.map_or(Ok(PathBuf::new()), Module::place)
+}
+
+impl Module {
+    /// What kind it is. That is the path of a Python class, which has changed over the years; its
+    /// last part has not.
+    fn name(&self) -> &str {
+        self.kind.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// Its folder in the folder.
+    fn place(&self) -> Result<PathBuf, FolderError> {
+        let path = Path::new(&self.path);
+        let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if is_inside { Ok(path.to_owned()) } else { Err(FolderError::Path(shown(&self.path))) }
+    }
+}
+
+/// The modules that the folder lists, of which one is the transformer in this place; the mean of all
+/// tokens, normalised, where it lists none.
+fn modules(files: &mut ModelFolder, listed: Option<Vec<Module>>, transformer: PathBuf) -> Result<Modules, FolderError> {
+    let Some(modules) = listed else {
+        return Ok(Modules { transformer, pooling: Pooling::Mean, is_normalised: true });
     };
-    // The kind is the path of a Python class, which has changed over the years; its last part has
-    // not.
-    let kind = |module: &Module| module.kind.rsplit('.').next().unwrap_or_default().to_owned();
-    let kinds: Vec<String> = modules.iter().map(kind).collect();
-    let is_normalised = match kinds.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let kinds: Vec<&str> = modules.iter().map(Module::name).collect();
+    let is_normalised = match kinds[..] {
         ["Transformer", "Pooling"] => false,
         ["Transformer", "Pooling", "Normalize"] => true,
         _ => return Err(FolderError::Modules(shown(&kinds.join(", ")))),
     };
-    let place = |module: &Module| {
-        let path = Path::new(&module.path);
-        let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-        if is_inside { Ok(path.to_owned()) } else { Err(FolderError::Path(shown(&module.path))) }
-    };
-    let folder = place(&modules[1])?;
+    let folder = modules[1].place()?;
     let pooling = pooling(&mut Inside { files, folder: &folder }, &format!("{}/config.json", modules[1].path))?;
-    Ok(Modules { transformer: place(&modules[0])?, pooling, is_normalised })
+    Ok(Modules { transformer, pooling, is_normalised })
 }
 
 /// How the pooling module's configuration, which messages call `name`, says that rows become one.
@@ -373,13 +402,13 @@ struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, FolderError> {
-        self.optional(name)?.ok_or_else(|| FolderError::Missing(name.to_owned()))
-    }
-
     fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, FolderError> {
         let Some(bytes) = self.read(name, MOST_CONFIGURATION)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| FolderError::Json(name.to_owned(), error))
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let begin = &bytes[..bytes.len().min(BEGINNING as usize)];
+            let json = FolderError::Json(name.to_owned(), error);
+            ForeignFile::recognise(begin).map_or(json, |foreign| FolderError::Foreign(name.to_owned(), foreign))
+        })
     }
 
     /// A file's bytes; `None` if there is no such file.

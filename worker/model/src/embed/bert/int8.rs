@@ -117,8 +117,12 @@ impl RowBlock {
 
 /// What whole numbers are multiplied by to be the values, and the reverse.
 fn scale(values: &[f32]) -> (f32, f32) {
+    // A whole number would hide what is none, and there would be a vector that means nothing.
+    if !values.iter().fold(true, |all, value| all & value.is_finite()) {
+        return (f32::NAN, 0.0);
+    }
     let most = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-    if most > 0.0 && most.is_finite() { (most / MOST, MOST / most) } else { (most, 0.0) }
+    if most > 0.0 { (most / MOST, MOST / most) } else { (most, 0.0) }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it is in range, and the cast saturates")]

@@ -1,6 +1,9 @@
 //! Texts to ids: a prefix before, special tokens around, and never more than the model's limit.
 use super::folder::Prompts;
-use crate::tokenizer::{EncodeError, library};
+use crate::{
+    foreign_file::{BEGINNING, ForeignFile},
+    tokenizer::{EncodeError, library},
+};
 use ipc::TextRole;
 use thiserror::Error;
 use tokenizers::Tokenizer;
@@ -26,6 +29,9 @@ pub(super) struct Tokens {
 /// Why there is no tokenizer.
 #[derive(Debug, Error)]
 pub enum TokensError {
+    /// It is a file of another kind.
+    #[error("tokenizer.json {0}")]
+    Foreign(ForeignFile),
     /// The file is none, or has parts that are not known.
     #[error("tokenizer.json cannot be used")]
     Build(#[source] tokenizers::Error),
@@ -56,7 +62,10 @@ pub enum TokensError {
 impl Tokens {
     /// Makes the tokenizer of the bytes of a `tokenizer.json`, for a model that knows `count` ids.
     pub(super) fn new(bytes: &[u8], count: usize, is_lowercase: bool, prompts: Prompts) -> Result<Tokens, TokensError> {
-        let mut tokenizer = library::read(bytes).map_err(TokensError::Build)?;
+        let mut tokenizer = library::read(bytes).map_err(|error| {
+            let begin = &bytes[..bytes.len().min(BEGINNING as usize)];
+            ForeignFile::recognise(begin).map_or(TokensError::Build(error), TokensError::Foreign)
+        })?;
         // Both are done here: a file has those that its maker happened to use.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(TokensError::Build)?;

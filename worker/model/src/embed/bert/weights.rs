@@ -2,7 +2,10 @@
 //!
 //! The header's offsets are checked against the file and a tensor's shape against what the
 //! configuration says before memory is taken for it.
-use crate::ReadSeek;
+use crate::{
+    ReadSeek,
+    foreign_file::{BEGINNING, ForeignFile},
+};
 use half::{bf16, f16};
 use safetensors::{Dtype, tensor::Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -33,6 +36,9 @@ pub enum WeightsError {
     /// The file cannot be read.
     #[error("cannot read model.safetensors")]
     Read(#[source] io::Error),
+    /// It is a file of another kind.
+    #[error("model.safetensors {0}")]
+    Foreign(ForeignFile),
     /// The header is cut off, or its size is none.
     #[error("model.safetensors has {file} bytes and says that its header has {header}")]
     HeaderSize {
@@ -75,16 +81,16 @@ impl SafetensorsFile {
     pub(super) fn read(mut file: Box<dyn ReadSeek>) -> Result<SafetensorsFile, WeightsError> {
         let size = file.seek(SeekFrom::End(0)).map_err(WeightsError::Read)?;
         file.rewind().map_err(WeightsError::Read)?;
-        let mut bytes = [0; SIZE as usize];
-        let wrong = |header| WeightsError::HeaderSize { file: size, header };
-        if size < SIZE {
-            return Err(wrong(0));
-        }
-        file.read_exact(&mut bytes).map_err(WeightsError::Read)?;
-        let header_size = u64::from_le_bytes(bytes);
-        if header_size > MOST_HEADER.min(size - SIZE) {
-            return Err(wrong(header_size));
-        }
+        let mut begin = Vec::new();
+        (&mut file).take(BEGINNING).read_to_end(&mut begin).map_err(WeightsError::Read)?;
+        let said = begin.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let header_size = Some(said).filter(|said| *said <= MOST_HEADER && size.checked_sub(SIZE) >= Some(*said));
+        let wrong = || match ForeignFile::recognise(&begin) {
+            Some(foreign) if foreign != ForeignFile::Safetensors => WeightsError::Foreign(foreign),
+            _ => WeightsError::HeaderSize { file: size, header: said },
+        };
+        let header_size = header_size.ok_or_else(wrong)?;
+        file.seek(SeekFrom::Start(SIZE)).map_err(WeightsError::Read)?;
         let mut header = Vec::new();
         (&mut file).take(header_size).read_to_end(&mut header).map_err(WeightsError::Read)?;
         let header: Metadata = serde_json::from_slice(&header).map_err(WeightsError::Header)?;

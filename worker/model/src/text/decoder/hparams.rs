@@ -9,7 +9,7 @@ mod tests;
 
 use super::rope::Pairs;
 use crate::{
-    gguf::{GgufError, Header, dtype},
+    gguf::{ElementType, GgufError, Header, dtype},
     kernels::LANES,
 };
 use std::collections::HashSet;
@@ -116,12 +116,12 @@ pub enum HparamsError {
         expected: Vec<u64>,
     },
     /// A tensor's elements are of a type that cannot be computed with.
-    #[error("its tensor {name} is of type {kind}, which is not supported")]
+    #[error("its tensor {name} {kind}")]
     Kind {
         /// The tensor's name.
         name: String,
-        /// The file's number for the type.
-        kind: u32,
+        /// The type.
+        kind: ElementType,
     },
     /// The file contains or asks for something that would be left out.
     #[error("it needs {0}, which is not supported")]
@@ -166,7 +166,7 @@ impl Hparams {
                 return Err(HparamsError::Dimensions { name, found: tensor.dimensions.clone(), expected });
             }
             let bytes = dtype(tensor.kind).and_then(|kind| tensor.size(kind));
-            let Some(bytes) = bytes else { return Err(HparamsError::Kind { name, kind: tensor.kind }) };
+            let Some(bytes) = bytes else { return Err(HparamsError::Kind { name, kind: ElementType(tensor.kind) }) };
             total = total.saturating_add(bytes);
             known.insert(name);
         }
@@ -275,9 +275,18 @@ impl Keys<'_> {
     }
 
     fn number_if_any(&self, name: &str) -> Result<Option<usize>, HparamsError> {
+        self.within(name, self.header.unsigned(&self.key(name))?)
+    }
+
+    /// A number of each block, which some files write as a list.
+    fn number_of_blocks(&self, name: &str, blocks: usize) -> Result<Option<usize>, HparamsError> {
+        self.within(name, self.header.unsigned_of_blocks(&self.key(name), blocks)?)
+    }
+
+    fn within(&self, name: &str, found: Option<u64>) -> Result<Option<usize>, HparamsError> {
         /// More than any of these numbers is, and few enough to be multiplied with another.
         const MOST: u64 = 1 << 31;
-        match self.header.unsigned(&self.key(name))? {
+        match found {
             Some(found) if found == 0 || found >= MOST => Err(self.wrong(name, found)),
             found => Ok(found.map(|found| found as usize)),
         }
@@ -289,7 +298,11 @@ impl Keys<'_> {
     }
 
     fn number(&self, name: &str) -> Result<usize, HparamsError> {
-        self.number_if_any(name)?.ok_or_else(|| GgufError::Missing(self.key(name)).into())
+        self.number_if_any(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, name: &str) -> HparamsError {
+        GgufError::Missing(self.key(name)).into()
     }
 
     /// A number with a fraction, which is finite and not negative.
@@ -307,16 +320,18 @@ impl Keys<'_> {
     fn hparams(&self, tokens: usize) -> Result<Hparams, HparamsError> {
         let family = self.architecture;
         let gemma = family == "gemma3";
-        let (heads, hidden_size) = (self.number("attention.head_count")?, self.number("embedding_length")?);
-        let heads_kv = self.number_if_any("attention.head_count_kv")?.unwrap_or(heads);
-        let head = self.number_if_any("attention.key_length")?.unwrap_or(hidden_size / heads);
-        let context = self.number("context_length")?;
         let blocks = self.number("block_count")?;
+        let of_blocks = |name: &str| self.number_of_blocks(name, blocks);
+        let hidden_size = self.number("embedding_length")?;
+        let heads = of_blocks("attention.head_count")?.ok_or_else(|| self.missing("attention.head_count"))?;
+        let heads_kv = of_blocks("attention.head_count_kv")?.unwrap_or(heads);
+        let head = of_blocks("attention.key_length")?.unwrap_or(hidden_size / heads);
+        let context = self.number("context_length")?;
         // Each block has tensors: more blocks than tensors is a lie that would be allocated for.
         self.check("block_count", blocks, blocks <= self.header.tensors.len())?;
         self.check("attention.head_count_kv", heads_kv, heads.is_multiple_of(heads_kv))?;
         self.check("attention.head_count", heads, head > 0 && head <= 1 << 12 && head.is_multiple_of(LANES))?;
-        let values = self.number_if_any("attention.value_length")?.unwrap_or(head);
+        let values = of_blocks("attention.value_length")?.unwrap_or(head);
         self.check("attention.value_length", values, values == head)?;
         if let Some(experts) = self.number_or_zero("expert_count")?
             && experts > 1
@@ -340,14 +355,14 @@ impl Keys<'_> {
         Ok(Hparams {
             blocks,
             hidden_size,
-            feed_forward: self.number("feed_forward_length")?,
+            feed_forward: of_blocks("feed_forward_length")?.ok_or_else(|| self.missing("feed_forward_length"))?,
             heads,
             heads_kv,
             head,
             tokens,
             epsilon: epsilon as f32,
             context,
-            rope: self.rope(head, context)?,
+            rope: self.rope(head, context, blocks)?,
             local,
             embedding_scale: if gemma { (hidden_size as f32).sqrt() } else { 1.0 },
             attention_scale: 1.0 / (scaled_by as f32).sqrt(),
@@ -365,8 +380,8 @@ impl Keys<'_> {
         Ok(base)
     }
 
-    fn rope(&self, head: usize, context: usize) -> Result<RopeShape, HparamsError> {
-        let dimensions = self.number_if_any("rope.dimension_count")?.unwrap_or(head);
+    fn rope(&self, head: usize, context: usize, blocks: usize) -> Result<RopeShape, HparamsError> {
+        let dimensions = self.number_of_blocks("rope.dimension_count", blocks)?.unwrap_or(head);
         self.check("rope.dimension_count", dimensions, dimensions <= head && dimensions.is_multiple_of(2))?;
         // A file that does not name the way of scaling means this one; 0 is no factor.
         let scaling = self.header.text(&self.key("rope.scaling.type"))?.unwrap_or("linear");

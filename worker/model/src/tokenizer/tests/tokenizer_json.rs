@@ -3,9 +3,11 @@ use std::io::Cursor;
 
 /// The vocabulary of `small` as a `tokenizer.json` has it, with only one of its merges.
 const JSON: &str = r#"{"version": "1.0", "added_tokens": [
-    {"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+    {"id": 0, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},
+    {"id": 1, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},
+    {"id": 8, "content": "<|eot_id|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
     "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
-    "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 3, "b": 4, "c": 5, "ab": 6, "abc": 7}, "merges": [["a", "b"]]}}"#;
+    "model": {"type": "BPE", "vocab": {"<s>": 0, "</s>": 1, "<|eot_id|>": 8, "a": 3, "b": 4, "c": 5, "ab": 6, "abc": 7}, "merges": [["a", "b"]]}}"#;
 
 fn beside(json: &str, file: Gguf) -> Result<Tokenizer, TokenizerError> {
     Tokenizer::new(&file.header().unwrap(), Some(Box::new(Cursor::new(json.as_bytes().to_vec()))))
@@ -40,6 +42,42 @@ fn its_special_tokens_are_the_templates_alone_to_say() {
 }
 
 #[test]
+fn one_that_does_not_read_the_control_tokens_is_refused() {
+    let refused = |json: &str| system::foreign_text::chain(&beside(json, small()).err().unwrap());
+    let said = |name: &str| {
+        format!(
+            "cannot use the tokenizer.json beside it: it does not know {name}, which is a control token in the model's file"
+        )
+    };
+    // A base model's, beside a file whose chat tokens were added later.
+    let added = "    {\"id\": 8, \"content\": \"<|eot_id|>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}],";
+    let base = JSON.replace(&format!(",\n{added}"), "],");
+    assert_ne!(base, JSON);
+    assert_eq!(refused(&base.replace("\"<|eot_id|>\": 8, ", "")), said("<|eot_id|>"));
+    // It has the token, but cuts its name into pieces.
+    assert_eq!(refused(&base), said("<|eot_id|>"));
+    // The token has the name of a place that was kept for it.
+    assert_eq!(refused(&JSON.replace("<|eot_id|>", "<|reserved_1|>")), said("<|eot_id|>"));
+    assert_eq!(refused(&JSON.replace("</s>", "</t>")), said("</s>"));
+    // What is no control token in the file need not be known.
+    let literal = small().integers("tokenizer.ggml.token_type", &[3, 3, 4, 1, 1, 1, 1, 1, 5]);
+    assert!(beside(JSON, literal).is_ok());
+}
+
+#[test]
+fn a_file_of_another_kind_is_called_what_it_is() {
+    let refused = |json: &str| system::foreign_text::chain(&beside(json, small()).err().unwrap());
+    for (json, words) in [
+        ("version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer, not the file itself; git lfs pull"),
+        ("<!doctype html><html>", "it is a web page (HTML), "),
+        ("", "it is empty; "),
+    ] {
+        let said = refused(json);
+        assert!(said.starts_with(&format!("cannot use the tokenizer.json beside it: {words}")), "{said}");
+    }
+}
+
+#[test]
 fn one_that_cannot_be_used_is_refused_in_words() {
     let refused = |json: &str| system::foreign_text::chain(&beside(json, small()).err().unwrap());
     let begin = "cannot use the tokenizer.json beside it: ";
@@ -47,7 +85,7 @@ fn one_that_cannot_be_used_is_refused_in_words() {
     assert_eq!(refused(&JSON.replace("7}", "9}")), format!("{begin}it has a token 9, but the model has only 9 tokens"));
     let other = refused(&JSON.replace("\"c\": 5", "\"d\": 5"));
     assert_eq!(other, format!("{begin}it is another model's: token 5 is \"d\" there and \"c\" in the model's file"));
-    let long = JSON.replace("\"a\", \"b\"", "\"abc\", \"abc\"");
+    let long = JSON.replace("\"<|eot_id|>\": 8, ", "").replace("\"a\", \"b\"", "\"abc\", \"abc\"");
     assert_eq!(refused(&long), format!("{begin}it cannot be parsed: the library fails on it"));
     let json = tempfile::tempfile().unwrap();
     json.set_len(1 << 40).unwrap();

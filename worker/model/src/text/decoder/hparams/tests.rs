@@ -118,8 +118,45 @@ fn numbers_that_would_be_divided_or_allocated_by_are_checked() {
         assert_eq!(sentence, "its llama.attention.head_count is 2, which cannot be", "{length}");
     }
     assert_eq!(refused(&llama().without("llama.block_count")), "it does not say llama.block_count");
-    let list = refused(&llama().integers("llama.attention.head_count", &[2]));
-    assert_eq!(list, "its llama.attention.head_count is not a whole number from 0");
+    let list = refused(&llama().integers("llama.block_count", &[1]));
+    assert_eq!(list, "its llama.block_count is not a whole number from 0");
+}
+
+#[test]
+fn numbers_of_each_block_are_read_if_they_are_equal() {
+    let names = [
+        ("attention.head_count", 2),
+        ("attention.head_count_kv", 1),
+        ("attention.key_length", 32),
+        ("attention.value_length", 32),
+        ("feed_forward_length", 32),
+        ("rope.dimension_count", 32),
+    ];
+    let two = (TENSORS.iter().filter_map(|(name, dimensions)| Some((name.strip_prefix("blk.0.")?, dimensions))))
+        .fold(llama().unsigned("llama.block_count", 2), |file, (name, dimensions)| {
+            file.tensor(&format!("blk.1.{name}"), dimensions, F32, 0)
+        });
+    let expected = read_as("llama", &two).unwrap();
+    for (name, number) in names {
+        let key = format!("llama.{name}");
+        let list = |numbers: &[i32]| two.clone().integers(&key, numbers);
+        assert_eq!(read_as("llama", &list(&[number, number])).unwrap(), expected, "{name}");
+        // In other types than the usual one.
+        for (kind, bytes) in [(0, vec![number as u8; 2]), (10, (number as u64).to_le_bytes().repeat(2))] {
+            assert_eq!(read_as("llama", &two.clone().list(&key, kind, 2, &bytes)).unwrap(), expected, "{name}");
+        }
+        let uneven = format!(
+            "its {key} is {number} in one block and {} in another, and only files whose blocks are all alike are supported",
+            number + 1
+        );
+        assert_eq!(refused(&list(&[number, number + 1])), uneven);
+        for wrong in [&[][..], &[number], &[number; 3]] {
+            let sentence = format!("its {key} has {} numbers, but it has 2 blocks", wrong.len());
+            assert_eq!(refused(&list(wrong)), sentence);
+        }
+        assert_eq!(refused(&list(&[0, 0])), format!("its {key} is 0, which cannot be"));
+        assert_eq!(refused(&list(&[-1, -1])), format!("its {key} is not a whole number from 0"));
+    }
 }
 
 #[test]
@@ -172,10 +209,11 @@ fn element_types_that_cannot_be_computed_are_refused() {
     // all.
     for kind in [4, 9, 15, 16, 28, 31, u32::MAX] {
         for (name, dimensions) in [TENSORS[0], TENSORS[2], TENSORS[3]] {
-            let sentence = format!("its tensor {name} is of type {kind}, which is not supported");
-            assert_eq!(refused(&with(name, dimensions, kind)), sentence);
+            assert_eq!(refused(&with(name, dimensions, kind)), format!("its tensor {name} {}", ElementType(kind)));
         }
     }
+    let sentence = "its tensor token_embd.weight is in IQ2_XXS; supported are F32, F16, BF16, Q4_0, ";
+    assert!(refused(&with(TENSORS[0].0, TENSORS[0].1, 16)).starts_with(sentence));
     // Rows that are no whole blocks: 64 numbers, and blocks of 256.
     let broken = with("blk.0.attn_q.weight", &[64, 64], 12).bytes(ALL_BYTES);
     let error = system::foreign_text::chain(&read(&broken).unwrap_err());
