@@ -111,13 +111,13 @@
 //! ```json
 //! {"done": {"text": "held", "finish": "stop", "prompt_tokens": 251, "completion_tokens": 65536,
 //!     "attempts": 2, "seed": 18446744073709551615, "wait_us": 1001, "first_piece_us": 20002,
-//!     "total_us": 5000000003}}
+//!     "last_piece_us": 5000000002, "total_us": 5000000003}}
 //! ```
 //!
 //! The texts of the pieces, and after them that of `done`, are the answer. `finish` is `stop` or
 //! `length`. `attempts` is 1, and 1 more for each worker that died. Times are in microseconds from
-//! the request's arrival: to its first dispatch, its first piece, and its end. A seed may need all
-//! 64 bits, which JavaScript's numbers do not have.
+//! the request's arrival: to its first dispatch, its first and its last token by the worker's clock,
+//! and its end. A seed may need all 64 bits, which JavaScript's numbers do not have.
 //!
 //! ## Failed
 //!

@@ -128,8 +128,15 @@ impl Heard {
             Response::Done(done) => {
                 let (text, tokens) = (std::mem::take(&mut self.text) + &done.text, std::mem::take(&mut self.tokens));
                 let attempts = done.attempts;
-                let done =
-                    Done { attempts: 1, wait_us: 0, first_piece_us: 0, total_us: 0, text: String::new(), ..done };
+                let done = Done {
+                    attempts: 1,
+                    wait_us: 0,
+                    first_piece_us: 0,
+                    last_piece_us: None,
+                    total_us: 0,
+                    text: String::new(),
+                    ..done
+                };
                 Ok(Some((Content::Text { text, tokens, done }, attempts)))
             }
             Response::Embedded(end) if end.texts as usize == self.vectors.len() => {

@@ -16,7 +16,7 @@ use model::{
     text::{Generator, Pace},
     tokenizer::Tokenizer,
 };
-use std::{io, mem, ops::ControlFlow, os::fd::OwnedFd};
+use std::{io, mem, ops::ControlFlow, os::fd::OwnedFd, time::Instant};
 use system::foreign_text::chain;
 
 /// What a running job reports, and where it learns that it must stop.
@@ -99,6 +99,7 @@ fn serve(
         Ok(())
     };
     let request = job.request;
+    let begun = Instant::now();
 
     progress.phase(Phase::Prompt);
     let prompt = prompt_ids(model, job)?;
@@ -164,7 +165,8 @@ fn serve(
         text.push_str(&stream.push(tokenizer.bytes(id).unwrap_or_default()));
         progress.generated(answer.len() as u64);
         if index >= known {
-            emit(FromWorker::Token { request, index: index as u32, id, text: mem::take(&mut text) })?;
+            let at_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            emit(FromWorker::Token { request, index: index as u32, id, text: mem::take(&mut text), at_us })?;
         }
         if stream.stopped() {
             break FinishReason::Stop;

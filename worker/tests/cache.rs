@@ -1,6 +1,6 @@
 //! A cache that outlives the worker: wherever it dies, its successor goes on with the same bits and
 //! computes no token twice; and what is not this text's cache is not believed.
-use crate::common::{job, load, run};
+use crate::common::{job, load, run, timeless};
 use ipc::{FromWorker, Job, JobPrompt, Prompt, RequestId, board::Phase};
 use model::text::Generator;
 use model::text::Pace;
@@ -104,7 +104,7 @@ fn live(model: &mut Generator, job: &Job, memory: &OwnedFd, life: &Life) -> (Vec
     let messages = RefCell::new(Vec::new());
     let lived = catch_unwind(AssertUnwindSafe(|| {
         generate::run(model, job, Some(memory.try_clone().unwrap()), life, &mut |message| {
-            messages.borrow_mut().push(message);
+            messages.borrow_mut().push(timeless(message));
             ControlFlow::Continue(())
         });
     }));

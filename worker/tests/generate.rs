@@ -32,7 +32,7 @@ fn done(text: &str, finish: FinishReason, prompt: u32, completion: u32) -> FromW
 }
 
 fn token(index: u32, id: u32, text: &str) -> FromWorker {
-    FromWorker::Token { request: RequestId(1), index, id, text: text.into() }
+    FromWorker::Token { request: RequestId(1), index, id, text: text.into(), at_us: 0 }
 }
 
 fn prompt(ids: &[u32]) -> FromWorker {

@@ -93,8 +93,12 @@ pub struct Done {
     pub seed: u64,
     /// Microseconds from the request's arrival to its first dispatch.
     pub wait_us: u64,
-    /// Microseconds from the request's arrival to its first piece.
+    /// Microseconds from the request's arrival to its first token, by the worker's clock.
     pub first_piece_us: u64,
+    /// Microseconds from the request's arrival to its last token, by the worker's clock, if it has
+    /// any. Pieces are sent together, so that a client's own clock says little of a small model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_piece_us: Option<u64>,
     /// Microseconds from the request's arrival to its end.
     pub total_us: u64,
 }

@@ -117,6 +117,9 @@ pub enum FromWorker {
         id: u32,
         /// Text that has become complete with it.
         text: String,
+        /// When it was chosen: microseconds since the worker got the job. Messages are sent
+        /// together, so that their arrival says little.
+        at_us: u64,
     },
     /// The answer is complete.
     Done {

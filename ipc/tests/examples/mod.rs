@@ -272,6 +272,7 @@ impl Conversation for Response {
             seed: u64::MAX,
             wait_us: 1_001,
             first_piece_us: 20_002,
+            last_piece_us: None,
             total_us: 5_000_000_003,
         };
         let cut = Done { text: String::new(), finish: FinishReason::Length, ..done.clone() };
@@ -286,7 +287,8 @@ impl Conversation for Response {
             Response::Piece { text: String::new(), token: 195 },
             Response::Done(done.clone()),
             Response::Done(cut),
-            Response::Done(Done { finish: FinishReason::Other, ..done }),
+            Response::Done(Done { finish: FinishReason::Other, ..done.clone() }),
+            Response::Done(Done { last_piece_us: Some(5_000_000_002), ..done }),
         ];
         examples.extend(failed.map(Response::Failed));
         examples.push(Response::Status(Box::new(status())));
@@ -378,7 +380,7 @@ impl Conversation for FromWorker {
         vec![
             FromWorker::Hello { sandbox },
             FromWorker::Prompt { request, ids: vec![2, 202, 394] },
-            FromWorker::Token { request, index: 21, id: 22, text: "word".into() },
+            FromWorker::Token { request, index: 21, id: 22, text: "word".into(), at_us: 300_000 },
             FromWorker::Done { request, text: "rest".into(), finish: FinishReason::Length, counts },
             FromWorker::Failed { request, kind: FailureKind::TooLong, message: "it is too long".into() },
             FromWorker::Vectors { request, first: 32, vectors: vec![vec![0.75, -1.0]] },

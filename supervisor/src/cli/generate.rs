@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
                         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
                             "total_tokens": u64::from(prompt_tokens) + u64::from(completion_tokens)},
                         "timing": {"wait_s": seconds(done.wait_us), "first_piece_s": seconds(done.first_piece_us),
-                            "total_s": seconds(done.total_us)},
+                            "last_piece_s": done.last_piece_us.map(seconds), "total_s": seconds(done.total_us)},
                     })
                 });
             }

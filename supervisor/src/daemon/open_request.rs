@@ -118,7 +118,7 @@ impl OpenRequest {
                 let info = &origin.info;
                 generation.begin_with(origin.identity);
                 let cache = generation.cache(self.id, info.cache);
-                (ToWorker::Run(Box::new(generation.job(self.id, info.chunk, cache.is_some()))), cache)
+                (ToWorker::Run(Box::new(generation.job(self.id, info.chunk, cache.is_some(), now))), cache)
             }
             Kind::Embedding(embedding) => (ToWorker::Embed(Box::new(embedding.job(self.id, part))), None),
             Kind::Tokenization(tokenization) => (ToWorker::Tokenize(Box::new(tokenization.job(self.id))), None),

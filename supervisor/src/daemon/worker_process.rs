@@ -5,7 +5,10 @@ use crate::{
     process::{Exit, Process, ProcessError},
     shortage::is_shortage,
 };
-use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker, board::Word};
+use ipc::{
+    AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker,
+    board::{Phase, Word},
+};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
@@ -279,6 +282,11 @@ impl WorkerProcess {
 
     /// Notes how many tokens its board says it has generated.
     pub(crate) fn note_speed(&mut self, now: Instant) {
+        // What it goes through again tells nothing of its speed.
+        if Phase::from_word(self.board.word(Word::Phase).load(Relaxed)) != Some(Phase::Decode) {
+            self.generated.clear();
+            return;
+        }
         let count = self.board.word(Word::Generated).load(Relaxed);
         if self.generated.back().is_some_and(|(_, before)| *before > count) {
             self.generated.clear();

@@ -161,6 +161,7 @@ pub(crate) fn repeated(script: Option<&str>, random: &mut Random) -> Case {
         seed: 1,
         wait_us: 0,
         first_piece_us: 0,
+        last_piece_us: None,
         total_us: 0,
     };
     let request = named(Pool::Bad, GenerateRequest { sampling, ..GenerateRequest::raw(text.clone()) });

@@ -63,10 +63,18 @@ pub(crate) fn job(prompt: Prompt) -> Job {
 pub(crate) fn run(model: &mut Generator, job: &Job) -> Vec<FromWorker> {
     let mut messages = Vec::new();
     generate::run(model, job, None, &Silent, &mut |message| {
-        messages.push(message);
+        messages.push(timeless(message));
         ControlFlow::Continue(())
     });
     messages
+}
+
+/// The message without the time in it, which is another each time.
+pub(crate) fn timeless(mut message: FromWorker) -> FromWorker {
+    if let FromWorker::Token { at_us, .. } = &mut message {
+        *at_us = 0;
+    }
+    message
 }
 
 /// Progress that nobody watches.

@@ -102,10 +102,10 @@ fn recovery(first: &Conversation, again: &Conversation, wrong: &mut Vec<String>)
     text
 }
 
-/// From the first token on, with all that it takes to bring a token here.
+/// From the first token to the last, by the worker's clock.
 fn milliseconds_per_token(done: &Done) -> Option<f64> {
     let tokens = f64::from(done.completion_tokens.checked_sub(1).filter(|tokens| *tokens > 0)?);
-    let time = Duration::from_micros(done.total_us.saturating_sub(done.first_piece_us));
+    let time = Duration::from_micros(done.last_piece_us?.saturating_sub(done.first_piece_us));
     Some(time.as_secs_f64() * 1e3 / tokens)
 }
 

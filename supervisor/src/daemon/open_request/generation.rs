@@ -2,7 +2,12 @@
 use super::{ProtocolViolation, Times, WorkerReply};
 use ipc::{Done, FinishReason, FromWorker, GenerateRequest, Job, JobPrompt, Prompt, RequestId, Response, TokenCounts};
 use policy::Identity;
-use std::{mem, os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{
+    mem,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use system::{foreign_text::chain, sealed_memory};
 
 /// What is kept of it.
@@ -19,7 +24,10 @@ pub(super) struct Generation {
     identity: Option<Identity>,
     generated: Vec<u32>,
     delivered: u64,
-    first_piece: Option<Instant>,
+    /// When the newest worker was given the job.
+    given: Option<Instant>,
+    /// When the first and the last token were chosen.
+    pieces: Option<(Instant, Instant)>,
     end: Option<End>,
     /// What its workers keep of it in memory, for the next one. It is never mapped here.
     cache: Option<Arc<OwnedFd>>,
@@ -49,7 +57,8 @@ impl Generation {
             identity: None,
             generated: Vec::new(),
             delivered: 0,
-            first_piece: None,
+            given: None,
+            pieces: None,
             end: None,
             cache: None,
             inherited: false,
@@ -93,7 +102,8 @@ impl Generation {
 
     /// What the next worker gets. A fresh job takes the prompt along; it is kept until the first
     /// token has come.
-    pub(super) fn job(&self, request: RequestId, chunk: u32, cache: bool) -> Job {
+    pub(super) fn job(&mut self, request: RequestId, chunk: u32, cache: bool, now: Instant) -> Job {
+        self.given = Some(now);
         let prompt = match &self.prompt_ids {
             Some(ids) => JobPrompt::Ids(ids.clone()),
             None => JobPrompt::Fresh(Arc::clone(&self.prompt)),
@@ -115,9 +125,18 @@ impl Generation {
         }
     }
 
-    /// How many tokens there are of the answer, and when the first one came.
-    pub(super) fn generated(&self) -> (u64, Option<Instant>) {
-        (self.generated.len() as u64, self.first_piece)
+    /// How many tokens there are of the answer, and when the first and the last one were chosen.
+    pub(super) fn generated(&self) -> (u64, Option<(Instant, Instant)>) {
+        (self.generated.len() as u64, self.pieces)
+    }
+
+    /// When a token was chosen, as far as its worker can be believed: not after it was heard of,
+    /// and not before the one that it follows.
+    fn note_piece(&mut self, at_us: u64, now: Instant) {
+        let said = self.given.and_then(|given| given.checked_add(Duration::from_micros(at_us)));
+        let at = said.unwrap_or(now).min(now);
+        let (first, last) = self.pieces.unwrap_or((at, at));
+        self.pieces = Some((first, last.max(at)));
     }
 
     /// How many tokens the prompt has, once a worker has read it.
@@ -143,17 +162,17 @@ impl Generation {
                 self.prompt_ids = Some(ids);
                 Ok(WorkerReply::Nothing)
             }
-            FromWorker::Token { index, id, text, .. } => {
+            FromWorker::Token { index, id, text, at_us, .. } => {
                 let read = self.prompt_ids.as_ref().map_or(0, Vec::len);
                 let is_next = index as usize == self.generated.len() && self.end.is_none();
                 if !is_next || self.generated.len() + read >= context {
                     return Err(ProtocolViolation);
                 }
-                if self.first_piece.is_none() {
-                    self.first_piece = Some(now);
+                if self.pieces.is_none() {
                     // The text has served: its ids are not forgotten any more.
                     self.prompt = Arc::new(Prompt::Raw(String::new()));
                 }
+                self.note_piece(at_us, now);
                 self.generated.push(id);
                 self.delivered += text.len() as u64;
                 Ok(WorkerReply::More(vec![Response::Piece { text, token: id }]))
@@ -176,8 +195,62 @@ impl Generation {
             attempts,
             seed: self.seed,
             wait_us: times.after(times.dispatched, now),
-            first_piece_us: times.after(self.first_piece, now),
+            first_piece_us: times.after(self.pieces.map(|(first, _)| first), now),
+            last_piece_us: self.pieces.map(|(_, last)| times.after(Some(last), now)),
             total_us: times.after(None, now),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: RequestId = RequestId(1);
+
+    /// A generation whose worker was given it at `given` and says its tokens' times.
+    fn heard(given: Instant, said: &[(u64, Instant)]) -> Generation {
+        let mut generation = Generation::new(GenerateRequest::raw("ab"), 1);
+        generation.job(REQUEST, 1, false, given);
+        let prompt = FromWorker::Prompt { request: REQUEST, ids: vec![1, 2] };
+        generation.hear(prompt, 100, given).unwrap();
+        for (index, (at_us, now)) in (0..).zip(said) {
+            let token = FromWorker::Token { request: REQUEST, index, id: 7, text: "x".into(), at_us: *at_us };
+            generation.hear(token, 100, *now).unwrap();
+        }
+        generation
+    }
+
+    fn times(generation: &Generation, given: Instant) -> (u128, u128) {
+        let (first, last) = generation.generated().1.unwrap();
+        (first.duration_since(given).as_micros(), last.duration_since(given).as_micros())
+    }
+
+    #[test]
+    fn tokens_that_are_heard_together_have_their_own_times() {
+        let given = Instant::now();
+        let now = given + Duration::from_micros(900);
+        let generation = heard(given, &[(100, now), (300, now), (800, now)]);
+        assert_eq!(times(&generation, given), (100, 800));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_true_is_not_believed() {
+        let given = Instant::now();
+        let now = given + Duration::from_micros(900);
+        assert_eq!(times(&heard(given, &[(u64::MAX, now)]), given), (900, 900));
+        assert_eq!(times(&heard(given, &[(901, now), (5, now)]), given), (900, 900), "back in time");
+        assert_eq!(times(&heard(given, &[(500, now), (5, now)]), given), (500, 500));
+    }
+
+    #[test]
+    fn the_next_worker_counts_from_when_it_was_given_the_job() {
+        let given = Instant::now();
+        let mut generation = heard(given, &[(100, given + Duration::from_micros(200))]);
+        let again = given + Duration::from_micros(1000);
+        generation.job(REQUEST, 1, false, again);
+        let token = FromWorker::Token { request: REQUEST, index: 1, id: 7, text: "x".into(), at_us: 50 };
+        generation.hear(token, 100, again + Duration::from_secs(1)).unwrap();
+        assert_eq!(times(&generation, given), (100, 1050));
     }
 }

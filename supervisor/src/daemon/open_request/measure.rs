@@ -24,7 +24,7 @@ pub(crate) struct Measure<'a> {
     pub(crate) prompt_tokens: Option<u64>,
     /// Tokens generated, or ids found.
     pub(crate) tokens: Option<u64>,
-    /// Tokens a second, behind the first one.
+    /// Tokens a second, from the first to the last one.
     pub(crate) speed: Option<f64>,
     /// Vectors that have gone to the client.
     pub(crate) texts: Option<u64>,
@@ -52,11 +52,11 @@ impl OpenRequest {
         };
         match &self.kind {
             Kind::Generation(generation) => {
-                let (tokens, first) = generation.generated();
-                measure.first_token = first.map(since);
+                let (tokens, pieces) = generation.generated();
+                measure.first_token = pieces.map(|(first, _)| since(first));
                 measure.prompt_tokens = generation.prompt_tokens();
                 measure.tokens = self.server.map(|_| tokens);
-                let seconds = first.map_or(0.0, |first| now.duration_since(first).as_secs_f64());
+                let seconds = pieces.map_or(0.0, |(first, last)| last.duration_since(first).as_secs_f64());
                 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
                 let speed = tokens.saturating_sub(1) as f64 / seconds;
                 measure.speed = (tokens > 1 && seconds > 0.0).then_some(speed);

@@ -103,6 +103,7 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
         index,
         id: 120,
         text: text.to_owned(),
+        at_us: u64::MAX,
     };
     // A frame whose header promises so many bytes, and what comes of them.
     let frame = |version: u16, size: u32, payload: &[u8]| {
