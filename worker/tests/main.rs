@@ -19,6 +19,7 @@ mod idle_threads;
 mod load;
 mod memory;
 mod minilm;
+mod real_models;
 mod resume;
 mod threads;
 mod tokenizers;
