@@ -1,4 +1,5 @@
 //! What goes into the policy and what comes out of it.
+use super::reload::Reload;
 use ipc::{Life, RequestId};
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ pub struct Part {
 }
 
 /// What has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A client asks. `fingerprint` is equal for the same model, input and parameters.
     Submitted {
@@ -152,6 +153,10 @@ pub enum Event {
         /// If `None`, all that are there, each when it has nothing to do.
         slot: Option<u32>,
     },
+    /// Bring this configuration into force, all of it or nothing. [`Effect::Reloaded`] or
+    /// [`Effect::ReloadRefused`] says how that ends, at once or later; another one must wait for
+    /// it.
+    Reload(Reload),
     /// Finish what runs and waits within the limit, refuse the rest, then stop. A second time: stop
     /// at once.
     ShutdownRequested,

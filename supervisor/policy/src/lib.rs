@@ -141,6 +141,10 @@ impl Policy {
     pub fn handle(&mut self, now: Time, event: Event) {
         self.context.now = now;
         let pool = match event {
+            Event::Reload(reload) => {
+                self.begin_reload(reload);
+                return self.settle();
+            }
             Event::Submitted { pool, .. } | Event::Restart { pool, .. } => Some(pool),
             Event::Withdrawn(request) | Event::Blocked { request, .. } => {
                 self.context.requests.get(&request).map(|record| record.pool)

@@ -121,7 +121,7 @@ impl Pool {
             Event::Exited(worker) => self.exited(worker, context),
             Event::Restart { pool: _, slot } => self.restart(slot, context),
             // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
-            Event::ShutdownRequested | Event::Drain(_) | Event::ThreadsUsed { .. } => {}
+            Event::ShutdownRequested | Event::Drain(_) | Event::Reload(_) | Event::ThreadsUsed { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@
 //! asked for is opened; when all of that can be served, everything changes in one step. If any of
 //! it cannot, what was loaded goes and nothing else has changed. What a pool does meanwhile and
 //! afterwards is in `succession.rs`.
-use super::event::{Effect, Load, PoolId, PoolLimits, Time};
+use super::event::{Effect, Load, PoolId, PoolLimits};
 use super::lifecycle::{Proof, Successor};
 use super::pool::Pool;
 use super::{Phase, Policy};
@@ -63,11 +63,9 @@ impl Change {
 }
 
 impl Policy {
-    /// Begins to bring a new configuration into force. [`Effect::Reloaded`] or
-    /// [`Effect::ReloadRefused`] says how that ends, at once or later; another one must wait for
-    /// it.
-    pub fn reload(&mut self, now: Time, reload: Reload) {
-        self.context.now = now;
+    /// Begins to bring a new configuration into force.
+    pub(super) fn begin_reload(&mut self, reload: Reload) {
+        let now = self.context.now;
         for change in &reload.changes {
             let staged = match *change {
                 Change::Add { pool, limits } => {
@@ -83,7 +81,6 @@ impl Policy {
             self.pools.extend(staged.map(|pool| (pool.id, pool)));
         }
         self.reload = Some(reload);
-        self.settle();
     }
 
     /// Ends the reload if it is known how.

@@ -273,10 +273,10 @@ impl Simulation {
         if self.prints {
             println!("{:?} <- {event:?}", self.now.0);
         }
-        self.rules.before(self.now, event);
-        self.policy.handle(self.now, event);
+        self.rules.before(self.now, &event, &self.policy);
+        self.policy.handle(self.now, event.clone());
         self.take_effects();
-        self.rules.after_event(event, &self.policy);
+        self.rules.after_event(&event, &self.policy);
         self.look();
     }
 
@@ -288,13 +288,13 @@ impl Simulation {
             _ if self.stale.is_empty() => return,
             _ => {
                 let index = self.below(self.stale.len() as u64) as usize;
-                self.stale[index]
+                self.stale[index].clone()
             }
         };
         // Nothing may be due, or it would be done now.
         self.time_passes(self.now);
         let before = format!("{:?}", self.policy);
-        self.policy.handle(self.now, event);
+        self.policy.handle(self.now, event.clone());
         assert_eq!(self.policy.poll_effect(), None, "{event:?}");
         assert_eq!(before, format!("{:?}", self.policy), "{event:?}");
     }

@@ -14,10 +14,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     max_tokens: Option<u32>,
     /// Divides the logits; 0 takes the likeliest token always
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// Only the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
     /// Only the likeliest K tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Makes tokens among the last 64 less likely; 1 for no penalty
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repeat_penalty: f32,
     /// Makes tokens less likely for each time they were generated
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]

@@ -13,7 +13,7 @@ use crate::{
 };
 use difference::{Difference, named};
 use ipc::{Failure, FailureKind, Response};
-use policy::{Change, PoolId, Reload, TemplateState};
+use policy::{Change, Event, PoolId, Reload, TemplateState};
 use std::time::Duration;
 use system::foreign_text::chain;
 use system::proc::HostMemory;
@@ -84,8 +84,7 @@ impl Daemon {
                 self.reloading = Some(Reloading { askers, ..reloading });
                 let drain =
                     self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
-                self.policy.reload(self.now(), Reload { drain, changes });
-                self.settle();
+                self.feed(Event::Reload(Reload { drain, changes }));
             }
             Err(failure) => self.refuse_reload(askers, failure),
         }

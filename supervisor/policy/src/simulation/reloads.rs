@@ -47,15 +47,8 @@ impl Simulation {
             served.push(pool);
         }
         let drain = Duration::from_millis(100 + self.below(2_000));
-        if self.prints {
-            println!("{:?} <- {changes:?}", self.now.0);
-        }
         self.reloading = Some(served);
-        self.rules.before_reload(self.now, drain, &changes, &self.policy);
-        self.policy.reload(self.now, Reload { drain, changes });
-        self.take_effects();
-        self.rules.after_reload(&self.policy);
-        self.look();
+        self.feed(Event::Reload(Reload { drain, changes }));
     }
 
     pub(super) fn note_reload(&mut self, effect: Effect) {

@@ -11,11 +11,11 @@ mod readiness;
 mod reload;
 mod threads;
 
-use super::super::Change;
 use super::super::event::{
     Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
     WorkerId,
 };
+use super::super::{Policy, Reload};
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -51,12 +51,6 @@ pub(super) struct Rules {
     decided: Option<BTreeSet<PoolId>>,
     /// How often a pool was found that does not move.
     stalls: u64,
-}
-
-/// A configuration that is to come into force.
-struct Reload {
-    drain: Duration,
-    changes: Vec<Change>,
 }
 
 /// What part a model plays.
@@ -277,10 +271,11 @@ impl Rules {
     }
 
     /// Records what the policy is about to be told.
-    pub(super) fn before(&mut self, now: Time, event: Event) {
-        (self.now, self.event, self.decided) = (now, Some(event), None);
+    pub(super) fn before(&mut self, now: Time, event: &Event, policy: &Policy) {
+        (self.now, self.event, self.decided) = (now, Some(event.clone()), None);
         self.note_use();
-        match event {
+        match *event {
+            Event::Reload(ref reload) => self.before_reload(reload, policy),
             Event::Submitted { request, pool, fingerprint, work } => {
                 self.turns += 1;
                 let record = Request {

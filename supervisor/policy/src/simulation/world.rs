@@ -192,7 +192,7 @@ impl World {
         let workers = self.workers.values_mut().map(|worker| &mut worker.messages);
         let mut heard: Vec<_> = templates.chain(workers).filter(|messages| !messages.is_empty()).collect();
         let event = pick(&mut heard, random)?.pop_front()?;
-        self.heard(event, random);
+        self.heard(event.clone(), random);
         Some(event)
     }
 
@@ -298,6 +298,7 @@ impl World {
             | Event::Observed { .. }
             | Event::ThreadsUsed { .. }
             | Event::Restart { .. }
+            | Event::Reload(_)
             | Event::Drain(_)
             | Event::ShutdownRequested => {}
         }

@@ -90,7 +90,7 @@ fn a_reload_takes_its_time_whatever_it_tries() {
     assert!(!rig.policy.needs_time());
     // It is loaded anew because it is loaded now.
     let change = Change::Replace { old: PoolId(0), new: PoolId(1), limits: LAZY };
-    rig.policy.reload(rig.now, Reload { drain: seconds(7), changes: vec![change] });
+    rig.policy.handle(rig.now, Event::Reload(Reload { drain: seconds(7), changes: vec![change] }));
     assert!(rig.policy.is_ready() && rig.policy.needs_time());
     assert!(rig.feed(Event::LoadFailed(TemplateId { pool: PoolId(1), generation: 2 })).len() > 1);
     assert!(rig.policy.is_ready() && !rig.policy.needs_time());

@@ -31,7 +31,7 @@ fn adjust(limits: PoolLimits, fresh: bool) -> Change {
 
 impl Rig {
     fn reload(&mut self, changes: &[Change]) -> Vec<Effect> {
-        self.policy.reload(self.now, Reload { drain: seconds(7), changes: changes.to_vec() });
+        self.policy.handle(self.now, Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec() }));
         self.effects()
     }
 
@@ -101,25 +101,25 @@ fn what_was_computed_goes_on_with_the_same_files_only() {
 
 #[test]
 fn a_model_that_cannot_be_served_changes_nothing() {
-    let ready = Event::TemplateReady(new_template(2), WEIGHTS);
-    let death = Event::Exited(next(0, 1));
+    let ready = || Event::TemplateReady(new_template(2), WEIGHTS);
+    let death = || Event::Exited(next(0, 1));
     let ways: [&[Event]; 6] = [
         &[Event::LoadFailed(new_template(2))],
         &[Event::TemplateExited(new_template(2))],
-        &[ready, Event::NoRoom(next(0, 1))],
-        &[ready, Event::ForkFailed(next(0, 1))],
-        &[ready, Event::Forked(next(0, 1)), death],
-        &[ready, Event::TemplateExited(new_template(2))],
+        &[ready(), Event::NoRoom(next(0, 1))],
+        &[ready(), Event::ForkFailed(next(0, 1))],
+        &[ready(), Event::Forked(next(0, 1)), death()],
+        &[ready(), Event::TemplateExited(new_template(2))],
     ];
     for events in ways {
         let mut rig = Rig::busy(REQUEST);
         assert_eq!(rig.reload(&[replace(REQUEST), adjust(WORKER, true)]), [Effect::Load(new_template(2))]);
-        let effects: Vec<_> = events.iter().flat_map(|event| rig.feed(*event)).collect();
+        let effects: Vec<_> = events.iter().flat_map(|event| rig.feed(event.clone())).collect();
         assert!(effects.contains(&Effect::ReloadRefused(Some(NEW))), "{events:?}: {effects:?}");
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_) | Effect::Reloaded)), "it has one try");
         assert_eq!(rig.states(), [WorkerState::Busy, WorkerState::Spare], "the old one goes on");
         assert_eq!(rig.policy.pools[&PoolId(0)].limits, REQUEST, "nothing else has changed");
-        let rest = [Event::TemplateExited(new_template(2)), death, Event::Exited(next(0, 2))];
+        let rest = [Event::TemplateExited(new_template(2)), death(), Event::Exited(next(0, 2))];
         let gone: Vec<_> = rest.into_iter().flat_map(|event| rig.feed(event)).collect();
         assert_eq!(effects.into_iter().chain(gone).filter(|effect| *effect == Effect::Removed(NEW)).count(), 1);
     }
@@ -186,7 +186,7 @@ fn a_model_that_is_not_loaded_and_cannot_be_opened_changes_nothing() {
     for event in [Event::LoadFailed(new_template(1)), Event::TemplateExited(new_template(1))] {
         let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
         assert_eq!(rig.reload(&[replace(lazy), adjust(WORKER, true)]).len(), 1);
-        assert!(rig.feed(event).contains(&Effect::ReloadRefused(Some(NEW))), "{event:?}");
+        assert!(rig.feed(event.clone()).contains(&Effect::ReloadRefused(Some(NEW))), "{event:?}");
         assert_eq!(rig.policy.pools[&PoolId(0)].limits, lazy);
         assert_eq!(rig.submit(1), [Effect::Load(template(1))], "the old one is still served");
     }

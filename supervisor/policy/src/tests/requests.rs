@@ -227,7 +227,7 @@ fn a_worker_of_many_requests_is_asked_to_stop_the_cancelled_one() {
         assert_eq!(rig.feed(Event::Withdrawn(RequestId(1))), [stop, finish(1, Outcome::Cancelled)]);
         assert_eq!((rig.states(), rig.view().workers[0].request), (vec![WorkerState::Busy], None));
         assert_eq!(rig.submit(2), [], "it still computes");
-        assert_eq!(rig.feed(answer), [dispatch(worker(0, 1), 2, 1)]);
+        assert_eq!(rig.feed(answer.clone()), [dispatch(worker(0, 1), 2, 1)]);
         assert_eq!(rig.feed(answer).len(), 1);
     }
 }

@@ -195,7 +195,7 @@ fn what_is_told_twice_or_of_another_life_changes_nothing() {
         Event::TemplateExited(template(0)),
         Event::TemplateExited(template(2)),
     ] {
-        assert_eq!(rig.feed(event), [], "{event:?}");
+        assert_eq!(rig.feed(event.clone()), [], "{event:?}");
         assert_eq!(before, format!("{:?}", rig.policy), "{event:?}");
     }
     assert_eq!(rig.exit(worker(0, 1)).len(), 2);

@@ -220,7 +220,7 @@ impl Rules {
         let (limits, now, closing) = (self.limits, self.now, self.closing);
         let pool = self.pools[id.pool.0].limits;
         let over = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
-        let event = self.event;
+        let event = self.event.clone();
         let worker = self.worker(id);
         assert_eq!(worker.killed, None, "{id:?} is killed twice");
         let has_reason = match reason {

@@ -30,8 +30,8 @@ impl Rules {
         is_left
     }
 
-    pub(in super::super) fn after_event(&mut self, event: Event, policy: &Policy) {
-        match event {
+    pub(in super::super) fn after_event(&mut self, event: &Event, policy: &Policy) {
+        match *event {
             Event::Answered(_) | Event::Rejected(_) => {
                 let answered = self.answering.take();
                 let is_over = |request| !self.open.contains(request) || self.goes_on(*request, event);
@@ -62,7 +62,7 @@ impl Rules {
     }
 
     /// Whether an open request has more to be computed after this end of a part.
-    fn goes_on(&self, request: RequestId, event: Event) -> bool {
+    fn goes_on(&self, request: RequestId, event: &Event) -> bool {
         matches!(event, Event::Answered(_)) && !self.requests[&request].is_done()
     }
 

@@ -1,17 +1,15 @@
 //! What must hold of new configurations: all of it or nothing, what did not change is left alone,
 //! and no answer goes on with another model.
-use super::super::super::event::{Effect, Event, Load, PoolId, Time};
-use super::super::super::{Change, Policy, TemplateState};
-use super::{Lifecycle, Pool, Reload, Rules};
+use super::super::super::event::{Effect, Load, PoolId};
+use super::super::super::{Change, Policy, Reload, TemplateState};
+use super::{Lifecycle, Pool, Rules};
 use ipc::RequestId;
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 impl Rules {
     /// Records the configuration that the policy is about to be told.
-    pub(in super::super) fn before_reload(&mut self, now: Time, drain: Duration, changes: &[Change], policy: &Policy) {
-        (self.now, self.event, self.decided) = (now, None, None);
-        self.note_use();
-        for change in changes {
+    pub(super) fn before_reload(&mut self, reload: &Reload, policy: &Policy) {
+        for change in &reload.changes {
             let (limits, loads, loaded) = match *change {
                 Change::Add { limits, .. } => (limits, limits.load == Load::Eager, 0),
                 Change::Replace { old, limits, .. } => {
@@ -25,12 +23,7 @@ impl Rules {
             let pool = Pool::new(limits, Lifecycle::Staged);
             self.pools.push(Pool { loaded, is_only_opened: !loads, is_resident: loads, ..pool });
         }
-        self.reload = Some(Reload { drain, changes: changes.to_vec() });
-    }
-
-    /// What must hold when the policy has been told.
-    pub(in super::super) fn after_reload(&mut self, policy: &Policy) {
-        self.after_event(Event::Drain(self.draining), policy);
+        self.reload = Some(reload.clone());
     }
 
     fn concerned(&self, changes: &[Change]) -> BTreeSet<PoolId> {
