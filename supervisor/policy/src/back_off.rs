@@ -1,6 +1,7 @@
 //! When to try again what ended too early: at once, after a back-off, or after a long pause. Pure
 //! arithmetic.
-use super::event::{Limits, Time};
+use super::event::Time;
+use super::limits::Limits;
 use std::time::Duration;
 
 /// The first wait after a model could not be loaded; each further one doubles it.

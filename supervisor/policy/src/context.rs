@@ -4,7 +4,8 @@
 //! It keeps each request's record and makes sure that a request ends once. It knows nothing of
 //! workers and templates.
 use super::back_off::Random;
-use super::event::{Effect, Identity, Limits, Outcome, Part, PoolId, Time, WorkerId};
+use super::event::{Effect, Identity, Outcome, Part, PoolId, Time, WorkerId};
+use super::limits::Limits;
 use super::poison::Poison;
 use super::queue::Transfer;
 use super::request::RequestRecord;

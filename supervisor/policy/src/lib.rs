@@ -74,6 +74,7 @@ mod back_off;
 mod context;
 mod event;
 mod lifecycle;
+mod limits;
 mod poison;
 mod pool;
 mod queue;
@@ -91,9 +92,9 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
-    Work, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Load, Outcome, Part, PoolId, TemplateId, Time, Work, WorkerId,
 };
+pub use limits::{Limits, PoolLimits};
 pub use reload::{Change, Reload};
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
@@ -161,6 +162,7 @@ impl Policy {
             | Event::Answered(id)
             | Event::Rejected(id)
             | Event::Misbehaved(id)
+            | Event::MemoryTaken { worker: id, .. }
             | Event::Exited(id) => Some(id.pool),
             Event::ThreadsUsed { worker, threads } => {
                 self.context.threads.used(worker, threads);
@@ -230,6 +232,19 @@ impl Policy {
     /// If there is no such pool.
     pub fn pool(&self, pool: PoolId) -> PoolView {
         self.pools[&pool].view(&self.context)
+    }
+
+    /// Whether it is a crash if the worker's process ends now, in good order or not: to be asked
+    /// before the policy is told that it has ended. Who was told to go may do so in any way.
+    pub fn is_worker_crash(&self, id: WorkerId, is_clean: bool) -> bool {
+        self.pools.get(&id.pool).and_then(|pool| pool.worker(id)).is_some_and(|worker| worker.is_crash(is_clean))
+    }
+
+    /// Whether it is a crash if the template's process ends now: to be asked before the policy is
+    /// told that it has ended.
+    pub fn is_template_crash(&self, id: TemplateId) -> bool {
+        let pool = self.pools.get(&id.pool).filter(|pool| pool.template.id == id && !self.is_closing());
+        pool.is_some_and(|pool| pool.template.is_crash())
     }
 
     /// Whether the supervisor is stopping.

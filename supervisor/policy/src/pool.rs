@@ -12,8 +12,9 @@ mod timers;
 
 use super::back_off::{AfterFailure, BackOff};
 use super::context::{Context, OnExit};
-use super::event::{Event, Load, Outcome, Part, PoolId, PoolLimits, Time, WorkerId};
+use super::event::{Event, KillReason, Load, Outcome, Part, PoolId, Time, WorkerId};
 use super::lifecycle::{Lifecycle, Proof};
+use super::limits::PoolLimits;
 use super::queue::Queue;
 use super::slot::Slot;
 use super::template::Template;
@@ -117,7 +118,10 @@ impl Pool {
                     self.part_rejected(part, context);
                 }
             }
-            Event::Misbehaved(id) => _ = self.with_worker(id, |worker| worker.misbehaved(&limits, context)),
+            Event::Misbehaved(id) => {
+                self.with_worker(id, |worker| worker.misbehaved(KillReason::Misbehaved, &limits, context));
+            }
+            Event::MemoryTaken { worker: id, bytes } => self.memory_taken(id, bytes, context),
             Event::Exited(worker) => self.exited(worker, context),
             Event::Restart { pool: _, slot } => self.restart(slot, context),
             // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
@@ -154,7 +158,7 @@ impl Pool {
         if let Some(identity) = self.template.identity.filter(|_| self.may_fork(context)) {
             for slot in self.slots.iter_mut().take(self.limits.workers as usize) {
                 if slot.lacks_worker(self.limits.isolation) && slot.fork_at <= context.now {
-                    slot.fork(self.template.id, identity, context);
+                    slot.fork(self.template.id, identity, &self.limits, context);
                 }
             }
         }
@@ -215,6 +219,11 @@ impl Pool {
         !self.queue.is_empty() || self.workers().any(|worker| worker.request().is_some())
     }
 
+    pub(super) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        let slot = usize::try_from(id.life.slot).ok().and_then(|number| self.slots.get(number));
+        slot.and_then(|slot| slot.worker(id.life.generation))
+    }
+
     pub(super) fn slot_mut(&mut self, id: WorkerId) -> Option<&mut Slot> {
         usize::try_from(id.life.slot).ok().and_then(|number| self.slots.get_mut(number))
     }
@@ -226,6 +235,18 @@ impl Pool {
         let (part, identity) = self.with_worker(id, done).flatten()?;
         context.bind(part.request, identity);
         Some(part)
+    }
+
+    fn memory_taken(&mut self, id: WorkerId, bytes: u64, context: &mut Context) {
+        let limits = self.limits;
+        let Some(slot) = usize::try_from(id.life.slot).ok().and_then(|number| self.slots.get_mut(number)) else {
+            return;
+        };
+        if let Some(worker) =
+            slot.worker_mut(id.life.generation).filter(|worker| worker.has_too_much(bytes, &self.template))
+        {
+            worker.misbehaved(KillReason::TooMuchMemory, &limits, context);
+        }
     }
 
     fn template_exited(&mut self, context: &mut Context) {

@@ -5,8 +5,9 @@
 //! asked for is opened; when all of that can be served, everything changes in one step. If any of
 //! it cannot, what was loaded goes and nothing else has changed. What a pool does meanwhile and
 //! afterwards is in `succession.rs`.
-use super::event::{Effect, Load, PoolId, PoolLimits};
+use super::event::{Effect, Load, PoolId};
 use super::lifecycle::{Proof, Successor};
+use super::limits::PoolLimits;
 use super::pool::Pool;
 use super::{Phase, Policy};
 use std::{collections::BTreeSet, time::Duration};
@@ -45,8 +46,6 @@ pub enum Change {
         pool: PoolId,
         /// The new limits.
         limits: PoolLimits,
-        /// Whether only new workers know of them.
-        fresh: bool,
     },
     /// It is served no more. What has been admitted is finished.
     Remove(PoolId),
@@ -119,9 +118,9 @@ impl Policy {
                     let identity = self.pools.get(&new).and_then(|pool| pool.template.identity);
                     self.retire(old, Some(Successor { pool: new, identity }));
                 }
-                Change::Adjust { pool, limits, fresh } => {
+                Change::Adjust { pool, limits } => {
                     if let Some(pool) = self.pools.get_mut(&pool) {
-                        pool.adjust(limits, fresh);
+                        pool.adjust(limits);
                     }
                 }
                 Change::Remove(pool) => self.retire(pool, None),

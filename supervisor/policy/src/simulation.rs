@@ -14,9 +14,9 @@ mod world;
 
 use super::back_off::Random;
 use super::event::{
-    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, PoolId, PoolLimits, TemplateId, Time, Work,
-    WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Load, Outcome, PoolId, TemplateId, Time, Work, WorkerId,
 };
+use super::limits::{Limits, PoolLimits};
 use super::{Policy, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
 use rules::Rules;
@@ -41,7 +41,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert!(seen.left_behind > 0, "everything that was killed has ended");
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (16, 12, 8));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (16, 12, 9));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
@@ -314,6 +314,7 @@ impl Simulation {
             5 => Event::Ready(worker),
             6 => Event::Answered(worker),
             7 if self.below(2) == 0 => Event::ThreadsUsed { worker, threads: 3 },
+            7 if self.below(2) == 0 => Event::MemoryTaken { worker, bytes: u64::MAX },
             7 => Event::Misbehaved(worker),
             8 if self.below(2) == 0 => Event::Blocked { request: RequestId(1_000_000), is_blocked: true },
             8 => Event::Withdrawn(RequestId(1_000_000)),
@@ -422,6 +423,7 @@ fn pool_limits(isolation: Isolation, random: &mut Random) -> PoolLimits {
         load: if random.next().is_multiple_of(3) { Load::Lazy } else { Load::Eager },
         idle_unload: random.next().is_multiple_of(3).then(|| milliseconds(1 + random.next() % 400)),
         max_attempts: 1 + (random.next() % 3) as u32,
+        memory: 100 + random.next() % 3,
         queue_timeout: milliseconds(200 + random.next() % 1_000),
         progress_timeout: milliseconds(150),
         request_timeout: milliseconds(200 + random.next() % 1_000),

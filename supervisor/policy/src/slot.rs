@@ -5,6 +5,7 @@
 //! ended. A worker of many requests has a spare only when it is to be replaced.
 use super::context::Context;
 use super::event::{Effect, Identity, Isolation, PoolId, TemplateId, Time, WorkerId};
+use super::limits::PoolLimits;
 use super::worker::Worker;
 use ipc::Life;
 
@@ -37,6 +38,10 @@ impl Slot {
 
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         self.serving.iter_mut().chain(&mut self.spare)
+    }
+
+    pub(super) fn worker(&self, generation: u64) -> Option<&Worker> {
+        self.workers().find(|worker| worker.id.life.generation == generation)
     }
 
     pub(super) fn worker_mut(&mut self, generation: u64) -> Option<&mut Worker> {
@@ -75,10 +80,16 @@ impl Slot {
         }
     }
 
-    pub(super) fn fork(&mut self, template: TemplateId, identity: Identity, context: &mut Context) {
+    pub(super) fn fork(
+        &mut self,
+        template: TemplateId,
+        identity: Identity,
+        limits: &PoolLimits,
+        context: &mut Context,
+    ) {
         let id = self.next_life();
         self.generation = id.life.generation;
-        let worker = Some(Worker::new(id, identity, context));
+        let worker = Some(Worker::new(id, template, identity, limits, context));
         if self.serving.is_none() {
             self.serving = worker;
         } else {

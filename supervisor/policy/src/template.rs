@@ -120,6 +120,30 @@ impl Template {
         self.load_failures > 0 || self.is_parked()
     }
 
+    /// Whether its process has not ended.
+    pub(super) fn is_there(&self) -> bool {
+        match self.state {
+            State::Loading { .. }
+            | State::Examining { .. }
+            | State::Warm
+            | State::Killed { .. }
+            | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
+            | State::Parked { is_gone: false, .. }
+            | State::Unloading { .. }
+            | State::Stopping => true,
+            State::Waiting { .. }
+            | State::Failed { process: Process::Gone, .. }
+            | State::Parked { is_gone: true, .. }
+            | State::Cold
+            | State::Stopped => false,
+        }
+    }
+
+    /// Whether it is a crash if its process ends now: not if it has been given up, or has said why.
+    pub(super) fn is_crash(&self) -> bool {
+        matches!(self.state, State::Loading { .. } | State::Examining { .. } | State::Warm | State::Killed { .. })
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.state == State::Stopped
     }

@@ -11,9 +11,9 @@ mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time,
-    Work, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Load, Outcome, Part, PoolId, TemplateId, Time, Work, WorkerId,
 };
+use super::limits::{Limits, PoolLimits};
 use super::{Policy, PoolView, TemplateState, WorkerState};
 use ipc::{Life, RequestId};
 use std::time::Duration;
@@ -135,6 +135,7 @@ const REQUEST: PoolLimits = PoolLimits {
     load: Load::Eager,
     idle_unload: None,
     max_attempts: 3,
+    memory: 1 << 20,
     queue_timeout: seconds(60),
     progress_timeout: seconds(30),
     request_timeout: seconds(600),

@@ -4,7 +4,7 @@
 //! serves its slot or stands by for it (`slot.rs`), and hands what its end leaves to do to the pool
 //! (`pool.rs`).
 //!
-//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved | Exited | its request is withdrawn | its request is overdue | deadline | not needed | replaced | stop at once |
+//! | state | Ready | Streamed, Observed | Answered, Rejected | Misbehaved, too much memory | Exited | its request is withdrawn | its request is overdue | deadline | not needed | replaced | stop at once |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|
 //! | Starting | Idle | - | - | Kill, early death | early death | . | . | forked: Kill, early death; else KillTemplate | Terminate | Kill | Kill |
 //! | Idle | - | - | - | Kill | - | . | . | . | Terminate | Kill | Kill |
@@ -21,14 +21,20 @@
 //! `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had
 //! not forked are dropped: they never were.
 use super::context::{Context, OnExit};
-use super::event::{Effect, Identity, Isolation, KillReason, Part, PoolLimits, Time, WorkerId};
+use super::event::{Effect, Identity, Isolation, KillReason, Part, TemplateId, Time, WorkerId};
+use super::limits::PoolLimits;
+use super::template::Template;
 use ipc::RequestId;
 
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    /// What has forked it.
+    template: TemplateId,
     /// What its template had loaded.
     pub(super) identity: Identity,
+    /// Most memory that it may take for itself, in bytes.
+    memory: u64,
     /// Whether another is to take its place once it has nothing to do.
     pub(super) replace_when_idle: bool,
     stage: Stage,
@@ -76,15 +82,31 @@ pub(super) enum State {
     Dying {
         since: Time,
         aftermath: OnExit,
+        /// Whether it was its own fault.
+        is_crash: bool,
     },
 }
 
 impl Worker {
     /// A worker that the template is being asked for.
-    pub(super) fn new(id: WorkerId, identity: Identity, context: &Context) -> Worker {
-        let ready_by = context.now.after(context.limits.start);
-        let stage = Stage::Asked;
-        Worker { id, identity, replace_when_idle: false, stage, ready_by, ticks: 0, state: State::Starting }
+    pub(super) fn new(
+        id: WorkerId,
+        template: TemplateId,
+        identity: Identity,
+        limits: &PoolLimits,
+        context: &Context,
+    ) -> Worker {
+        Worker {
+            id,
+            template,
+            identity,
+            memory: limits.memory,
+            replace_when_idle: false,
+            stage: Stage::Asked,
+            ready_by: context.now.after(context.limits.start),
+            ticks: 0,
+            state: State::Starting,
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -212,14 +234,32 @@ impl Worker {
         None
     }
 
-    pub(super) fn misbehaved(&mut self, limits: &PoolLimits, context: &mut Context) {
+    /// It has done what it must not, for this reason to kill it.
+    pub(super) fn misbehaved(&mut self, reason: KillReason, limits: &PoolLimits, context: &mut Context) {
         match self.state {
-            State::Starting => self.kill(KillReason::Misbehaved, OnExit::EarlyDeath, context),
-            State::Busy { part, .. } => self.kill_and_count(KillReason::Misbehaved, part, limits, context),
+            State::Starting => self.kill(reason, OnExit::EarlyDeath, context),
+            State::Busy { part, .. } => self.kill_and_count(reason, part, limits, context),
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
-                self.kill(KillReason::Misbehaved, OnExit::Nothing, context);
+                self.kill(reason, OnExit::Nothing, context);
             }
             State::Dying { .. } => {}
+        }
+    }
+
+    /// Whether it takes more memory than it may, if it has taken so much of its own. When its
+    /// template has ended, the pages that it shared belong to whoever still has them, which is
+    /// nobody's fault.
+    pub(super) fn has_too_much(&self, bytes: u64, template: &Template) -> bool {
+        bytes > self.memory && template.id == self.template && template.is_there()
+    }
+
+    /// Whether it is a crash if its process ends now, in good order or not.
+    pub(super) fn is_crash(&self, is_clean: bool) -> bool {
+        match self.state {
+            State::Starting | State::Idle | State::Retiring { .. } => !is_clean,
+            State::Busy { .. } | State::Cancelling { .. } => true,
+            State::Terminating { .. } => false,
+            State::Dying { is_crash, .. } => is_crash,
         }
     }
 
@@ -247,7 +287,7 @@ impl Worker {
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
-            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: OnExit::Nothing },
+            State::Dying { ref mut aftermath, .. } => *aftermath = OnExit::Nothing,
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -260,7 +300,7 @@ impl Worker {
     pub(super) fn overdue(&mut self, context: &mut Context) {
         match self.state {
             State::Busy { .. } => self.kill(KillReason::RequestTimeout, OnExit::Nothing, context),
-            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: OnExit::Nothing },
+            State::Dying { ref mut aftermath, .. } => *aftermath = OnExit::Nothing,
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -357,7 +397,7 @@ impl Worker {
             | State::Cancelling { .. }
             | State::Retiring { .. }
             | State::Terminating { .. } => self.kill(KillReason::Shutdown, OnExit::Nothing, context),
-            State::Dying { since, .. } => self.state = State::Dying { since, aftermath: OnExit::Nothing },
+            State::Dying { ref mut aftermath, .. } => *aftermath = OnExit::Nothing,
         }
     }
 
@@ -374,6 +414,8 @@ impl Worker {
     fn kill(&mut self, reason: KillReason, aftermath: OnExit, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
         context.threads.end(self.id);
-        self.state = State::Dying { since: context.now, aftermath };
+        // Who was asked to exit may have been half gone.
+        let is_crash = reason.is_fault() && !matches!(self.state, State::Terminating { .. });
+        self.state = State::Dying { since: context.now, aftermath, is_crash };
     }
 }

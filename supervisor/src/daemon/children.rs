@@ -2,7 +2,7 @@
 //! believed.
 use super::{
     Daemon,
-    effects::{describe, is_fault},
+    effects::describe,
     identity,
     open_request::WorkerReply,
     template_process::{TemplateProcess, TemplateSaid},
@@ -174,14 +174,9 @@ impl Daemon {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        // That one which was let go ends is no crash, nor that of workers which do not even start
-        // it was given up.
-        let state = self.policy.pool(id.pool).state;
-        let is_given_up = matches!(state, TemplateState::Cold | TemplateState::Parked { .. } | TemplateState::Stopped);
-        let is_unwanted = self.policy.is_closing() || is_given_up;
+        let is_crash = self.policy.is_template_crash(id);
         let pool = &mut self.models[id.pool];
-        let expected = pool.error.is_some() || is_unwanted;
-        if let Some(template) = pool.template.take().filter(|_| !expected) {
+        if let Some(template) = pool.template.take().filter(|_| is_crash) {
             let pid = template.process.pid();
             let cause = if template.process.was_killed() { exit.to_string() } else { exit.unasked() };
             let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
@@ -296,9 +291,7 @@ impl Daemon {
         if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
             request.worker_died(worker.reached());
         }
-        let chosen = worker.killed.is_some_and(|reason| !is_fault(reason)) || worker.terminated;
-        let crashed = !chosen && (!exit.is_clean() || worker.part.is_some() || worker.killed.is_some());
-        if crashed {
+        if self.policy.is_worker_crash(id, exit.is_clean()) {
             pool.totals.worker_crashes += 1;
             let cause = match worker.killed {
                 Some(reason) => format!("{exit}: {}", worker.violation.as_deref().unwrap_or(describe(reason))),

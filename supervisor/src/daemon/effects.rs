@@ -105,7 +105,7 @@ impl Daemon {
         let (Some(info), Some(identity)) = (pool.info.clone(), pool.identity) else {
             return self.not_forked(id, "its template has loaded nothing");
         };
-        let origin = Origin { template, info, identity };
+        let origin = Origin { info, identity };
         let fds = match WorkerProcess::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
             Ok((worker, fds)) => {
                 pool.workers.insert(id.life, worker);
@@ -168,7 +168,13 @@ impl Daemon {
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
         let pool = &mut self.models[id.pool];
         let Some(worker) = pool.workers.get_mut(&id.life) else { return };
-        if is_fault(reason) {
+        if reason == KillReason::TooMuchMemory {
+            let size = |bytes| bytesize::ByteSize::b(bytes).display().iec();
+            let taken = worker.memory.map_or(0, |(sample, _)| sample.own());
+            let (taken, limit) = (size(taken), size(worker.memory_limit));
+            worker.violation = Some(format!("it took {taken} of memory for itself, and {limit} are allowed"));
+        }
+        if reason.is_fault() {
             let why = worker.violation.as_deref().unwrap_or(describe(reason));
             // That it has ended, and why, is told when it has.
             tracing::debug!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
@@ -239,14 +245,6 @@ impl Daemon {
     }
 }
 
-/// Whether a worker that is killed for this reason was at fault.
-pub(super) fn is_fault(reason: KillReason) -> bool {
-    match reason {
-        KillReason::StartTimeout | KillReason::ProgressTimeout | KillReason::Misbehaved | KillReason::Lingered => true,
-        KillReason::RequestTimeout | KillReason::Cancelled | KillReason::Shutdown | KillReason::Restarted => false,
-    }
-}
-
 /// The reason in words.
 pub(super) fn describe(reason: KillReason) -> &'static str {
     match reason {
@@ -255,6 +253,7 @@ pub(super) fn describe(reason: KillReason) -> &'static str {
         KillReason::RequestTimeout => "its request took too long",
         KillReason::Cancelled => "its request has ended",
         KillReason::Misbehaved => "it misbehaved",
+        KillReason::TooMuchMemory => "it took too much memory",
         KillReason::Lingered => "it did not exit",
         KillReason::Shutdown => "the supervisor is stopping",
         KillReason::Restarted => "another is to take its place",

@@ -10,7 +10,7 @@ use ipc::{
     FromWorker, Life, ModelInfo, ModelKind, RequestId, Sandbox,
     board::{Phase, WORDS, Word},
 };
-use policy::{Identity, Outcome, PoolId, TemplateId, Time, WorkerId};
+use policy::{Identity, Outcome, PoolId, Time, WorkerId};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -20,8 +20,7 @@ use std::{
 pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
     let FromClient::Asked(asked) = asked.into() else { return };
     let now = Instant::now();
-    let template = TemplateId { pool: PoolId(0), generation: 1 };
-    let origin = Origin { template, info: Arc::new(info.clone()), identity: Identity(0) };
+    let origin = Origin { info: Arc::new(info.clone()), identity: Identity(0) };
     let server = ServedBy { life: Life { slot: 0, generation: 1 }, pid: None };
     let mut request =
         OpenRequest::new(RequestId(1), PoolId(0), ConnectionId(1), asked, LoggedPrompt::default(), 2, now);
@@ -47,7 +46,7 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
 /// A worker's board, looked at once a second.
 pub(crate) fn look(looks: &[[u64; WORDS]]) {
     let life = Life { slot: 0, generation: 1 };
-    let (worker, template) = (WorkerId { pool: PoolId(0), life }, TemplateId { pool: PoolId(0), generation: 1 });
+    let worker = WorkerId { pool: PoolId(0), life };
     let mut now = Instant::now();
     let info = ModelInfo {
         architecture: String::new(),
@@ -62,7 +61,7 @@ pub(crate) fn look(looks: &[[u64; WORDS]]) {
         sandbox: Sandbox::default(),
         remarks: Vec::new(),
     };
-    let origin = Origin { template, info: Arc::new(info), identity: Identity(0) };
+    let origin = Origin { info: Arc::new(info), identity: Identity(0) };
     let Ok((mut worker, _fds)) = WorkerProcess::prepare(worker, origin, 0, now) else { return };
     for words in looks {
         for word in [Word::Ticks, Word::Phase, Word::PromptDone, Word::Generated, Word::Threads] {

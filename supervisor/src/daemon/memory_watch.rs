@@ -1,5 +1,5 @@
-//! How much memory workers and templates take: when it is looked at, and what follows if it is too
-//! much.
+//! How much memory workers and templates take, and when it is looked at. What follows if it is too
+//! much is the policy's to say.
 //!
 //! A worker's limit of private memory (RLIMIT_DATA) stops what it allocates at once, but not what
 //! it takes by writing to pages that it shares with its template. Those are counted by looking into
@@ -9,7 +9,7 @@
 //! the tables looked at.
 use super::{Daemon, Input, Sampled, worker_process::WorkerProcess};
 use nix::unistd::{SysconfVar, sysconf};
-use policy::{PoolId, TemplateId};
+use policy::{Event, PoolId, TemplateId};
 use std::{
     fs::File,
     sync::Arc,
@@ -98,19 +98,7 @@ impl Daemon {
                 pool.sampling = false;
                 if let Some(worker) = pool.workers.get_mut(&id.life) {
                     worker.memory = taken;
-                    // When the template has ended, its pages belong to whoever still shares them,
-                    // which is nobody's fault.
-                    let shares = pool.template.as_ref().is_some_and(|template| template.id == worker.origin.template);
-                    let limit = worker.memory_limit;
-                    if shares && sample.own() > limit && worker.killed.is_none() {
-                        let size = |bytes| bytesize::ByteSize::b(bytes).display().iec();
-                        let reason = format!(
-                            "it took {} of memory for itself, and {} are allowed",
-                            size(sample.own()),
-                            size(limit)
-                        );
-                        self.misbehaved(id, reason);
-                    }
+                    self.feed(Event::MemoryTaken { worker: id, bytes: sample.own() });
                 }
                 self.look(id.pool, |worker| is_due(worker) || may_exceed(worker));
             }

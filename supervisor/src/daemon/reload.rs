@@ -161,15 +161,13 @@ impl Daemon {
             changes.push(Change::Add { pool, limits });
             return Planned { pool, difference: None, old: None, adjusted: None };
         };
-        let before = &self.models[old];
         if difference.needs_template {
             let pool = self.models.insert(new);
             changes.push(Change::Replace { old, new: pool, limits });
             return Planned { pool, difference: Some(difference), old: Some(old), adjusted: None };
         }
         if !difference.keys.is_empty() {
-            let fresh = before.config.memory_per_worker != new.config.memory_per_worker;
-            changes.push(Change::Adjust { pool: old, limits, fresh });
+            changes.push(Change::Adjust { pool: old, limits });
         }
         Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
     }

@@ -120,6 +120,7 @@ impl ServedModel {
             load: self.config.load,
             idle_unload: self.config.idle_unload,
             max_attempts: self.config.max_attempts,
+            memory: self.config.memory_per_worker,
             queue_timeout: supervisor.queue_timeout,
             progress_timeout: self.config.progress_timeout,
             request_timeout: self.config.request_timeout,

@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
     unistd::pipe2,
 };
-use policy::{Identity, KillReason, Part, TemplateId, WorkerId};
+use policy::{Identity, KillReason, Part, WorkerId};
 use std::{
     collections::VecDeque,
     fs::File,
@@ -122,8 +122,6 @@ struct Outgoing {
 /// What a worker was forked from.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
-    /// Whose pages it shares.
-    pub(crate) template: TemplateId,
     pub(crate) info: Arc<ModelInfo>,
     pub(crate) identity: Identity,
 }

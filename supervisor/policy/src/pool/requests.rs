@@ -22,6 +22,9 @@ impl Pool {
             Some(Outcome::Unavailable { until: context.now })
         } else if let Some(until) = is_poisonous {
             Some(Outcome::Poisonous { until })
+        } else if context.draining {
+            // Whatever the model does: it is not loaded for this.
+            Some(Outcome::Draining)
         } else if self.slots.iter_mut().any(|slot| slot.idle_mut().is_some()) {
             None
         } else if let Some(until) = self.template.unavailable_until(context.now) {

@@ -5,8 +5,9 @@
 //! had loaded, and gives all else to the new one. So nothing that was begun with one model's
 //! weights is gone on with another's. Which pools change together is in `reload.rs`.
 use crate::context::Context;
-use crate::event::{Effect, Identity, Load, Outcome, PoolId, PoolLimits, WorkerId};
+use crate::event::{Effect, Identity, Load, Outcome, PoolId, WorkerId};
 use crate::lifecycle::{Lifecycle, Proof, Successor};
+use crate::limits::PoolLimits;
 use crate::pool::Pool;
 use crate::queue::Transfer;
 use crate::request::RequestRecord;
@@ -78,9 +79,10 @@ impl Pool {
         matches!(self.lifecycle, Lifecycle::Serving | Lifecycle::Retired { successor: None })
     }
 
-    /// Lives by other limits, which need no other template. If they are told to workers, `fresh`
-    /// ones are needed.
-    pub(crate) fn adjust(&mut self, limits: PoolLimits, fresh: bool) {
+    /// Lives by other limits, which need no other template.
+    pub(crate) fn adjust(&mut self, limits: PoolLimits) {
+        // A worker is told its limit of memory when it is forked.
+        let has_old_workers = limits.memory != self.limits.memory;
         self.has_mixed_waits |= self.limits.queue_timeout != limits.queue_timeout;
         self.limits = limits;
         self.is_resident |= limits.load == Load::Eager && limits.idle_unload.is_none();
@@ -89,7 +91,7 @@ impl Pool {
                 self.slots.push(Slot::new(self.id, number));
             }
         }
-        if fresh {
+        if has_old_workers {
             self.replace_all_when_idle();
         }
     }

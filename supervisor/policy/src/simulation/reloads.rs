@@ -28,11 +28,11 @@ impl Simulation {
                 2 => {
                     let mut other = pool_limits(limits.isolation, &mut self.random);
                     other.threads = limits.threads;
-                    let fresh = self.below(3) == 0;
+                    other.memory = if self.below(3) == 0 { other.memory } else { limits.memory };
                     // What is to be loaded from now on must show that it can be.
                     let needs_load = other.load != limits.load;
                     other.load = if needs_load { limits.load } else { other.load };
-                    changes.push(Change::Adjust { pool, limits: other, fresh });
+                    changes.push(Change::Adjust { pool, limits: other });
                     served.push(pool);
                 }
                 3 if self.below(3) == 0 && self.served.len() > 1 => changes.push(Change::Remove(pool)),

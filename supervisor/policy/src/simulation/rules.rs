@@ -12,9 +12,9 @@ mod reload;
 mod threads;
 
 use super::super::event::{
-    Event, Identity, Isolation, KillReason, Limits, Load, Outcome, Part, PoolId, PoolLimits, TemplateId, Time, Work,
-    WorkerId,
+    Event, Identity, Isolation, KillReason, Load, Outcome, Part, PoolId, TemplateId, Time, Work, WorkerId,
 };
+use super::super::limits::{Limits, PoolLimits};
 use super::super::{Policy, Reload};
 use ipc::RequestId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +134,11 @@ struct Worker {
     is_forked: bool,
     is_ready: bool,
     identity: Identity,
+    template: TemplateId,
+    /// What it may take for itself, by the limits when it was forked.
+    memory: u64,
+    /// It was seen to have taken more, while its template was there.
+    has_too_much: bool,
     /// Another is to take its place.
     replace_when_idle: bool,
     /// What it computes of an open request.
@@ -326,7 +331,10 @@ impl Rules {
                 self.pools[id.pool.0].has_failed = true;
                 self.load_ended(id.pool);
             }
-            Event::TemplateExited(id) => self.template_exited(id),
+            Event::TemplateExited(id) => {
+                self.check_template_crash(id, policy);
+                self.template_exited(id);
+            }
             Event::Forked(id) => self.worker(id).is_forked = true,
             Event::Ready(id) => {
                 let worker = self.worker(id);
@@ -380,6 +388,16 @@ impl Rules {
                 }
             }
             Event::Drain(is_draining) => self.draining = is_draining,
+            Event::MemoryTaken { worker: id, bytes } => {
+                let template = self.pools[id.pool.0].template.as_ref().map(|template| template.id);
+                let worker = self.worker(id);
+                if bytes > worker.memory && template == Some(worker.template) {
+                    worker.has_too_much = true;
+                    if worker.killed.is_none() {
+                        self.count_death(id);
+                    }
+                }
+            }
             Event::Misbehaved(id) => {
                 let worker = self.worker(id);
                 worker.has_misbehaved = true;
@@ -387,7 +405,11 @@ impl Rules {
                     self.count_death(id);
                 }
             }
-            Event::ForkFailed(id) | Event::Exited(id) => self.worker_ended(id),
+            Event::Exited(id) => {
+                self.check_crash(id, policy);
+                self.worker_ended(id);
+            }
+            Event::ForkFailed(id) => self.worker_ended(id),
             Event::NoRoom(id) => {
                 self.workers.remove(&id);
                 let until = now.after(self.limits.room);
@@ -440,7 +462,7 @@ impl Rules {
         let is_early = match worker.killed {
             None => worker.terminates.is_none(),
             Some(KillReason::StartTimeout) => true,
-            Some(KillReason::Misbehaved) => worker.terminates.is_none(),
+            Some(KillReason::Misbehaved | KillReason::TooMuchMemory) => worker.terminates.is_none(),
             Some(_) => false,
         };
         if !worker.is_ready && is_early {

@@ -3,7 +3,8 @@
 //! The world keeps to what the daemon promises the policy, and to nothing more: what a process sends
 //! is heard in order, its exit last; a worker is heard of first by its template.
 use super::super::back_off::Random;
-use super::super::event::{Effect, Event, Identity, Isolation, PoolId, PoolLimits, TemplateId, WorkerId};
+use super::super::event::{Effect, Event, Identity, Isolation, PoolId, TemplateId, WorkerId};
+use super::super::limits::PoolLimits;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(super) struct World {
@@ -244,6 +245,9 @@ impl World {
             5 => pick(&mut workers, random)
                 .into_iter()
                 .for_each(|(id, worker)| worker.messages.push_back(Event::Misbehaved(*id))),
+            7 => pick(&mut workers, random).into_iter().for_each(|(id, worker)| {
+                worker.messages.push_back(Event::MemoryTaken { worker: *id, bytes: 99 + random.next() % 5 });
+            }),
             6 => self.change_files(PoolId(random.next() as usize % self.files.len())),
             _ => {}
         }
@@ -289,6 +293,7 @@ impl World {
             | Event::Streamed(id)
             | Event::Answered(id)
             | Event::Rejected(id)
+            | Event::MemoryTaken { worker: id, .. }
             | Event::Misbehaved(id) => {
                 self.with(id, |worker| worker.said.push(event));
             }

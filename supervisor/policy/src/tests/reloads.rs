@@ -25,8 +25,8 @@ fn replace(limits: PoolLimits) -> Change {
     Change::Replace { old: PoolId(0), new: NEW, limits }
 }
 
-fn adjust(limits: PoolLimits, fresh: bool) -> Change {
-    Change::Adjust { pool: PoolId(0), limits, fresh }
+fn adjust(limits: PoolLimits) -> Change {
+    Change::Adjust { pool: PoolId(0), limits }
 }
 
 impl Rig {
@@ -113,7 +113,7 @@ fn a_model_that_cannot_be_served_changes_nothing() {
     ];
     for events in ways {
         let mut rig = Rig::busy(REQUEST);
-        assert_eq!(rig.reload(&[replace(REQUEST), adjust(WORKER, true)]), [Effect::Load(new_template(2))]);
+        assert_eq!(rig.reload(&[replace(REQUEST), adjust(WORKER)]), [Effect::Load(new_template(2))]);
         let effects: Vec<_> = events.iter().flat_map(|event| rig.feed(event.clone())).collect();
         assert!(effects.contains(&Effect::ReloadRefused(Some(NEW))), "{events:?}: {effects:?}");
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_) | Effect::Reloaded)), "it has one try");
@@ -185,7 +185,7 @@ fn a_model_that_is_not_loaded_and_cannot_be_opened_changes_nothing() {
     let lazy = PoolLimits { load: Load::Lazy, ..REQUEST };
     for event in [Event::LoadFailed(new_template(1)), Event::TemplateExited(new_template(1))] {
         let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
-        assert_eq!(rig.reload(&[replace(lazy), adjust(WORKER, true)]).len(), 1);
+        assert_eq!(rig.reload(&[replace(lazy), adjust(WORKER)]).len(), 1);
         assert!(rig.feed(event.clone()).contains(&Effect::ReloadRefused(Some(NEW))), "{event:?}");
         assert_eq!(rig.policy.pools[&PoolId(0)].limits, lazy);
         assert_eq!(rig.submit(1), [Effect::Load(template(1))], "the old one is still served");
@@ -212,7 +212,7 @@ fn a_lazy_model_that_is_loaded_is_tried_before_it_is_replaced() {
 fn what_waits_longer_by_other_limits_does_not_hide_what_must_end() {
     let mut rig = Rig::busy(REQUEST);
     assert_eq!(rig.submit(2), []);
-    assert_eq!(rig.reload(&[adjust(PoolLimits { queue_timeout: seconds(10), ..REQUEST }, false)]), [Effect::Reloaded]);
+    assert_eq!(rig.reload(&[adjust(PoolLimits { queue_timeout: seconds(10), ..REQUEST })]), [Effect::Reloaded]);
     assert_eq!(rig.submit(3), []);
     assert_eq!(rig.wait_for_deadline(seconds(10)), [finish(3, Outcome::QueueTimeout)]);
     assert_eq!(rig.view().queued, 1);
@@ -222,11 +222,11 @@ fn what_waits_longer_by_other_limits_does_not_hide_what_must_end() {
 fn slots_come_at_once_and_go_when_they_are_free() {
     let mut rig = Rig::busy(REQUEST);
     assert_eq!(rig.submit(2), []);
-    let more = adjust(PoolLimits { workers: 2, ..REQUEST }, false);
+    let more = adjust(PoolLimits { workers: 2, ..REQUEST });
     assert_eq!(rig.reload(&[more]), [Effect::Reloaded, fork(1, worker(1, 1))]);
     assert_eq!(rig.start(worker(1, 1)), [dispatch(worker(1, 1), 2, 1), fork(1, worker(1, 2))]);
     assert_eq!(rig.start(worker(1, 2)), []);
-    assert_eq!(rig.reload(&[adjust(REQUEST, false)]), [Effect::Reloaded, Effect::Terminate(worker(1, 2))]);
+    assert_eq!(rig.reload(&[adjust(REQUEST)]), [Effect::Reloaded, Effect::Terminate(worker(1, 2))]);
     assert_eq!(rig.submit(3), []);
     assert_eq!(rig.exit(worker(1, 2)), []);
     assert_eq!(rig.feed(Event::Answered(worker(1, 1))), [finish(2, Outcome::Answered)]);

@@ -150,6 +150,9 @@ impl Rules {
             is_forked: false,
             is_ready: false,
             identity,
+            template,
+            memory: pool_limits.memory,
+            has_too_much: false,
             replace_when_idle: false,
             part: None,
             last: None,
@@ -232,6 +235,7 @@ impl Rules {
                 Isolation::Worker => over(worker.stops, limits.cancel),
             },
             KillReason::Misbehaved => worker.has_misbehaved,
+            KillReason::TooMuchMemory => worker.has_too_much,
             KillReason::Lingered => over(worker.retires.or(worker.terminates), limits.grace),
             KillReason::Shutdown => closing > 0,
             KillReason::Restarted => {

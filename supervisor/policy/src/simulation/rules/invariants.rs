@@ -1,5 +1,5 @@
 //! What must hold between two steps, and in the end.
-use super::super::super::event::{Event, Identity, Isolation, Load, Outcome, PoolId, Time, WorkerId};
+use super::super::super::event::{Event, Identity, Isolation, Load, Outcome, PoolId, TemplateId, Time, WorkerId};
 use super::super::super::{Policy, TemplateState, WorkerState};
 use super::{Lifecycle, Rules, Worker};
 use ipc::RequestId;
@@ -37,6 +37,10 @@ impl Rules {
                 let is_over = |request| !self.open.contains(request) || self.goes_on(*request, event);
                 assert!(answered.as_ref().is_none_or(is_over), "an answer was lost");
             }
+            Event::MemoryTaken { worker: id, .. } => {
+                let is_spared = self.worker(id).has_too_much && self.worker(id).killed.is_none();
+                assert!(!is_spared, "{id:?} keeps too much memory");
+            }
             Event::Withdrawn(request) => assert!(!self.open.contains(&request), "{request:?} goes on for nobody"),
             _ => {}
         }
@@ -46,6 +50,29 @@ impl Rules {
         self.check_health(policy);
         self.check_threads(policy);
         self.check_given_up();
+    }
+
+    /// The end of a worker is a crash if nobody had told it to go: because it was killed for what
+    /// it did, because it held a request, or because it ended in disorder.
+    pub(super) fn check_crash(&mut self, id: WorkerId, policy: &Policy) {
+        let worker = self.worker(id);
+        let holds = worker.part.is_some() || worker.stops.is_some();
+        for is_clean in [true, false] {
+            let is_crash =
+                worker.terminates.is_none() && worker.killed.map_or(holds || !is_clean, |reason| reason.is_fault());
+            assert_eq!(policy.is_worker_crash(id, is_clean), is_crash, "{id:?} {worker:?}");
+        }
+    }
+
+    /// The end of a template is a crash if it was to serve and has not said that it cannot.
+    pub(super) fn check_template_crash(&self, id: TemplateId, policy: &Policy) {
+        let pool = &self.pools[id.pool.0];
+        let template = pool.template.as_ref().expect("it ends once");
+        let is_let_go = template.has_failed || template.has_opened || template.is_expected_to_exit || pool.is_parked;
+        // One that was killed because it was stuck may be wanted by nobody since.
+        let is_unwanted = pool.lifecycle == Lifecycle::Retired && !self.has_open(id.pool);
+        let is_crash = self.closing == 0 && !is_let_go && !is_unwanted;
+        assert_eq!(policy.is_template_crash(id), is_crash, "{id:?}");
     }
 
     /// The models that are not gone.

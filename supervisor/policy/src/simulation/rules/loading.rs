@@ -14,7 +14,7 @@ impl Rules {
         }
     }
 
-    fn has_open(&self, pool: PoolId) -> bool {
+    pub(super) fn has_open(&self, pool: PoolId) -> bool {
         self.open.iter().any(|request| self.requests[request].pool == pool)
     }
 

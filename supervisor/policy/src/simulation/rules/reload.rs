@@ -60,13 +60,14 @@ impl Rules {
                     let old = &mut self.pools[old.0];
                     (old.lifecycle, old.successor, old.successor_identity) = (Lifecycle::Retired, Some(new), identity);
                 }
-                Change::Adjust { pool, limits, fresh } => {
+                Change::Adjust { pool, limits } => {
                     let old = &mut self.pools[pool.0];
+                    let has_old_workers = old.limits.memory != limits.memory;
                     old.limits = limits;
                     old.longest = old.longest.max(limits.queue);
                     old.most_attempts = old.most_attempts.max(limits.max_attempts);
                     old.is_resident |= limits.load == Load::Eager && limits.idle_unload.is_none();
-                    if fresh {
+                    if has_old_workers {
                         let there = self.workers.iter_mut().filter(|(id, worker)| id.pool == pool && worker.is_ready);
                         there.for_each(|(_, worker)| worker.replace_when_idle = true);
                     }
