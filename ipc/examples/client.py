@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""A client that needs nothing but Python's standard library: a text, piece by piece, then vectors if a model makes them.
+"""A client that needs nothing but Python's standard library.
 
-`python3 client.py "Spell cloud."` asks the daemon at /run/supervisor/supervisor.sock, or at the socket that
-SUPERVISOR_SOCKET names. The documentation of the crate `ipc` is the specification.
+It prints a text, piece by piece, then vectors if a model makes them.
+
+`python3 client.py "Spell cloud."` asks the daemon at the socket that SUPERVISOR_SOCKET names, else
+at the service's, else at the user's own. The documentation of the crate `ipc` is the specification.
 """
 import base64
 import json
@@ -39,7 +41,7 @@ def receive(stream):
 
 
 def responses(stream, request, last):
-    """Asks, and gives each response until the one of the kind `last`. A kind that is not known is not looked at."""
+    """Asks, and gives each response until the one of the kind `last`, whatever its kind is."""
     send(stream, request)
     kind = None
     while kind != last:
@@ -47,10 +49,19 @@ def responses(stream, request, last):
         yield kind, value
 
 
+def default_socket():
+    """Where the daemon is if nobody says where."""
+    service = "/run/supervisor/supervisor.sock"
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    if os.path.exists(service) or not own or os.geteuid() == 0:
+        return service
+    return os.path.join(own, "supervisor/supervisor.sock")
+
+
 def main():
     prompt = sys.argv[1] if len(sys.argv) > 1 else "Spell cloud."
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.environ.get("SUPERVISOR_SOCKET") or "/run/supervisor/supervisor.sock")
+        connection.connect(os.environ.get("SUPERVISOR_SOCKET") or default_socket())
         stream = connection.makefile("rwb")
 
         generate = {"messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
@@ -67,7 +78,8 @@ def main():
             embed = {"model": model["name"], "texts": ["The weather is lovely today."]}
             for kind, value in responses(stream, {"embed": embed}, "embedded"):
                 for vector in value["vectors"] if kind == "vectors" else []:
-                    numbers = [number for (number,) in struct.iter_unpack("<f", base64.b64decode(vector))]
+                    floats = struct.iter_unpack("<f", base64.b64decode(vector))
+                    numbers = [number for (number,) in floats]
                     print(f"{model['name']}: a vector of {len(numbers)} numbers")
 
 

@@ -63,6 +63,7 @@
 //! | `presence_penalty` | -100 to 100: lowers each token that was generated | 0, none |
 //! | `stop` | list of at most 16 strings of 1 to 256 bytes, before which the answer ends | none |
 //! | `ignore_end` | true or false: goes on when the model ends its answer | false |
+//! | `template_vars` | object: what the chat template is told besides `messages` | none |
 //!
 //! Special tokens in a `prompt` are read as such. `ignore_end` is for measurements.
 //!

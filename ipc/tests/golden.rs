@@ -5,11 +5,7 @@
 //! that are missing are written; one that is there is never changed. With
 //! `IPC_WRITE_PRIVATE=FOLDER` frames of the private conversations, which are not kept, are written
 //! there: `tests/fuzz/seeds.py` makes seeds of them. Damaged frames are the matter of `damage.rs`.
-#![cfg(test)]
-
-mod examples;
-
-use examples::{Conversation, client_files, private_files};
+use crate::examples::{Conversation, client_files, private_files};
 use ipc::{BlockingEnd, EndError, FrameBuffer, FrameError, Message, Request, Response, VERSION};
 use serde_json::Value;
 use std::{

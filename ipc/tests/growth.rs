@@ -2,8 +2,6 @@
 //!
 //! A daemon refuses a request's unknown field by name; a client leaves out what it does not know of
 //! a response.
-#![cfg(test)]
-
 use ipc::{
     AsyncClient, Client, ClientError, Control, Failure, FailureKind, FinishReason, GenerateRequest, Message, Prompt,
     Request, Response, Role,
@@ -74,6 +72,18 @@ fn what_a_request_has_and_the_daemon_does_not_know_is_refused_by_name() {
     );
     assert_eq!(refused(r#"{"control":{"stop":{"when":"now"}}}"#), "control.stop: unknown field \"when\", expected now");
     assert_eq!(refused(r#"{"status":{"models":["a"]}}"#), "status: expected nothing more, found an object");
+}
+
+#[test]
+fn each_field_that_is_known_is_in_the_specification() {
+    let specification = include_str!("../src/lib.rs");
+    for asked in ["generate", "embed", "tokenize"] {
+        let words = refused(&format!("{{\"{asked}\":{{\"?\":0}}}}"));
+        let (_, known) = words.split_once("expected one of ").unwrap();
+        for field in known.split(", ") {
+            assert!(specification.contains(&format!("`{field}`")), "{asked}: {field}");
+        }
+    }
 }
 
 #[test]

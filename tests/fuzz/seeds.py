@@ -44,7 +44,7 @@ def wire() -> None:
     conversations = ["request", "response", "to-worker", "from-worker", "to-template", "from-template"]
     said = []
     with tempfile.TemporaryDirectory() as private:
-        written = ["cargo", "test", "--quiet", "--package", "ipc", "--test", "golden"]
+        written = ["cargo", "test", "--quiet", "--package", "ipc", "--test", "wire"]
         subprocess.run(written, cwd=ROOT, env=os.environ | {"IPC_WRITE_PRIVATE": private}, check=True, stdout=subprocess.DEVNULL)
         paths = [*(ROOT / "ipc/tests/golden/v2").glob("*.bin"), *Path(private).glob("*.bin")]
         golden = [(path, path.read_bytes()) for path in sorted(paths, key=lambda path: path.name)]

@@ -132,18 +132,13 @@ const NAME: usize = 64;
 
 /// The first `most` characters of what the other side wrote, as a message can repeat them.
 fn shorten(text: &str, most: usize) -> String {
-    let (text, rest) = match text.char_indices().nth(most) {
-        Some((end, _)) => (&text[..end], "..."),
-        None => (text, ""),
-    };
-    let mut shown = String::new();
-    for letter in text.chars() {
-        match letter.is_control() {
-            true => shown.extend(letter.escape_default()),
-            false => shown.push(letter),
-        }
-    }
-    shown + rest
+    let rest = if text.chars().nth(most).is_some() { "..." } else { "" };
+    // What cannot be seen, or turns the direction in which others are read, is escaped.
+    let shown = text.chars().take(most).map(|letter| match letter {
+        '"' | '\'' | '\\' => letter.to_string(),
+        _ => letter.escape_debug().to_string(),
+    });
+    shown.collect::<String>() + rest
 }
 
 /// The name of a message's kind: the message itself, if it is a string, or its only field.

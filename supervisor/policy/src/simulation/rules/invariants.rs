@@ -1,5 +1,7 @@
 //! What must hold between two steps, and in the end.
-use super::super::super::event::{Event, Identity, Isolation, Load, Outcome, PoolId, TemplateId, Time, WorkerId};
+use super::super::super::event::{
+    Event, Identity, Isolation, KillReason, Load, Outcome, PoolId, TemplateId, Time, WorkerId,
+};
 use super::super::super::{Policy, TemplateState, WorkerState};
 use super::{Lifecycle, Rules, Worker};
 use ipc::RequestId;
@@ -57,9 +59,13 @@ impl Rules {
     pub(super) fn check_crash(&mut self, id: WorkerId, policy: &Policy) {
         let worker = self.worker(id);
         let holds = worker.part.is_some() || worker.stops.is_some();
+        let is_fault = |reason| {
+            let faults = [KillReason::StartTimeout, KillReason::ProgressTimeout, KillReason::Lingered];
+            let misdeeds = [KillReason::Misbehaved, KillReason::TooMuchMemory];
+            faults.contains(&reason) || misdeeds.contains(&reason)
+        };
         for is_clean in [true, false] {
-            let is_crash =
-                worker.terminates.is_none() && worker.killed.map_or(holds || !is_clean, |reason| reason.is_fault());
+            let is_crash = worker.terminates.is_none() && worker.killed.map_or(holds || !is_clean, is_fault);
             assert_eq!(policy.is_worker_crash(id, is_clean), is_crash, "{id:?} {worker:?}");
         }
     }
