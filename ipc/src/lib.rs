@@ -282,4 +282,4 @@ pub use private::{
     EmbedJob, Forked, FromTemplate, FromWorker, Go, Job, JobPrompt, ModelInfo, ModelKind, ModelSpec, Needs, Precision,
     Sandbox, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
 };
-pub use source::ModelSource;
+pub use source::{MOST_PARTS, ModelSource, split_parts};

@@ -72,6 +72,22 @@ impl Display for ModelSource {
     }
 }
 
+/// Most parts that [`split_parts`] knows of.
+pub const MOST_PARTS: usize = 1000;
+
+/// The files that belong to the one at `path` by their names: those from the second on, if it is
+/// called `NAME-00001-of-00003.gguf`.
+pub fn split_parts(path: &Path) -> Vec<PathBuf> {
+    let named = || {
+        let (name, rest) = path.file_name()?.to_str()?.rsplit_once("-00001-of-")?;
+        let count = rest.strip_suffix(".gguf").filter(|digits| digits.len() == 5)?;
+        let count: usize = count.bytes().all(|digit| digit.is_ascii_digit()).then(|| count.parse().ok())??;
+        let parts = 2..=count.min(MOST_PARTS);
+        Some(parts.map(|number| path.with_file_name(format!("{name}-{number:05}-of-{rest}"))).collect())
+    };
+    named().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +115,32 @@ mod tests {
         assert_eq!(within("proc"), ModelSource::Folder("/proc".into()));
         assert_eq!(within("/proc"), ModelSource::Folder("/proc".into()));
         assert_eq!(within("not-there"), ModelSource::File("/not-there".into()));
+    }
+
+    #[test]
+    fn parts_are_known_by_their_names() {
+        let parts = |path: &str| -> Vec<String> {
+            super::split_parts(Path::new(path)).iter().map(|part| part.display().to_string()).collect()
+        };
+        assert_eq!(
+            parts("/m/a-00001-of-00001-00001-of-00003.gguf"),
+            ["/m/a-00001-of-00001-00002-of-00003.gguf", "/m/a-00001-of-00001-00003-of-00003.gguf"]
+        );
+        assert_eq!(parts("-00001-of-00002.gguf"), ["-00002-of-00002.gguf"]);
+        for other in [
+            "a.gguf",
+            "a-00002-of-00003.gguf",
+            "a-00001-of-00001.gguf",
+            "a-00001-of-00000.gguf",
+            "a-00001-of-3.gguf",
+            "a-00001-of-+0003.gguf",
+            "a-00001-of-00003.bin",
+            "a-00001-of-00003",
+            "/",
+            "",
+        ] {
+            assert_eq!(parts(other), Vec::<String>::new(), "{other}");
+        }
+        assert_eq!(parts("a-00001-of-99999.gguf").len(), MOST_PARTS - 1);
     }
 }

@@ -1,5 +1,5 @@
 //! The command line: what can be typed, and what an error looks like. Each command has its own
-//! file.
+//! file, but for those that only tell the daemon something (`control.rs`).
 
 mod control;
 mod demo;

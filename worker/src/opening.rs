@@ -93,7 +93,7 @@ pub(crate) fn open_file(path: &Path) -> Result<GgufFile, OpenError> {
     // It has no keys, so that every process gets the same.
     let mut identity = DefaultHasher::new();
     files::identity(&about).hash(&mut identity);
-    let parts = files::parts(path).iter().map(|path| open_part(path, &mut identity)).collect();
+    let parts = ipc::split_parts(path).iter().map(|path| open_part(path, &mut identity)).collect();
     let (reader, identity) = (Box::new(file), identity.finish());
     Ok(GgufFile { reader, size: about.len(), parts, identity, tokenizer })
 }

@@ -157,10 +157,10 @@ impl Policy {
     /// followed from that.
     fn settle_successors(&mut self) -> bool {
         let old = self.pools.values().filter(|pool| pool.successor().is_some() && pool.has_requests());
-        let heirs: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();
+        let successors: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();
         let mut has_settled = false;
         for pool in self.pools.values_mut() {
-            let awaits_predecessor = heirs.contains(&pool.id);
+            let awaits_predecessor = successors.contains(&pool.id);
             if std::mem::replace(&mut pool.awaits_predecessor, awaits_predecessor) && !awaits_predecessor {
                 pool.settle(&mut self.context);
                 has_settled = true;

@@ -12,7 +12,7 @@
 //! | Cancelling | - | - | Idle | Kill | - | . | . | Kill | - | Kill | Kill |
 //! | Retiring | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
 //! | Terminating | - | - | - | Kill | - | . | . | Kill | - | - | Kill |
-//! | Dying | - | - | - | - | its aftermath | forget the replay | forget the replay | . | - | - | forget the aftermath |
+//! | Dying | - | - | - | - | what is left to do | forget the replay | forget the replay | . | - | - | nothing is left to do |
 //!
 //! `-`: nothing follows, `.`: cannot be. Whatever has no state written leads to Dying (Kill), to
 //! Terminating (Terminate), or leaves the state as it is. "Early death" counts towards the pool's
@@ -81,7 +81,7 @@ pub(super) enum State {
     /// Was killed, at that time.
     Dying {
         since: Time,
-        aftermath: OnExit,
+        on_exit: OnExit,
         /// Whether it was its own fault.
         is_crash: bool,
     },
@@ -160,7 +160,7 @@ impl Worker {
 
     /// What awaits its exit to be replayed.
     pub(super) fn replay(&self) -> Option<Part> {
-        let State::Dying { aftermath: OnExit::Replay(part), .. } = self.state else { return None };
+        let State::Dying { on_exit: OnExit::Replay(part), .. } = self.state else { return None };
         Some(part)
     }
 
@@ -269,7 +269,7 @@ impl Worker {
         match self.state {
             State::Starting => OnExit::EarlyDeath,
             State::Busy { part, .. } => context.count_death(part, limits.max_attempts),
-            State::Dying { aftermath, .. } => aftermath,
+            State::Dying { on_exit, .. } => on_exit,
             State::Idle | State::Cancelling { .. } | State::Retiring { .. } | State::Terminating { .. } => {
                 OnExit::Nothing
             }
@@ -287,7 +287,7 @@ impl Worker {
                     self.state = State::Cancelling { deadline: context.now.after(context.limits.cancel) };
                 }
             },
-            State::Dying { ref mut aftermath, .. } => *aftermath = OnExit::Nothing,
+            State::Dying { ref mut on_exit, .. } => *on_exit = OnExit::Nothing,
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -300,7 +300,7 @@ impl Worker {
     pub(super) fn overdue(&mut self, context: &mut Context) {
         match self.state {
             State::Busy { .. } => self.kill(KillReason::RequestTimeout, OnExit::Nothing, context),
-            State::Dying { ref mut aftermath, .. } => *aftermath = OnExit::Nothing,
+            State::Dying { ref mut on_exit, .. } => *on_exit = OnExit::Nothing,
             State::Starting
             | State::Idle
             | State::Cancelling { .. }
@@ -397,7 +397,7 @@ impl Worker {
             | State::Cancelling { .. }
             | State::Retiring { .. }
             | State::Terminating { .. } => self.kill(KillReason::Shutdown, OnExit::Nothing, context),
-            State::Dying { ref mut aftermath, .. } => *aftermath = OnExit::Nothing,
+            State::Dying { ref mut on_exit, .. } => *on_exit = OnExit::Nothing,
         }
     }
 
@@ -407,15 +407,15 @@ impl Worker {
     }
 
     fn kill_and_count(&mut self, reason: KillReason, part: Part, limits: &PoolLimits, context: &mut Context) {
-        let aftermath = context.count_death(part, limits.max_attempts);
-        self.kill(reason, aftermath, context);
+        let on_exit = context.count_death(part, limits.max_attempts);
+        self.kill(reason, on_exit, context);
     }
 
-    fn kill(&mut self, reason: KillReason, aftermath: OnExit, context: &mut Context) {
+    fn kill(&mut self, reason: KillReason, on_exit: OnExit, context: &mut Context) {
         context.emit(Effect::Kill { worker: self.id, reason });
         context.threads.end(self.id);
         // Who was asked to exit may have been half gone.
         let is_crash = reason.is_fault() && !matches!(self.state, State::Terminating { .. });
-        self.state = State::Dying { since: context.now, aftermath, is_crash };
+        self.state = State::Dying { since: context.now, on_exit, is_crash };
     }
 }

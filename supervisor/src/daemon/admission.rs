@@ -35,8 +35,8 @@ pub(crate) struct Need {
 impl Daemon {
     /// Makes room for a model that is about to be loaded. `Err` says why there is none.
     pub(super) fn admit(&mut self, id: PoolId, needs: Needs) -> Result<(), String> {
-        let pool = &self.models[id];
-        let need = Need::of(&pool.config, needs, pool.slots);
+        let model = &self.models[id];
+        let need = Need::of(&model.config, needs, model.slots);
         need.admit_addresses(limits::addresses())?;
         self.most_needed(id, need).admit_model(self.needed_by_others(id), need.weights, HostMemory::now())?;
         self.models[id].need = Some(need);
@@ -46,18 +46,18 @@ impl Daemon {
     /// Whether a model that is to be loaded later can be, if nothing else is there then. `Err` says
     /// why it never can.
     pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
-        let pool = &self.models[id];
-        let need = Need::of(&pool.config, needs, pool.slots);
+        let model = &self.models[id];
+        let need = Need::of(&model.config, needs, model.slots);
         need.admit_addresses(limits::addresses())?;
         need.fits(0, HostMemory::now())
     }
 
     /// Looks again, when it is loaded, at what it says and what it takes.
     pub(super) fn admit_loaded(&mut self, id: PoolId, info: &ModelInfo) -> Result<(), String> {
-        let pool = &self.models[id];
-        let told = pool.need.map_or(info.weights, |need| need.weights);
-        let taken = pool.template.as_ref().map_or(0, |template| proc::anonymous(template.process.pid()));
-        let need = Need::of(&pool.config, Needs { weights: told.max(taken), cache: info.cache }, pool.slots);
+        let model = &self.models[id];
+        let told = model.need.map_or(info.weights, |need| need.weights);
+        let taken = model.template.as_ref().map_or(0, |template| proc::anonymous(template.process.pid()));
+        let need = Need::of(&model.config, Needs { weights: told.max(taken), cache: info.cache }, model.slots);
         self.most_needed(id, need).admit_model(self.needed_by_others(id), 0, HostMemory::now())?;
         self.models[id].need = Some(need);
         Ok(())
@@ -65,8 +65,8 @@ impl Daemon {
 
     /// What the other models that are loaded may take of the memory.
     pub(super) fn needed_by_others(&self, id: PoolId) -> u64 {
-        let others = self.models.iter().filter(|(other, pool)| *other != id && pool.template.is_some());
-        let needs = others.filter_map(|(id, pool)| Some(self.most_needed(id, pool.need?)));
+        let others = self.models.iter().filter(|(other, model)| *other != id && model.template.is_some());
+        let needs = others.filter_map(|(id, model)| Some(self.most_needed(id, model.need?)));
         needs.map(|need| need.total()).fold(0, u64::saturating_add)
     }
 

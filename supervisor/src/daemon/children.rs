@@ -34,8 +34,8 @@ const UNCONFINED: &str = "Landlock does not confine it, and the configuration sa
 
 impl Daemon {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
-        let Some(pool) = self.models.get_mut(id.pool) else { return };
-        let Some(template) = pool.template.as_ref().filter(|template| template.id == id) else { return };
+        let Some(model) = self.models.get_mut(id.pool) else { return };
+        let Some(template) = model.template.as_ref().filter(|template| template.id == id) else { return };
         if template.only_opens && !matches!(said, TemplateSaid::Exited(..)) {
             return self.hear_opened(id, said);
         }
@@ -50,23 +50,23 @@ impl Daemon {
                 if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
                     return self.refuse_model(id, UNCONFINED.to_owned());
                 }
-                tracing::info!(model = pool.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
-                let identity = identity::now(&pool.spec);
-                if pool.identity != Some(identity) {
+                tracing::info!(model = model.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
+                let identity = identity::now(&model.spec);
+                if model.identity != Some(identity) {
                     return self.refuse_model(id, "its files have changed while they were being loaded".to_owned());
                 }
                 if let Err(message) = self.admit_loaded(id.pool, &info) {
                     return self.refuse_model(id, message);
                 }
-                let pool = &mut self.models[id.pool];
+                let model = &mut self.models[id.pool];
                 for remark in info.remarks.drain(..).take(MOST_REMARKS) {
-                    tracing::warn!(model = pool.config.name, "{remark}");
+                    tracing::warn!(model = model.config.name, "{remark}");
                 }
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
                 let load_s = info.load_ms as f64 / 1e3;
-                tracing::info!(model = pool.config.name, load_s, context = info.context, "ready");
-                pool.error = None;
-                pool.info = Some(Arc::new(info));
+                tracing::info!(model = model.config.name, load_s, context = info.context, "ready");
+                model.error = None;
+                model.info = Some(Arc::new(info));
                 self.has_served = true;
                 self.sample_template(id);
                 self.feed(Event::TemplateReady(id, identity));
@@ -81,9 +81,9 @@ impl Daemon {
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
                 FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
-            ) if pool.template.as_ref().and_then(TemplateProcess::asked_for) != Some(life) => {
-                tracing::error!(model = pool.config.name, "the template speaks of a worker that it was not asked for");
-                pool.template.as_ref().inspect(|template| template.process.kill());
+            ) if model.template.as_ref().and_then(TemplateProcess::asked_for) != Some(life) => {
+                tracing::error!(model = model.config.name, "the template speaks of a worker that it was not asked for");
+                model.template.as_ref().inspect(|template| template.process.kill());
             }
             TemplateSaid::Message(FromTemplate::Forked(forked)) => {
                 self.forked(id, WorkerId { pool: id.pool, life: forked.life }, forked.pid);
@@ -123,9 +123,9 @@ impl Daemon {
     }
 
     fn load_failed(&mut self, id: TemplateId, message: String) {
-        let pool = &mut self.models[id.pool];
-        tracing::error!(model = pool.config.name, "{message}");
-        pool.error = Some(message);
+        let model = &mut self.models[id.pool];
+        tracing::error!(model = model.config.name, "{message}");
+        model.error = Some(message);
         self.feed(Event::LoadFailed(id));
     }
 
@@ -149,8 +149,8 @@ impl Daemon {
         }
         match worker.adopt(pid, kind, &inputs) {
             Ok(()) => {
-                let pool = &self.models[id.pool];
-                let single = pool.isolation == Isolation::Request;
+                let model = &self.models[id.pool];
+                let single = model.isolation == Isolation::Request;
                 if let Some(worker) = self.worker(id) {
                     let memory = worker.memory_limit;
                     let go = Go { supervisor: process::id(), memory, single };
@@ -175,25 +175,25 @@ impl Daemon {
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
         let is_crash = self.policy.is_template_crash(id);
-        let pool = &mut self.models[id.pool];
-        if let Some(template) = pool.template.take().filter(|_| is_crash) {
+        let model = &mut self.models[id.pool];
+        if let Some(template) = model.template.take().filter(|_| is_crash) {
             let pid = template.process.pid();
             let cause = if template.process.was_killed() { exit.to_string() } else { exit.unasked() };
             let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
             tracing::error!(
-                model = pool.config.name,
+                model = model.config.name,
                 template_pid = pid,
                 stderr = said,
                 "the template has ended by {cause}"
             );
-            pool.last_crash = Some(Crash { pid, slot: None, cause, at: timestamp(), request: None, stderr });
+            model.last_crash = Some(Crash { pid, slot: None, cause, at: timestamp(), request: None, stderr });
         }
-        pool.template_memory = None;
-        pool.template_memory_file = None;
-        pool.need = None;
-        pool.shortage = None;
+        model.template_memory = None;
+        model.template_memory_file = None;
+        model.need = None;
+        model.shortage = None;
         // Workers that have not been heard of end with it: their sockets are closed.
-        pool.workers.retain(|_, worker| worker.process.is_some());
+        model.workers.retain(|_, worker| worker.process.is_some());
         self.feed(Event::TemplateExited(id));
     }
 
@@ -223,8 +223,8 @@ impl Daemon {
     /// Acts on a message from a worker that is not condemned; `Err` says why it cannot be true.
     fn hear_message(&mut self, id: WorkerId, message: FromWorker) -> Result<(), &'static str> {
         const LIE: &str = "what it says of its request cannot be true";
-        let pool = &mut self.models[id.pool];
-        let Some(worker) = pool.workers.get_mut(&id.life) else { return Ok(()) };
+        let model = &mut self.models[id.pool];
+        let Some(worker) = model.workers.get_mut(&id.life) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
                 if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
@@ -285,14 +285,14 @@ impl Daemon {
     }
 
     fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
-        let pool = &mut self.models[id.pool];
-        let Some(worker) = pool.workers.remove(&id.life) else { return };
-        pool.totals.worker_exits += 1;
+        let model = &mut self.models[id.pool];
+        let Some(worker) = model.workers.remove(&id.life) else { return };
+        model.totals.worker_exits += 1;
         if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
             request.worker_died(worker.reached());
         }
         if self.policy.is_worker_crash(id, exit.is_clean()) {
-            pool.totals.worker_crashes += 1;
+            model.totals.worker_crashes += 1;
             let cause = match worker.killed {
                 Some(reason) => format!("{exit}: {}", worker.violation.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
@@ -304,7 +304,7 @@ impl Daemon {
             let stderr_lines = Some(stderr.len()).filter(|lines| !tells && *lines > 0);
             let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
             tracing::warn!(
-                model = pool.config.name,
+                model = model.config.name,
                 worker = %id.life,
                 worker_pid = pid,
                 request,
@@ -312,7 +312,7 @@ impl Daemon {
                 stderr = said,
                 "a worker has ended by {cause}"
             );
-            pool.last_crash = Some(Crash {
+            model.last_crash = Some(Crash {
                 pid,
                 slot: Some(id.life.slot),
                 cause,

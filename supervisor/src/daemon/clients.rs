@@ -59,7 +59,7 @@ impl Daemon {
         }
         self.connections += 1;
         let id = ConnectionId(self.connections);
-        let longest = self.models.values().map(|pool| pool.config.client_timeout).max().unwrap_or(Duration::MAX);
+        let longest = self.models.values().map(|model| model.config.client_timeout).max().unwrap_or(Duration::MAX);
         let (inputs, parser) = (self.inputs.clone(), self.helpers.parser.clone());
         let outbox = Outbox::open(stream, id, inputs, parser, Arc::clone(&self.queued), longest);
         let client = Client {
@@ -206,9 +206,9 @@ impl Daemon {
         self.requests.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });
         if self.requests.contains_key(&id) {
-            let pool = &mut self.models[pool];
-            pool.totals.accepted += 1;
-            let accepted = Response::Accepted { request: id, model: pool.config.name.clone() };
+            let model = &mut self.models[pool];
+            model.totals.accepted += 1;
+            let accepted = Response::Accepted { request: id, model: model.config.name.clone() };
             if let Some(client) = self.clients.get(&connection) {
                 client.outbox.send(&accepted);
             }
@@ -218,9 +218,9 @@ impl Daemon {
     /// The model that a request means, which must be of this kind: the one that it names, or the
     /// only one.
     pub(super) fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
-        let fits = |pool: &ServedModel| kind.is_none_or(|kind| pool.kind() == kind);
-        let fitting = || self.models.served().filter(|(_, pool)| fits(pool));
-        let names = fitting().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+        let fits = |model: &ServedModel| kind.is_none_or(|kind| model.kind() == kind);
+        let fitting = || self.models.served().filter(|(_, model)| fits(model));
+        let names = fitting().map(|(_, model)| model.config.name.as_str()).collect::<Vec<_>>().join(", ");
         let refused = |kind, text| Err(Failure::new(kind, text));
         let does = match kind {
             Some(ModelKind::Generate) => "generates text",
@@ -246,7 +246,7 @@ impl Daemon {
             }
             None => {
                 let all =
-                    self.models.served().map(|(_, pool)| pool.config.name.as_str()).collect::<Vec<_>>().join(", ");
+                    self.models.served().map(|(_, model)| model.config.name.as_str()).collect::<Vec<_>>().join(", ");
                 refused(
                     FailureKind::UnknownModel,
                     format!("there is no model {:?}; there is: {all}", shorten(name, NAME)),

@@ -76,39 +76,39 @@ impl Daemon {
     }
 
     fn start_template(&mut self, id: TemplateId, only_opens: bool) {
-        let pool = &mut self.models[id.pool];
+        let model = &mut self.models[id.pool];
         let what = if only_opens { "looking whether it can be loaded" } else { "loading" };
-        tracing::info!(model = pool.config.name, path = %pool.spec.source, "{what}");
-        pool.identity = Some(identity::now(&pool.spec));
-        match TemplateProcess::start(&self.starter, id, &pool.spec, only_opens, self.inputs.clone()) {
+        tracing::info!(model = model.config.name, path = %model.spec.source, "{what}");
+        model.identity = Some(identity::now(&model.spec));
+        match TemplateProcess::start(&self.starter, id, &model.spec, only_opens, self.inputs.clone()) {
             Ok(template) => {
-                pool.template_memory_file = proc::open_memory(template.process.pid()).ok().map(std::sync::Arc::new);
-                pool.template_memory = None;
-                pool.error = None;
-                pool.template = Some(template);
+                model.template_memory_file = proc::open_memory(template.process.pid()).ok().map(std::sync::Arc::new);
+                model.template_memory = None;
+                model.error = None;
+                model.template = Some(template);
             }
             Err(error) => {
                 let message = format!("cannot start a template: {}", chain(&error));
-                tracing::error!(model = pool.config.name, "{message}");
-                pool.error = Some(message);
+                tracing::error!(model = model.config.name, "{message}");
+                model.error = Some(message);
                 self.events.push_back(Event::TemplateExited(id));
             }
         }
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
-        let pool = &mut self.models[id.pool];
-        let first = !pool.workers.keys().any(|life| life.slot == id.life.slot);
-        if let Some(Err(reason)) = pool.need.map(|need| need.admit_worker(first, HostMemory::now())) {
+        let model = &mut self.models[id.pool];
+        let first = !model.workers.keys().any(|life| life.slot == id.life.slot);
+        if let Some(Err(reason)) = model.need.map(|need| need.admit_worker(first, HostMemory::now())) {
             return self.no_room(id, &reason);
         }
-        let (Some(info), Some(identity)) = (pool.info.clone(), pool.identity) else {
+        let (Some(info), Some(identity)) = (model.info.clone(), model.identity) else {
             return self.not_forked(id, "its template has loaded nothing");
         };
         let origin = Origin { info, identity };
-        let fds = match WorkerProcess::prepare(id, origin, pool.config.memory_per_worker, Instant::now()) {
+        let fds = match WorkerProcess::prepare(id, origin, model.config.memory_per_worker, Instant::now()) {
             Ok((worker, fds)) => {
-                pool.workers.insert(id.life, worker);
+                model.workers.insert(id.life, worker);
                 fds
             }
             Err(error) => return self.no_room(id, &chain(&error)),
@@ -131,31 +131,31 @@ impl Daemon {
 
     /// Notes that there is nothing to make a worker of now.
     pub(super) fn no_room(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.models[id.pool];
-        if pool.shortage.is_none() {
-            tracing::warn!(model = pool.config.name, worker = %id.life, "no room for a worker: {reason}");
+        let model = &mut self.models[id.pool];
+        if model.shortage.is_none() {
+            tracing::warn!(model = model.config.name, worker = %id.life, "no room for a worker: {reason}");
         }
-        pool.shortage = Some(format!("no room for another worker now: {reason}"));
-        pool.workers.remove(&id.life);
+        model.shortage = Some(format!("no room for another worker now: {reason}"));
+        model.workers.remove(&id.life);
         self.events.push_back(Event::NoRoom(id));
     }
 
     /// Notes that a worker will not come.
     pub(super) fn not_forked(&mut self, id: WorkerId, reason: &str) {
-        let pool = &mut self.models[id.pool];
-        tracing::error!(model = pool.config.name, worker = %id.life, "cannot fork a worker: {reason}");
-        pool.workers.remove(&id.life);
+        let model = &mut self.models[id.pool];
+        tracing::error!(model = model.config.name, worker = %id.life, "cannot fork a worker: {reason}");
+        model.workers.remove(&id.life);
         self.events.push_back(Event::ForkFailed(id));
     }
 
     fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
         let Some(request) = self.requests.get_mut(&part.request) else { return };
-        let pool = &mut self.models[to.pool];
-        let Some(worker) = pool.workers.get_mut(&to.life) else { return };
+        let model = &mut self.models[to.pool];
+        let Some(worker) = model.workers.get_mut(&to.life) else { return };
         if request.has_begun(part.number) {
-            pool.totals.resumed += 1;
+            model.totals.resumed += 1;
         } else if attempt > 1 {
-            pool.totals.replayed += 1;
+            model.totals.replayed += 1;
         }
         let server = ServedBy { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
         let (job, cache) = request.job(part.number, server, &worker.origin, Instant::now());
@@ -166,8 +166,8 @@ impl Daemon {
     }
 
     fn kill(&mut self, id: WorkerId, reason: KillReason) {
-        let pool = &mut self.models[id.pool];
-        let Some(worker) = pool.workers.get_mut(&id.life) else { return };
+        let model = &mut self.models[id.pool];
+        let Some(worker) = model.workers.get_mut(&id.life) else { return };
         if reason == KillReason::TooMuchMemory {
             let size = |bytes| bytesize::ByteSize::b(bytes).display().iec();
             let taken = worker.memory.map_or(0, |(sample, _)| sample.own());
@@ -177,22 +177,22 @@ impl Daemon {
         if reason.is_fault() {
             let why = worker.violation.as_deref().unwrap_or(describe(reason));
             // That it has ended, and why, is told when it has.
-            tracing::debug!(model = pool.config.name, worker = %id.life, "killing a worker: {why}");
+            tracing::debug!(model = model.config.name, worker = %id.life, "killing a worker: {why}");
         }
         worker.kill(reason);
     }
 
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut request) = self.requests.remove(&id) else { return };
-        let pool = &mut self.models[request.pool];
-        *Class::of(outcome, request.was_begun()).count(&mut pool.totals) += 1;
+        let model = &mut self.models[request.pool];
+        *Class::of(outcome, request.was_begun()).count(&mut model.totals) += 1;
         if outcome == Outcome::ShuttingDown && request.was_begun() {
             self.drained_in_vain();
         }
         let now = Instant::now();
         let policy_now = self.now();
-        let pool = &self.models[request.pool];
-        let model = NamedModel { name: &pool.config.name, error: pool.error.as_deref() };
+        let model = &self.models[request.pool];
+        let model = NamedModel { name: &model.config.name, error: model.error.as_deref() };
         let response = request.last_message(outcome, &model, policy_now, now);
         let client = self.clients.get(&request.client);
         access_log::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
@@ -232,8 +232,8 @@ impl Daemon {
         /// Bytes that may wait for any client.
         const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
-        let pool = &self.models[request.pool];
-        let limit = request.outbox_limit(pool.info.as_deref(), pool.slots);
+        let model = &self.models[request.pool];
+        let limit = request.outbox_limit(model.info.as_deref(), model.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
         // Who listens does not suffer for those who do not.

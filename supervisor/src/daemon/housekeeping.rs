@@ -1,5 +1,5 @@
-//! What is done now and then: boards are looked at, the socket file is looked after, orphans are
-//! buried, the service manager is told how things are.
+//! What is done now and then, and what signals ask for: boards are looked at, the socket file is
+//! looked after, orphans are reaped, the service manager is told how things are.
 use super::{Daemon, signals::Signalled};
 use ipc::board::Word;
 use nix::{
@@ -35,7 +35,7 @@ impl Daemon {
     pub(super) fn observe(&mut self) {
         let now = Instant::now();
         let mut seen = Vec::new();
-        for worker in self.models.values_mut().flat_map(|pool| pool.workers.values_mut()) {
+        for worker in self.models.values_mut().flat_map(|model| model.workers.values_mut()) {
             if worker.part.is_some() && worker.killed.is_none() {
                 worker.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
@@ -55,7 +55,7 @@ impl Daemon {
             }
         }
         if std::mem::take(&mut self.children_ended) {
-            self.bury_orphans();
+            self.reap_orphans();
         }
         self.watch_all();
         if self.policy.needs_time() && (self.policy.is_closing() || !self.notify.is_ready()) {
@@ -92,16 +92,16 @@ impl Daemon {
     }
 
     /// Reaps children that nobody knows: workers whose template died before it could speak of them.
-    fn bury_orphans(&mut self) {
-        if self.models.values().any(|pool| pool.template.as_ref().is_some_and(|template| template.is_forking())) {
+    fn reap_orphans(&mut self) {
+        if self.models.values().any(|model| model.template.as_ref().is_some_and(|template| template.is_forking())) {
             // One of them may be about to be introduced.
             self.children_ended = true;
             return;
         }
         let templates =
-            self.models.values().filter_map(|pool| pool.template.as_ref().map(|template| &template.process));
+            self.models.values().filter_map(|model| model.template.as_ref().map(|template| &template.process));
         let workers =
-            self.models.values().flat_map(|pool| pool.workers.values().filter_map(|worker| worker.process.as_ref()));
+            self.models.values().flat_map(|model| model.workers.values().filter_map(|worker| worker.process.as_ref()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         let Ok(children) = proc::children() else {
             // There is no descriptor left to look with.

@@ -13,7 +13,7 @@ use std::{
 use system::files;
 
 /// Most files of a folder that are looked at.
-const MOST_FILES: usize = files::MOST_PARTS + 1;
+const MOST_FILES: usize = ipc::MOST_PARTS + 1;
 /// How many folders lie in each other.
 const DEPTH: usize = 3;
 
@@ -28,7 +28,7 @@ pub(crate) fn now(spec: &ModelSpec) -> Identity {
         ModelSource::Folder(path) => note(path, DEPTH, &mut left, &mut state),
         ModelSource::File(path) => {
             note(path, DEPTH, &mut left, &mut state);
-            for part in files::parts(path) {
+            for part in ipc::split_parts(path) {
                 note(&part, 0, &mut left, &mut state);
             }
             // It is used instead of the file's own rules.

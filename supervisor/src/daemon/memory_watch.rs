@@ -29,7 +29,7 @@ const TEMPLATE_AGE: Duration = Duration::from_secs(60);
 impl Daemon {
     /// Whether any worker computes.
     pub(super) fn computes(&self) -> bool {
-        self.models.iter().flat_map(|(_, pool)| pool.workers.values()).any(|worker| worker.part.is_some())
+        self.models.iter().flat_map(|(_, model)| model.workers.values()).any(|worker| worker.part.is_some())
     }
 
     /// Looks at the memory of workers that compute and may have taken too much.
@@ -44,8 +44,8 @@ impl Daemon {
     pub(super) fn watch_all(&mut self) {
         for id in self.models.ids() {
             let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_AGE);
-            let pool = &self.models[id];
-            let template = pool.template.as_ref().filter(|_| stale(pool.template_memory.map(|(_, taken)| taken)));
+            let model = &self.models[id];
+            let template = model.template.as_ref().filter(|_| stale(model.template_memory.map(|(_, taken)| taken)));
             if let Some(template) = template.map(|template| template.id) {
                 self.sample_template(template);
             }
@@ -55,15 +55,15 @@ impl Daemon {
 
     /// Has the memory of the next worker for which this holds looked at, one of a model at a time.
     fn look(&mut self, id: PoolId, wanted: impl Fn(&WorkerProcess) -> bool) {
-        let Some(pool) = self.models.get_mut(id).filter(|pool| !pool.sampling) else { return };
-        let found = pool.workers.values_mut().find(|worker| worker.memory_file.is_some() && wanted(worker));
+        let Some(model) = self.models.get_mut(id).filter(|model| !model.sampling) else { return };
+        let found = model.workers.values_mut().find(|worker| worker.memory_file.is_some() && wanted(worker));
         let Some((worker, file)) = found.and_then(|worker| worker.memory_file.clone().map(|file| (worker, file)))
         else {
             return;
         };
         worker.faults_seen = worker.faults();
         let whose = Sampled::Worker(worker.id);
-        pool.sampling = true;
+        model.sampling = true;
         self.sample(file, whose);
     }
 
@@ -88,15 +88,15 @@ impl Daemon {
         let taken = Some((sample, Instant::now()));
         match whose {
             Sampled::Template(id) => {
-                let Some(pool) = self.models.get_mut(id.pool) else { return };
-                if pool.template.as_ref().is_some_and(|template| template.id == id) {
-                    pool.template_memory = taken;
+                let Some(model) = self.models.get_mut(id.pool) else { return };
+                if model.template.as_ref().is_some_and(|template| template.id == id) {
+                    model.template_memory = taken;
                 }
             }
             Sampled::Worker(id) => {
-                let Some(pool) = self.models.get_mut(id.pool) else { return };
-                pool.sampling = false;
-                if let Some(worker) = pool.workers.get_mut(&id.life) {
+                let Some(model) = self.models.get_mut(id.pool) else { return };
+                model.sampling = false;
+                if let Some(worker) = model.workers.get_mut(&id.life) {
                     worker.memory = taken;
                     self.feed(Event::MemoryTaken { worker: id, bytes: sample.own() });
                 }

@@ -22,14 +22,14 @@ impl Daemon {
             pid: std::process::id(),
             uptime_s: seconds(self.started.elapsed()),
             cores: self.cores as usize,
-            models: models.map(|(id, pool)| self.model(id, pool, now, policy_now)).collect(),
+            models: models.map(|(id, served)| self.model(id, served, now, policy_now)).collect(),
             state: self.state().to_owned(),
             reload_error: self.reload_error.clone(),
         }
     }
 
-    fn model(&self, id: PoolId, pool: &ServedModel, now: Instant, policy_now: Time) -> ModelStatus {
-        let mut model = model(pool, &self.policy.pool(id), self.supervisor.queue, now, policy_now);
+    fn model(&self, id: PoolId, served: &ServedModel, now: Instant, policy_now: Time) -> ModelStatus {
+        let mut model = model(served, &self.policy.pool(id), self.supervisor.queue, now, policy_now);
         if !self.models.is_served(id) && !self.is_tried(id) {
             "draining".clone_into(&mut model.state);
         }
@@ -53,7 +53,7 @@ impl Daemon {
     pub(super) fn summary(&self) -> String {
         let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
         let (mut busy, mut waiting, mut slots) = (0, 0, 0);
-        for (id, pool) in self.models.served() {
+        for (id, served) in self.models.served() {
             let view = self.policy.pool(id);
             *match view.state {
                 TemplateState::Warm => &mut warm,
@@ -63,7 +63,7 @@ impl Daemon {
             } += 1;
             busy += view.workers.iter().filter(|worker| worker.state == WorkerState::Busy).count();
             waiting += view.queued;
-            slots += pool.slots;
+            slots += served.slots;
         }
         let models = [(warm, "warm"), (loading, "loading"), (failed, "failed"), (cold, "cold")];
         let models =
@@ -73,7 +73,7 @@ impl Daemon {
     }
 }
 
-fn model(pool: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant, policy_now: Time) -> ModelStatus {
+fn model(served: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant, policy_now: Time) -> ModelStatus {
     let (state, retry_at) = match view.state {
         TemplateState::Loading | TemplateState::Waiting { .. } => ("loading", None),
         TemplateState::Warm => ("warm", None),
@@ -82,49 +82,49 @@ fn model(pool: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant, 
         TemplateState::Cold | TemplateState::Stopped => ("cold", None),
     };
     let is_warm = view.state == TemplateState::Warm;
-    let load_s = pool.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
-    let template = pool.template.as_ref().map(|template| TemplateStatus {
+    let load_s = served.info.as_ref().map(|info| seconds(Duration::from_millis(info.load_ms)));
+    let template = served.template.as_ref().map(|template| TemplateStatus {
         pid: template.process.pid(),
         load_s: load_s.filter(|_| is_warm),
-        pss_bytes: pool.template_memory.map(|(sample, _)| sample.proportional),
+        pss_bytes: served.template_memory.map(|(sample, _)| sample.proportional),
         generation: template.id.generation,
-        sandbox: pool.info.as_ref().filter(|_| is_warm).map(|info| info.sandbox.to_string()),
+        sandbox: served.info.as_ref().filter(|_| is_warm).map(|info| info.sandbox.to_string()),
     });
-    let kind = match pool.kind() {
+    let kind = match served.kind() {
         ModelKind::Generate => "generate",
         ModelKind::Embed => "embed",
     };
-    let isolation = match pool.isolation {
+    let isolation = match served.isolation {
         Isolation::Request => "request",
         Isolation::Worker => "worker",
     };
     ModelStatus {
-        name: pool.config.name.clone(),
+        name: served.config.name.clone(),
         kind: kind.to_owned(),
         state: state.to_owned(),
-        error: pool.error.clone().or_else(|| pool.shortage.clone()),
+        error: served.error.clone().or_else(|| served.shortage.clone()),
         // One that is tried again when it is asked for may be late.
         retry_in_s: retry_at.filter(|at| *at > policy_now).map(|at| seconds(at.since(policy_now))),
-        path: pool.spec.source.to_string(),
-        architecture: pool.info.as_ref().map(|info| info.architecture.clone()),
-        context: pool.info.as_ref().map(|info| info.context),
+        path: served.spec.source.to_string(),
+        architecture: served.info.as_ref().map(|info| info.architecture.clone()),
+        context: served.info.as_ref().map(|info| info.context),
         isolation: isolation.to_owned(),
-        weights_bytes: pool.info.as_ref().map(|info| info.weights),
+        weights_bytes: served.info.as_ref().map(|info| info.weights),
         template,
         queue: QueueStatus {
             length: view.queued,
             limit: queue_limit,
             oldest_s: view.oldest.map_or(0.0, |at| seconds(policy_now.since(at))),
         },
-        workers: view.workers.iter().map(|view| worker(view, pool, now)).collect(),
-        totals: pool.totals,
-        last_crash: pool.last_crash.clone(),
+        workers: view.workers.iter().map(|view| worker(view, served, now)).collect(),
+        totals: served.totals,
+        last_crash: served.last_crash.clone(),
     }
 }
 
-fn worker(view: &WorkerView, pool: &ServedModel, now: Instant) -> WorkerStatus {
+fn worker(view: &WorkerView, served: &ServedModel, now: Instant) -> WorkerStatus {
     let Life { slot, generation } = view.id.life;
-    let process: Option<&WorkerProcess> = pool.workers.get(&view.id.life);
+    let process: Option<&WorkerProcess> = served.workers.get(&view.id.life);
     let word = |word| process.map_or(0, |process| process.board.word(word).load(Relaxed));
     let busy = view.request.is_some();
     let memory = process.and_then(|process| process.memory);

@@ -73,9 +73,9 @@ impl Daemon {
     /// Everything has ended, or cannot be ended.
     pub(super) fn halt(&mut self) {
         self.halted = true;
-        let workers = self.models.values().flat_map(|pool| pool.workers.values());
+        let workers = self.models.values().flat_map(|model| model.workers.values());
         let workers = workers.filter_map(|worker| worker.process.as_ref());
-        let templates = self.models.values().filter_map(|pool| pool.template.as_ref());
+        let templates = self.models.values().filter_map(|model| model.template.as_ref());
         for process in workers.chain(templates.map(|template| &template.process)) {
             tracing::error!(target: OPERATION, pid = process.pid(), "a process has not ended although it was killed; it is left behind");
         }

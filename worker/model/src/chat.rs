@@ -26,6 +26,7 @@ use std::{
     io::{self, Write},
     ops::Range,
 };
+use system::foreign_text::{Escaped, shorten};
 use thiserror::Error;
 
 /// A model's way to write a conversation down.
@@ -165,7 +166,7 @@ fn sentence(error: &Error) -> String {
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().filter(|letter| !letter.is_control()).take(LONGEST).collect()
+    Escaped(&shorten(&line, LONGEST)).to_string()
 }
 
 /// Output with a bound.

@@ -28,22 +28,6 @@ pub fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
-/// Most parts that [`parts`] knows of.
-pub const MOST_PARTS: usize = 1000;
-
-/// The files that belong to the one at `path` by their names: those from the second on, if it is
-/// called `NAME-00001-of-00003.gguf`.
-pub fn parts(path: &Path) -> Vec<PathBuf> {
-    let named = || {
-        let (name, rest) = path.file_name()?.to_str()?.rsplit_once("-00001-of-")?;
-        let count = rest.strip_suffix(".gguf").filter(|digits| digits.len() == 5)?;
-        let count: usize = count.bytes().all(|digit| digit.is_ascii_digit()).then(|| count.parse().ok())??;
-        let parts = 2..=count.min(MOST_PARTS);
-        Some(parts.map(|number| path.with_file_name(format!("{name}-{number:05}-of-{rest}"))).collect())
-    };
-    named().unwrap_or_default()
-}
-
 /// A number that differs for different files, and for a file whose content has changed: by device,
 /// inode, length and time of change.
 pub fn identity(about: &Metadata) -> u64 {
@@ -95,33 +79,6 @@ impl Files {
 mod tests {
     use super::*;
     use std::io::Read;
-
-    #[test]
-    fn parts_are_known_by_their_names() {
-        let parts = |path: &str| -> Vec<String> {
-            super::parts(Path::new(path)).iter().map(|part| part.display().to_string()).collect()
-        };
-        assert_eq!(
-            parts("/m/a-00001-of-00001-00001-of-00003.gguf"),
-            ["/m/a-00001-of-00001-00002-of-00003.gguf", "/m/a-00001-of-00001-00003-of-00003.gguf"]
-        );
-        assert_eq!(parts("-00001-of-00002.gguf"), ["-00002-of-00002.gguf"]);
-        for other in [
-            "a.gguf",
-            "a-00002-of-00003.gguf",
-            "a-00001-of-00001.gguf",
-            "a-00001-of-00000.gguf",
-            "a-00001-of-3.gguf",
-            "a-00001-of-+0003.gguf",
-            "a-00001-of-00003.bin",
-            "a-00001-of-00003",
-            "/",
-            "",
-        ] {
-            assert_eq!(parts(other), Vec::<String>::new(), "{other}");
-        }
-        assert_eq!(parts("a-00001-of-99999.gguf").len(), MOST_PARTS - 1);
-    }
 
     #[test]
     fn what_was_there_can_be_read_when_it_has_gone() {

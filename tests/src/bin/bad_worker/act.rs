@@ -90,8 +90,8 @@ pub(crate) fn alone(action: &str) {
     }
 }
 
-/// Does what needs a worker with a seat. Returns when it is well again, as far as it can be.
-pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
+/// Does what needs a worker that has its descriptors. Returns when it is well again, as far as it can be.
+pub(crate) fn act_with(action: &str, body: &mut Body<'_>) {
     let Body { request, index, dimensions, .. } = *body;
     let vectors = |first: u32, count: usize, vector: Vec<f32>| FromWorker::Vectors {
         request,
@@ -168,7 +168,7 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
             let mut held = Vec::new();
             held.resize(256 << 20, 1_u8);
             hint::black_box(&held);
-            seated("tick", body);
+            act_with("tick", body);
         }
         "write-inherited" => {
             let written = body.pages.take().map(Pages::write);
@@ -176,7 +176,7 @@ pub(crate) fn seated(action: &str, body: &mut Body<'_>) {
                 eprintln!("what is inherited cannot be written to: {written:?}");
                 process::abort();
             }
-            seated("tick", body);
+            act_with("tick", body);
         }
         "truncate-board" => {
             let Some(memory) = body.memory else { process::abort() };

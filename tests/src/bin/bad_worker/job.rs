@@ -167,7 +167,7 @@ impl Teller<'_> {
 pub(crate) fn strike(scripts: &[&Script], moment: Moment, body: &mut Body<'_>) {
     for script in scripts.iter().filter(|script| script.strikes(moment)) {
         act::alone(&script.action);
-        act::seated(&script.action, body);
+        act::act_with(&script.action, body);
     }
 }
 

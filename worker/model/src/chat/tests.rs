@@ -44,8 +44,8 @@ fn blocks_leave_no_blank_lines() {
 fn what_a_template_says_is_wrong_is_the_reason() {
     let source = "{{ raise_exception('roles must\n\x1balternate') }}";
     let error = render(source, &[]).unwrap_err();
-    assert_eq!(error, ChatError::Refused("roles must alternate".into()));
-    assert_eq!(error.to_string(), "the model's chat template refuses the conversation: roles must alternate");
+    assert_eq!(error, ChatError::Refused("roles must \\u{1b}alternate".into()));
+    assert_eq!(error.to_string(), "the model's chat template refuses the conversation: roles must \\u{1b}alternate");
     let failed = render("{{ messages[0].content.nothing() }}", &[said(Role::User, "a")]).unwrap_err().to_string();
     assert!(failed.contains("unknown method") && !failed.contains('\n'), "{failed}");
 }

@@ -12,7 +12,7 @@ const ROWS: usize = 48;
 
 /// Memory that one text after another uses.
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Buffers {
     keys: Vec<f32>,
     values: Vec<f32>,
     scores: Vec<f32>,
@@ -27,7 +27,7 @@ pub(super) struct Attention<'a> {
     pub(super) heads: usize,
     /// The length of a query, of all heads.
     pub(super) hidden_size: usize,
-    pub(super) room: &'a mut Room,
+    pub(super) buffers: &'a mut Buffers,
 }
 
 impl Attention<'_> {
@@ -42,7 +42,7 @@ impl WithSimd for Attention<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Attention { inputs, out, heads, hidden_size, room: Room { keys, values, scores } } = self;
+        let Attention { inputs, out, heads, hidden_size, buffers: Buffers { keys, values, scores } } = self;
         let lanes = S::F32_LANES;
         let (tokens, each, stride) = (out.len() / hidden_size, hidden_size / heads, 3 * hidden_size);
         let padded = tokens.next_multiple_of(lanes);

@@ -4,7 +4,7 @@
 //! padding, so that each layer is a few large products. It uses one thread, the caller's, and
 //! reuses its memory. It does not tokenise.
 use super::{
-    attention::{Attention, Room},
+    attention::{Attention, Buffers},
     elementwise::{Activation, Norm},
     int8::RowBlock,
     linear::Linear,
@@ -68,7 +68,7 @@ pub(super) struct Scratch {
     inner: Vec<f32>,
     product: Vec<f32>,
     rounded: Vec<RowBlock>,
-    room: Room,
+    buffers: Buffers,
 }
 
 impl Encoder {
@@ -117,7 +117,7 @@ impl Encoder {
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let Hparams { hidden_size, inner: inner_width, heads, activation, .. } = self.hparams;
-        let Scratch { rows, inputs, context, inner, product, rounded, room } = scratch;
+        let Scratch { rows, inputs, context, inner, product, rounded, buffers } = scratch;
         inputs.resize(rows.len() * 3, 0.0);
         for (rows, inputs) in rows.chunks_mut(ROWS * hidden_size).zip(inputs.chunks_mut(ROWS * hidden_size * 3)) {
             layer.inputs.multiply(rows, inputs, rounded);
@@ -126,7 +126,7 @@ impl Encoder {
         }
         for range in texts.iter().filter(|range| !range.is_empty()) {
             let inputs = &inputs[range.start * 3..range.end * 3];
-            Attention { inputs, out: &mut context[range.clone()], heads, hidden_size, room: &mut *room }.run();
+            Attention { inputs, out: &mut context[range.clone()], heads, hidden_size, buffers: &mut *buffers }.run();
         }
         inner.resize(ROWS * inner_width, 0.0);
         product.resize(ROWS * hidden_size, 0.0);
