@@ -38,9 +38,13 @@ impl Vocabulary {
     /// The ids of a conversation of one message, and its text.
     fn chat(&self, template: &ChatTemplate, content: &str) -> (Vec<u32>, String) {
         let messages = [ChatMessage::new(Role::User, content)];
-        let conversation = Conversation { messages: &messages, ..Conversation::default() };
+        self.render(template, &Conversation { messages: &messages, ..Conversation::default() })
+    }
+
+    /// The ids of a conversation, and its text.
+    fn render(&self, template: &ChatTemplate, conversation: &Conversation<'_>) -> (Vec<u32>, String) {
         let now: Zoned = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-        let rendered = template.render(&conversation, &now, &|text| self.tokenizer.control_tokens(text)).unwrap();
+        let rendered = template.render(conversation, &now, &|text| self.tokenizer.control_tokens(text)).unwrap();
         (self.tokenizer.encode_chat(&rendered).unwrap(), rendered.text)
     }
 
@@ -111,6 +115,20 @@ fn a_token_that_is_half_the_templates_and_half_a_contents_is_text() {
         assert_eq!(text, "<|im_end|>");
         assert!(!ids.contains(&end), "{template}");
     }
+    // Of a variable as well, also in parts.
+    for (template, variables) in [
+        ("<|{{ kind }}|>", r#"{"kind": "im_end"}"#),
+        ("{{ '<|{}|>'.format(kind) }}", r#"{"kind": "im_end"}"#),
+        ("{{ kind | lower }}", r#"{"kind": "<|IM_END|>"}"#),
+        ("{{ kind | join }}", r#"{"kind": ["<|im", "_end|>"]}"#),
+        ("{% for key in kind %}{{ key }}{% endfor %}", r#"{"kind": {"<|im": 1, "_end|>": 2}}"#),
+        ("{{ one }}{{ other }}", r#"{"one": "<|im_", "other": "end|>"}"#),
+    ] {
+        let conversation = Conversation { variables: Some(variables), ..Conversation::default() };
+        let (ids, text) = vocabulary.render(&ChatTemplate::new(template, "", ""), &conversation);
+        assert_eq!(text, "<|im_end|>");
+        assert!(!ids.contains(&end), "{template}");
+    }
     // A role is a word of our own.
     let template = ChatTemplate::new("<|im_end|>{{ messages[0].role }}", "", "");
     assert!(vocabulary.chat(&template, "a").0.contains(&end));
@@ -138,6 +156,33 @@ fn a_template_sees_a_content_as_it_is() {
     let controls = |text: &str| vocabulary.tokenizer.control_tokens(text);
     let refused = ChatTemplate::new(refuses, "", "").render(&conversation, &now, &controls).unwrap_err();
     assert_eq!(refused.to_string(), "the model's chat template refuses the conversation: no");
+}
+
+#[test]
+fn what_a_template_takes_out_of_a_content_makes_no_control_token() {
+    let Some(vocabulary) = vocabularies().into_iter().find(|vocabulary| vocabulary.name == "qwen2") else { return };
+    let end = vocabulary.controls.iter().find(|(_, name)| name == "<|im_end|>").unwrap().0;
+    for (makes, content) in [
+        ("{{ said.replace('/think', '') }}", "x<|im_/thinkend|>"),
+        ("{{ said | replace('/no_think', '') }}", "x<|im_/no_thinkend|>"),
+        ("{{ said | lower }}", "x<|IM_END|>"),
+        ("{{ said.split('</think>') | join('') }}", "x<|im_</think>end|>"),
+        ("{{ said.split('|||')[0] ~ said.split('|||')[-1] }}", "x<|im|||y|||_end|>"),
+        ("{{ said.strip('*') }}", "*x<|im_end|>*"),
+        ("{% if 'zz' in said %}x<|{% else %}{{ said }}{% endif %}{{ said.split('zz')[-1] }}", "zzim_end|>"),
+        ("{{ said | tojson }}", "x<|im_end|>"),
+        ("{{ said | upper | lower }}", "x<|im_end|>"),
+        ("{{ said[::-1] }}", ">|dne_mi|<x"),
+    ] {
+        let template = format!("<|im_end|>{{% set said = messages[0].content %}}{makes}");
+        let (ids, text) = vocabulary.chat(&ChatTemplate::new(&template, "", ""), content);
+        assert!(text.contains("x<|im_end|>"), "{makes}: {text}");
+        assert_eq!(ids.iter().filter(|id| **id == end).count(), 1, "{makes}: {text}");
+    }
+    // JSON may write letters in another way.
+    let escaped = "<|im_end|>{{ messages[0].content | tojson(ensure_ascii=true) }}";
+    let (_, text) = vocabulary.chat(&ChatTemplate::new(escaped, "", ""), "x<|im_end|>\u{e9}");
+    assert_eq!(text, "<|im_end|>\"x<|im_end|>\\u00e9\"");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::no_panic::without_panic;
 use conversation::{Mark, said_last};
 use jiff::Zoned;
 use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
+use provenance::Literals;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
@@ -36,7 +37,7 @@ enum Kind {
     /// The content of the last message of the user and nothing else.
     LastMessage,
     /// A template that can be rendered.
-    Jinja { environment: Box<Environment<'static>>, start: String, end: String },
+    Jinja { environment: Box<Environment<'static>>, literals: Literals, start: String, end: String },
     /// A template that cannot be compiled, and why.
     Broken(String),
 }
@@ -77,8 +78,15 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, RAISED).with_source(Raised(message)))
         });
-        ChatTemplate(match environment.add_template_owned(NAME, source::prepared(source)) {
-            Ok(()) => Kind::Jinja { environment: Box::new(environment), start: start.to_owned(), end: end.to_owned() },
+        let prepared = source::prepared(source);
+        let literals = Literals::of(&prepared);
+        ChatTemplate(match environment.add_template_owned(NAME, prepared) {
+            Ok(()) => Kind::Jinja {
+                environment: Box::new(environment),
+                literals,
+                start: start.to_owned(),
+                end: end.to_owned(),
+            },
             Err(error) => Kind::Broken(sentence(&error)),
         })
     }
@@ -99,14 +107,14 @@ impl ChatTemplate {
         match &self.0 {
             Kind::LastMessage => Ok(Rendered::of_client(said_last(conversation.messages))),
             Kind::Broken(reason) => Err(ChatError::Broken(reason.clone())),
-            Kind::Jinja { environment, start, end } => {
+            Kind::Jinja { environment, literals, start, end } => {
                 let once = |mark: &Mark<'_>| {
                     let mut names = conversation.values(mark)?;
                     names.entry("bos_token".to_owned()).or_insert_with(|| Value::from(start.as_str()));
                     names.entry("eos_token".to_owned()).or_insert_with(|| Value::from(end.as_str()));
                     render(environment, names, now)
                 };
-                provenance::render(&once, controls)
+                provenance::render(&once, controls, literals)
             }
         }
     }

@@ -147,7 +147,7 @@ impl Tokenizer {
     /// The ids of a text. With `special`, the names of special tokens in it stand for those tokens,
     /// and the tokens that the file wants before and after a text are added.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, EncodeError> {
-        self.encode_parts(text, special, &[])
+        self.encode_parts(text, special, None)
     }
 
     /// The ids of a conversation, in which control tokens are the template's alone to say.
@@ -156,7 +156,7 @@ impl Tokenizer {
         let inside = |part: &Range<usize>| part.start.max(kept.start)..part.end.min(kept.end);
         let shifted = |part: Range<usize>| part.start - kept.start..part.end - kept.start;
         let client = rendered.client.iter().map(inside).filter(|part| !part.is_empty()).map(shifted);
-        self.encode_parts(&rendered.text[kept.clone()], true, &client.collect::<Vec<_>>())
+        self.encode_parts(&rendered.text[kept.clone()], true, Some(&client.collect::<Vec<_>>()))
     }
 
     /// Where the names of control tokens are in a text.
@@ -168,12 +168,19 @@ impl Tokenizer {
         }
     }
 
-    fn encode_parts(&self, text: &str, special: bool, client: &[Range<usize>]) -> Result<Vec<u32>, EncodeError> {
+    /// Of a conversation, `client` says what in it is the client's.
+    fn encode_parts(
+        &self,
+        text: &str,
+        special: bool,
+        client: Option<&[Range<usize>]>,
+    ) -> Result<Vec<u32>, EncodeError> {
+        let own = client.unwrap_or_default();
         let mut ids: Vec<u32> = self.start.filter(|_| special).into_iter().collect();
         match &self.encoder {
             Encoder::Bytes => ids.extend(text.bytes().map(u32::from)),
             Encoder::Bpe(bpe, specials) => {
-                for part in specials.cut(text, special, client) {
+                for part in specials.cut(text, special, own) {
                     match part {
                         Part::Token(id) => ids.push(id),
                         Part::Text(text) => bpe.encode(text, &mut ids),
@@ -182,7 +189,7 @@ impl Tokenizer {
             }
             Encoder::SentencePiece(pieces, specials) => {
                 let mut begins = true;
-                for part in specials.cut(text, special, client) {
+                for part in specials.cut(text, special, own) {
                     match part {
                         Part::Token(id) => ids.push(id),
                         Part::Text(text) => pieces.encode(text, begins, &mut ids),
@@ -190,7 +197,10 @@ impl Tokenizer {
                     begins = matches!(part, Part::Token(_));
                 }
             }
-            Encoder::TokenizerJson(json) => json.encode(text, special, client, &mut ids)?,
+            Encoder::TokenizerJson(json) => match client {
+                Some(client) => json.encode_chat(text, client, &mut ids)?,
+                None => json.encode(text, special, &mut ids)?,
+            },
         }
         ids.extend(self.end.filter(|_| special));
         Ok(ids)

@@ -23,49 +23,42 @@ pub struct Conversation<'a> {
 pub(super) enum Mark<'a> {
     /// Nothing.
     None,
-    /// All that is said is marked, but in data only what `data` marks.
-    Words {
-        /// Marks a whole text.
+    /// They are changed.
+    Texts {
+        /// Changes what is said.
         words: &'a dyn Fn(&str) -> String,
-        /// Marks some of a text that the template may have to look at.
-        data: &'a dyn Fn(&str) -> String,
+        /// Changes the keys of objects.
+        keys: &'a dyn Fn(&str) -> String,
     },
-    /// Everything is treated as data.
-    Data(&'a dyn Fn(&str) -> String),
 }
 
 impl Mark<'_> {
     fn words(&self, text: &str) -> Value {
         match self {
             Mark::None => Value::from(text),
-            Mark::Words { words, .. } => Value::from(words(text)),
-            Mark::Data(data) => Value::from(data(text)),
+            Mark::Texts { words, .. } => Value::from(words(text)),
         }
     }
 
+    /// A value with all its texts changed.
     fn data(&self, value: Value) -> Value {
-        let (Mark::Words { data, .. } | Mark::Data(data)) = self else { return value };
-        data_with(value, *data)
-    }
-}
-
-/// A value with all its texts changed, those of its keys as well.
-fn data_with(value: Value, change: &dyn Fn(&str) -> String) -> Value {
-    match (value.kind(), value.as_str()) {
-        (ValueKind::String, Some(text)) => Value::from(change(text)),
-        (ValueKind::Seq, _) => {
-            let items = value.try_iter().into_iter().flatten();
-            Value::from(items.map(|item| data_with(item, change)).collect::<Vec<Value>>())
+        let Mark::Texts { keys: change_key, .. } = self else { return value };
+        match (value.kind(), value.as_str()) {
+            (ValueKind::String, Some(text)) => self.words(text),
+            (ValueKind::Seq, _) => {
+                let items = value.try_iter().into_iter().flatten();
+                Value::from(items.map(|item| self.data(item)).collect::<Vec<Value>>())
+            }
+            (ValueKind::Map, _) => {
+                let keys = value.try_iter().into_iter().flatten();
+                let pair = |key: Value| {
+                    let held = value.get_item(&key).unwrap_or_default();
+                    (key.as_str().map_or_else(|| key.clone(), |text| Value::from(change_key(text))), self.data(held))
+                };
+                Value::from_pairs(keys.map(pair))
+            }
+            _ => value,
         }
-        (ValueKind::Map, _) => {
-            let keys = value.try_iter().into_iter().flatten();
-            let pair = |key: Value| {
-                let held = value.get_item(&key).unwrap_or_default();
-                (data_with(key, change), data_with(held, change))
-            };
-            Value::from_pairs(keys.map(pair))
-        }
-        _ => value,
     }
 }
 

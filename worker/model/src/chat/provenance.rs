@@ -1,14 +1,18 @@
 //! Which part of a rendered conversation the client said, so that nobody who writes a content can
-//! forge a turn: the name of a control token is that token only where the template wrote it.
+//! forge a turn: the name of a control token is that token only where the template wrote all of it.
 //!
 //! A template is a program that may cut, trim and compare what it is given, so a text's origin
 //! cannot be carried along beside it. It is carried in the text: the conversation is rendered once
 //! as it is, and again with the client's letters moved to a private plane of Unicode, letter by
-//! letter. Where both texts agree but for that, the moved letters are the client's. A template that
-//! looks into what was said (`'</think>' in content`) may make something else of moved letters;
-//! then only the names of control tokens are moved, which hardly any template looks for. If even
-//! that changes the text, the template gets to see moved letters, and they are moved back behind it.
+//! letter. Where both texts agree but for that, the moved letters are the client's.
+//!
+//! A template that looks into what was said (`'</think>' in content`) may make something else of
+//! moved letters. Then fewer of them are moved, in steps ([`Step`]), so that it finds what it looks
+//! for while no name of a control token is left as it was. If the texts never agree, the template
+//! is shown moved letters, and what it makes of them is moved back behind it. Only what both
+//! renderings prove to be the template's own is ever read as a control token.
 use super::{ChatError, conversation::Mark};
+use aho_corasick::AhoCorasick;
 use std::{iter, ops::Range};
 
 /// A conversation as a text.
@@ -29,29 +33,74 @@ impl Rendered {
     }
 }
 
+/// The strings that stand in a template's source, for which it may look in what was said.
+pub(super) struct Literals(Option<AhoCorasick>);
+
+impl Literals {
+    /// Those of a source. A single letter tells nothing.
+    pub(super) fn of(source: &str) -> Literals {
+        let mut literals = super::source::literals(source);
+        literals.retain(|literal| literal.chars().nth(1).is_some());
+        Literals(AhoCorasick::new(literals).ok())
+    }
+
+    /// Where they stand in a text, in order, but for those that have one of the `names` of control
+    /// tokens in them, which are in order.
+    fn found(&self, text: &str, names: &[Range<usize>]) -> Vec<Range<usize>> {
+        let found = self.0.iter().flat_map(|literals| literals.find_overlapping_iter(text));
+        let has_name = |found: &Range<usize>| {
+            let first = names.partition_point(|name| name.start < found.start);
+            names[first..].iter().take_while(|name| name.start < found.end).any(|name| name.end <= found.end)
+        };
+        let mut found: Vec<_> = found.map(|found| found.range()).filter(|found| !has_name(found)).collect();
+        found.sort_unstable_by_key(|found| found.start);
+        found
+    }
+}
+
+/// Which of the client's letters are moved. White space never is, because templates trim it, and
+/// neither are quotes and backslashes, which JSON writes in another way: no name of a control token
+/// consists of them alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// All.
+    All,
+    /// All but those of strings that stand in the template's source.
+    Unsought,
+    /// Of these only signs, which are in nearly all names of control tokens, and the whole names
+    /// that are there: a template may look into words.
+    Signs,
+}
+
 /// Renders a conversation with what `once` makes of it. `controls` says where in a text the names
-/// of control tokens are.
+/// of control tokens are; `literals` are those of the template.
 pub(super) fn render(
     once: &dyn Fn(&Mark<'_>) -> Result<String, ChatError>,
     controls: &dyn Fn(&str) -> Vec<Range<usize>>,
+    literals: &Literals,
 ) -> Result<Rendered, ChatError> {
     let text = once(&Mark::None)?;
     if controls(&text).is_empty() {
         return Ok(Rendered { text, client: Vec::new() });
     }
-    // The client may use the letters of one plane itself.
-    let plane = if text.chars().any(|letter| u32::from(letter) & PLANE == PLANES[0]) { PLANES[1] } else { PLANES[0] };
-    let words = |text: &str| text.chars().map(|letter| moved_if_visible(letter, plane)).collect();
-    let data = |text: &str| move_names(text, &controls(text), plane);
-
-    let marked = once(&Mark::Words { words: &words, data: &data });
-    if let Some(client) = marked.ok().and_then(|marked| moved_in(&text, &marked, plane)) {
-        return Ok(Rendered { text, client });
+    // The client may use the letters of one plane itself, but not those of both.
+    let uses = |plane: u32| text.chars().any(|letter| u32::from(letter) & PLANE == plane);
+    let plane = PLANES.into_iter().find(|plane| !uses(*plane)).ok_or(ChatError::ControlToken)?;
+    let marked = |step| {
+        let moves = |text: &str| {
+            let names = controls(text);
+            move_letters(text, step, &literals.found(text, &names), &names, plane)
+        };
+        // A template asks for keys by names that are no strings in its source.
+        let keys = |text: &str| move_letters(text, Step::Signs, &[], &controls(text), plane);
+        once(&Mark::Texts { words: &moves, keys: &keys }).map(|marked| unescaped(marked, plane))
+    };
+    for step in [Step::All, Step::Unsought, Step::Signs] {
+        if let Some(client) = marked(step).ok().and_then(|marked| moved_in(&text, &marked, plane)) {
+            return Ok(Rendered { text, client });
+        }
     }
-    let marked = once(&Mark::Data(&data)).map_err(|_| ChatError::ControlToken)?;
-    if let Some(client) = moved_in(&text, &marked, plane) {
-        return Ok(Rendered { text, client });
-    }
+    let marked = marked(Step::Unsought).map_err(|_| ChatError::ControlToken)?;
     Ok(moved_back(&marked, plane))
 }
 
@@ -65,23 +114,63 @@ fn moved(letter: char, plane: u32) -> char {
     if number & PLANE == 0 { char::from_u32(plane | number).unwrap_or(letter) } else { letter }
 }
 
-/// White space stays, because templates trim it, and so do letters that a name of a control token
-/// does not consist of alone.
-fn moved_if_visible(letter: char, plane: u32) -> char {
-    if letter.is_ascii_graphic() { moved(letter, plane) } else { letter }
-}
-
-fn move_names(text: &str, names: &[Range<usize>], plane: u32) -> String {
-    let mut names = names.iter().peekable();
-    // Where the names end that have begun.
-    let mut end = 0;
+/// A text with those letters moved that the step moves. What is `sought` and the `names` of control
+/// tokens are in the order in which they begin.
+fn move_letters(text: &str, step: Step, sought: &[Range<usize>], names: &[Range<usize>], plane: u32) -> String {
+    let (mut in_sought, mut in_name) = (Cover::new(sought), Cover::new(names));
     let letters = text.char_indices().map(|(at, letter)| {
-        while let Some(name) = names.next_if(|name| name.start <= at) {
-            end = end.max(name.end);
-        }
-        if at < end { moved(letter, plane) } else { letter }
+        let (is_sought, is_name) = (in_sought.covers(at), in_name.covers(at));
+        let moves = match step {
+            _ if letter.is_whitespace() || matches!(letter, '"' | '\'' | '\\') => is_name,
+            Step::All => true,
+            Step::Unsought => is_name || !is_sought,
+            Step::Signs => is_name || !(is_sought || letter.is_alphanumeric()),
+        };
+        if moves { moved(letter, plane) } else { letter }
     });
     letters.collect()
+}
+
+/// Parts of a text that may overlap, asked for one place after the other.
+struct Cover<'a> {
+    parts: iter::Peekable<std::slice::Iter<'a, Range<usize>>>,
+    /// Where those end that have begun.
+    end: usize,
+}
+
+impl Cover<'_> {
+    fn new(parts: &[Range<usize>]) -> Cover<'_> {
+        Cover { parts: parts.iter().peekable(), end: 0 }
+    }
+
+    fn covers(&mut self, at: usize) -> bool {
+        while let Some(part) = self.parts.next_if(|part| part.start <= at) {
+            self.end = self.end.max(part.end);
+        }
+        at < self.end
+    }
+}
+
+/// A text in which moved letters that JSON has escaped, as two halves, are letters again.
+fn unescaped(text: String, plane: u32) -> String {
+    if !text.contains("\\ud") && !text.contains("\\uD") {
+        return text;
+    }
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text.as_str());
+    while let Some(at) = rest.find("\\u") {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let half = |at: usize| u16::from_str_radix(rest.get(at..at + 4)?, 16).ok();
+        let second = rest.get(6..8).filter(|between| *between == "\\u").and_then(|_| half(8));
+        let pair = half(2).zip(second).and_then(|(first, second)| char::decode_utf16([first, second]).next()?.ok());
+        let (letter, length) = match pair.filter(|letter| u32::from(*letter) & PLANE == plane) {
+            Some(letter) => (letter, 12),
+            None => ('\\', 1),
+        };
+        plain.push(letter);
+        rest = &rest[length..];
+    }
+    plain + rest
 }
 
 /// The parts of a text that are moved in another one, which must be the same but for that.

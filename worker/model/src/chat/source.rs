@@ -38,6 +38,43 @@ pub(super) fn prepared(source: &str) -> String {
     prepared
 }
 
+/// The strings that stand in the tags and expressions of a source.
+pub(super) fn literals(source: &str) -> Vec<String> {
+    let (mut literals, mut rest) = (Vec::new(), source);
+    while let Some(at) = rest.find('{') {
+        rest = &rest[at..];
+        let close = match rest.as_bytes().get(1) {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            _ => {
+                rest = &rest[1..];
+                continue;
+            }
+        };
+        let (tag, behind) = rest.split_at(length_of(rest, close).unwrap_or(rest.len()));
+        rest = behind;
+        let (mut quote, mut literal, mut letters) = (None, String::new(), tag.chars());
+        while let Some(letter) = letters.next() {
+            match quote {
+                None if matches!(letter, '"' | '\'') => quote = Some(letter),
+                None => {}
+                Some(open) if letter == open => {
+                    literals.push(std::mem::take(&mut literal));
+                    quote = None;
+                }
+                Some(_) if letter == '\\' => literal.extend(letters.next().map(|letter| match letter {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    other => other,
+                })),
+                Some(_) => literal.push(letter),
+            }
+        }
+    }
+    literals
+}
+
 /// How long a tag or an expression is that ends with `close`, which does not count inside a string.
 fn length_of(text: &str, close: &str) -> Option<usize> {
     let (mut quote, mut escaped) = (None, false);

@@ -6,7 +6,7 @@
 //! What is added to a text the model's file says, as it does without it.
 use super::{
     EncodeError, library,
-    special::{Part, Special, Specials, touches},
+    special::{Part, Special, Specials},
     tokens::Tokens,
 };
 use crate::{
@@ -14,19 +14,23 @@ use crate::{
     foreign_file::{BEGINNING, ForeignFile},
 };
 use std::{
+    collections::{BTreeMap, HashSet},
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     sync::{Mutex, PoisonError},
 };
 use system::foreign_text::shown;
 use thiserror::Error;
+use tokenizers::Encoding;
 
 /// The encoder of a `tokenizer.json`.
 pub(super) struct TokenizerJson {
     /// Whether special tokens are read is one of its settings.
     tokenizer: Mutex<tokenizers::Tokenizer>,
-    /// Those of its tokens that it calls special.
+    /// Those of its tokens that it calls special, or the model's file.
     specials: Specials,
+    /// Their ids.
+    reserved: HashSet<u32>,
 }
 
 /// Why a `tokenizer.json` cannot be used.
@@ -110,17 +114,24 @@ impl TokenizerJson {
         model.resize_cache(0);
         tokenizer.with_model(model);
         reads_control_tokens(&tokenizer, tokens, texts)?;
-        let added = tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
-        let reserved = added.map(|(id, token)| Special {
-            text: token.content,
+        // Those of either file: a control token may be none in this one.
+        let own = tokens.special.iter().filter(|token| token.reserved).map(|token| (token.id, token.text.as_str()));
+        let added = tokenizer.get_added_tokens_decoder();
+        let mut texts: BTreeMap<u32, (&str, bool)> = own.map(|(id, text)| (id, (text, false))).collect();
+        let special = added.iter().filter(|(id, token)| token.special || texts.contains_key(id));
+        let special: Vec<_> = special.map(|(id, token)| (*id, (token.content.as_str(), token.rstrip))).collect();
+        texts.extend(special);
+        let reserved = texts.keys().copied().collect();
+        let specials = texts.into_iter().map(|(id, (text, strips))| Special {
+            text: text.to_owned(),
             id,
             control: true,
             reserved: true,
-            strips: token.rstrip,
+            strips,
         });
         let specials =
-            Specials::new(reserved.collect()).map_err(|error| TokenizerJsonError::Special(Box::new(error)))?;
-        Ok(TokenizerJson { tokenizer: Mutex::new(tokenizer), specials })
+            Specials::new(specials.collect()).map_err(|error| TokenizerJsonError::Special(Box::new(error)))?;
+        Ok(TokenizerJson { tokenizer: Mutex::new(tokenizer), specials, reserved })
     }
 
     /// Where the names of special tokens are in a text.
@@ -128,36 +139,76 @@ impl TokenizerJson {
         self.specials.reserved(text)
     }
 
-    /// Appends the ids of a text. No special token is read that is in one of the `client`'s parts.
+    /// Appends the ids of a text as the library reads it.
+    pub(super) fn encode(&self, text: &str, special: bool, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        ids.extend_from_slice(self.encoding(text, special)?.get_ids());
+        Ok(())
+    }
+
+    /// Appends the ids of a conversation. No special token is read that is in one of the `client`'s
+    /// parts, in whatever form: the library may read it in a text that it has normalised.
     ///
-    /// The library reads all names of special tokens or none. So where a part has one in it, the
-    /// text is cut here at those that count, and what is between them is read without.
-    pub(super) fn encode(
+    /// It reads all names of special tokens or none. So where it finds others than those that count,
+    /// the text is cut here at these, and what is between them is read without.
+    pub(super) fn encode_chat(
         &self,
         text: &str,
-        special: bool,
         client: &[Range<usize>],
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
-        if !special || client.is_empty() || !self.specials.reserved(text).iter().any(|name| touches(client, name)) {
-            return self.encode_whole(text, special, ids);
+        let parts = self.specials.cut(text, true, client);
+        let whole = self.encoding(text, true)?;
+        let counts = parts.iter().filter_map(|part| if let Part::Token(id) = part { Some(id) } else { None });
+        if whole.get_ids().iter().filter(|id| self.reserved.contains(id)).eq(counts) {
+            ids.extend_from_slice(whole.get_ids());
+            return Ok(());
         }
-        let parts = self.specials.cut(text, special, client);
         for part in parts {
             match part {
                 Part::Token(id) => ids.push(id),
-                Part::Text(text) => self.encode_whole(text, false, ids)?,
+                Part::Text(text) => self.encode_plain(text, ids)?,
             }
         }
         Ok(())
     }
 
-    fn encode_whole(&self, text: &str, special: bool, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+    /// Appends the ids of a text in which no name of a special token counts. Where the library reads
+    /// one all the same, the name is cut in two.
+    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let encoding = self.with_offsets(rest)?;
+            let read = encoding.get_ids().iter().position(|id| self.reserved.contains(id));
+            let Some(read) = read else {
+                ids.extend_from_slice(encoding.get_ids());
+                return Ok(());
+            };
+            let (start, end) = encoding.get_offsets()[read];
+            let middle = rest.ceil_char_boundary(start + 1);
+            let (before, behind) = rest.split_at_checked(middle).filter(|_| middle < end).ok_or_else(|| {
+                EncodeError(format!("{:?} is read as a special token in another form", shown(rest)).into())
+            })?;
+            let encoding = self.encoding(before, false)?;
+            if encoding.get_ids().iter().any(|id| self.reserved.contains(id)) {
+                return Err(EncodeError(format!("{:?} is read as special tokens", shown(before)).into()));
+            }
+            ids.extend_from_slice(encoding.get_ids());
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn encoding(&self, text: &str, special: bool) -> Result<Encoding, EncodeError> {
         let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
         tokenizer.set_encode_special_tokens(!special);
-        let encoding = tokenizer.encode_fast(text, false).map_err(EncodeError)?;
-        ids.extend_from_slice(encoding.get_ids());
-        Ok(())
+        library::guarded(|| tokenizer.encode_fast(text, false)).map_err(EncodeError)
+    }
+
+    /// The encoding of a text without special tokens that knows where each id comes from.
+    fn with_offsets(&self, text: &str) -> Result<Encoding, EncodeError> {
+        let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
+        tokenizer.set_encode_special_tokens(true);
+        library::guarded(|| tokenizer.encode(text, false)).map_err(EncodeError)
     }
 }
 

@@ -42,6 +42,34 @@ fn its_special_tokens_are_the_templates_alone_to_say() {
 }
 
 #[test]
+fn no_other_form_of_a_special_token_is_read_in_what_a_client_says() {
+    let control = || small().integers("tokenizer.ggml.token_type", &[3, 3, 4, 1, 1, 1, 1, 1, 3]);
+    let chat = |json: &str, text: &str, client: Range<usize>| {
+        let rendered = Rendered { text: text.to_owned(), client: vec![client] };
+        let ids = beside(json, control()).unwrap().encode_chat(&rendered).unwrap();
+        ids.into_iter().filter(|id| *id == 8).count()
+    };
+    // A control token that is an ordinary one in this file.
+    let ordinary =
+        JSON.replace(r#""normalized": false, "special": true}],"#, r#""normalized": false, "special": false}],"#);
+    assert_ne!(ordinary, JSON);
+    assert_eq!(chat(&ordinary, "a<|eot_id|>b<|eot_id|>", 0..12), 1);
+    assert_eq!(chat(&ordinary, "a<|eot_id|>b<|eot_id|>", 5..6), 1);
+    // Ones that are read in what a normaliser makes of a text.
+    let lower = JSON.replace(r#""normalizer": null"#, r#""normalizer": {"type": "Lowercase"}"#);
+    let lower = lower.replace(r#""normalized": false"#, r#""normalized": true"#);
+    assert_eq!(beside(&lower, control()).unwrap().encode("a<|EOT_ID|>", true).unwrap(), [0, 3, 8]);
+    assert_eq!(chat(&lower, "a<|EOT_ID|>b<|eot_id|>", 0..12), 1);
+    assert_eq!(chat(&lower, "A<|EOT_ID|><|eot_id|>b", 0..11), 1);
+    let gone = JSON.replace(
+        r#""normalizer": null"#,
+        r#""normalizer": {"type": "Replace", "pattern": {"String": "~"}, "content": ""}"#,
+    );
+    let gone = gone.replace(r#""normalized": false"#, r#""normalized": true"#);
+    assert_eq!(chat(&gone, "a<|e~ot_id|>b<|eot_id|>", 0..13), 1);
+}
+
+#[test]
 fn one_that_does_not_read_the_control_tokens_is_refused() {
     let refused = |json: &str| system::foreign_text::chain(&beside(json, small()).err().unwrap());
     let said = |name: &str| {
