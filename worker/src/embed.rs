@@ -58,8 +58,15 @@ fn serve(
     while done < total {
         let group = group(bert, &job.texts[done..], job.role, &mut go_on)?.ok_or_else(cancelled)?;
         let ControlFlow::Continue(vectors) = bert.embed(&group, &mut go_on) else { return Err(cancelled()) };
-        if let Some(wrong) = vectors.iter().position(|vector| !vector.iter().all(|value| value.is_finite())) {
-            let message = format!("the model's vector of text {} is not of finite numbers", done + wrong);
+        for (number, (vector, ids)) in (done..).zip(vectors.iter().zip(&group)) {
+            let wrong = if !vector.iter().all(|value| value.is_finite()) {
+                "is not of finite numbers"
+            } else if !ids.is_empty() && vector.iter().all(|value| *value == 0.0) {
+                "has no length: its file is broken"
+            } else {
+                continue;
+            };
+            let message = format!("the model's vector of text {number} {wrong}");
             return Err(Ended::Failed(FailureKind::Engine, message));
         }
         let first = done;

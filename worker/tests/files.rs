@@ -166,14 +166,18 @@ fn what_is_no_model_is_called_what_it_is() {
 
 #[test]
 fn a_weight_that_is_no_number_ends_a_request_as_an_error_of_the_engine() {
-    let whole = pocket();
+    let mut whole = pocket();
     let sampled = Sampling { temperature: 1.0, ..Sampling::default() };
     let jobs = [question(), Job { sampling: sampled, max_tokens: Some(12), ..question() }];
     let expected = "the model's numbers are not finite, so there is no answer: its file is broken, or it is not made \
                     for this text";
-    // The first norm and the last, and each matrix of one block: of these the first block's scale.
+    // An output layer of its own, the last norm, and each matrix of one block: of these the first
+    // block's scale.
+    let mut output = whole.tensor("token_embd.weight").clone();
+    output.name = "output.weight".to_owned();
+    whole.tensors.push(output);
     let names = whole.tensors.iter().map(|tensor| tensor.name.as_str());
-    for name in names.filter(|name| *name == "output_norm.weight" || name.starts_with("blk.1.")) {
+    for name in names.filter(|name| name.starts_with("output") || name.starts_with("blk.1.")) {
         for (wide, half) in [(f32::NAN, 0x7E00_u16), (f32::INFINITY, 0x7C00)] {
             let mut file = whole.clone();
             let tensor = file.tensor(name);

@@ -90,6 +90,24 @@ pub enum GgufError {
     /// Two tensors have one name, and nothing says which of them holds.
     #[error("it has two tensors named {0}")]
     TwoTensors(String),
+    /// A tensor begins within another one.
+    #[error("its tensor {second} begins within its tensor {first}")]
+    Overlap {
+        /// The one that begins first.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A tensor does not begin where one may.
+    #[error("its tensor {name} begins at {offset}, which is no multiple of its alignment, {alignment}")]
+    Offset {
+        /// The tensor's name.
+        name: String,
+        /// Where it begins, from the first one.
+        offset: u64,
+        /// What this must be a multiple of.
+        alignment: u64,
+    },
     /// The alignment is no power of two.
     #[error("its alignment is {0}, which is no power of two")]
     Alignment(u64),
@@ -169,7 +187,7 @@ impl Header {
             return Err(GgufError::Alignment(alignment));
         }
         header.data = source.position.next_multiple_of(alignment);
-        header.tensors_fit(size)?;
+        header.tensors_fit(size, alignment)?;
         Ok(header)
     }
 
@@ -276,11 +294,18 @@ impl Header {
     }
 
     /// Refuses the first tensor, as they lie in the file, that is not all there.
-    fn tensors_fit(&self, size: u64) -> Result<(), GgufError> {
+    fn tensors_fit(&self, size: u64, alignment: u64) -> Result<(), GgufError> {
         let left = size.saturating_sub(self.data);
         let mut tensors: Vec<_> = self.tensors.iter().collect();
         tensors.sort_unstable_by_key(|(name, tensor)| (tensor.offset, *name));
+        let mut before: Option<(&str, u64)> = None;
         for (name, tensor) in tensors {
+            if !tensor.offset.is_multiple_of(alignment) {
+                return Err(GgufError::Offset { name: shown(name), offset: tensor.offset, alignment });
+            }
+            if let Some((first, _)) = before.filter(|(_, end)| *end > tensor.offset) {
+                return Err(GgufError::Overlap { first: shown(first), second: shown(name) });
+            }
             // A type that is not known here is no error yet: perhaps nobody needs the tensor.
             let Some(kind) = dtype(tensor.kind) else { continue };
             let needed = tensor.size(kind).and_then(|bytes| tensor.offset.checked_add(bytes));
@@ -293,7 +318,7 @@ impl Header {
                         left,
                     });
                 }
-                Some(_) => {}
+                Some(needed) => before = Some((name, needed)),
             }
         }
         Ok(())

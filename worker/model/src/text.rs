@@ -300,7 +300,7 @@ pub fn load(
     }
     let tokenizer =
         Tokenizer::new(&header, tokenizer).map_err(|source| LoadError::Tokenizer { path: path(), source })?;
-    let checked = Decoder::check(&header, architecture, tokenizer.len(), size)
+    let checked = Decoder::check(&header, architecture, tokenizer.len())
         .map_err(|source| LoadError::Hparams { path: path(), source })?;
     let most = checked.context().min(MOST_CONTEXT);
     let context = match spec.context {

@@ -161,6 +161,23 @@ fn a_vector_that_is_none_is_an_error_of_the_model() {
 }
 
 #[test]
+fn a_vector_of_no_length_is_an_error_of_the_model() {
+    // As where the end of a file was not downloaded.
+    let mut folder = Folder::new();
+    for (name, (_, values)) in &mut folder.tensors {
+        if name.starts_with("encoder.layer.1.output.LayerNorm") {
+            values.fill(0.0);
+        }
+    }
+    let messages = run(&mut folder.load(), &job(&["b", "a"]), &Diary::default());
+    let expected = "the model's vector of text 0 has no length: its file is broken";
+    assert!(
+        matches!(&messages[..], [FromWorker::Failed { kind: FailureKind::Engine, message, .. }] if message == expected),
+        "{messages:?}"
+    );
+}
+
+#[test]
 fn no_weight_that_is_no_number_is_made_one_again() {
     let job = job(&["a b c", "b"]);
     for (name, (_, values)) in &Folder::new().tensors {

@@ -216,7 +216,12 @@ fn a_damaged_file_of_weights_is_refused() {
     assert!(
         with(&text).starts_with("cannot load the model FOLDER: the header of model.safetensors is not as expected: ")
     );
-    assert!(with(&good[..size - 1]).ends_with("is not where the file has room for it"));
+    let short = with(&good[..size - 1]);
+    assert!(
+        short.starts_with("cannot load the model FOLDER: model.safetensors is truncated: up to tensor "),
+        "{short}"
+    );
+    assert!(short.ends_with(&format!(", it needs {size} bytes, and has {}", size - 1)), "{short}");
     // Whatever byte of the header is wrong, it is refused or read, and nothing else happens.
     let header = u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
     for at in (0..8 + header).step_by(37) {
@@ -225,6 +230,25 @@ fn a_damaged_file_of_weights_is_refused() {
         fs::write(&path, bytes).unwrap();
         let _either = super::folder::load(written.path(), |_| {});
     }
+}
+
+#[test]
+fn a_layer_of_which_the_configuration_says_nothing_is_refused() {
+    let written = Folder::new().write();
+    let path = written.path().join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, config.replace("\"num_hidden_layers\":2", "\"num_hidden_layers\":1")).unwrap();
+    let sentence = refused(written.path(), |_| {});
+    assert!(
+        sentence.starts_with("cannot load the model FOLDER: model.safetensors has a tensor encoder.layer.1."),
+        "{sentence}"
+    );
+    assert!(sentence.ends_with(", of which config.json says nothing"), "{sentence}");
+    // What is there beside the model is no layer.
+    let mut folder = Folder::new();
+    folder.tensors.insert("pooler.dense.bias".to_owned(), (vec![1], vec![0.0]));
+    folder.tensors.insert("embeddings.position_ids".to_owned(), (vec![1], vec![0.0]));
+    assert!(super::folder::load(folder.write().path(), |_| {}).is_ok());
 }
 
 #[test]

@@ -76,6 +76,26 @@ fn no_damaged_phi3_makes_anything_panic() {
 }
 
 #[test]
+fn a_factor_of_positions_that_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    for (factor, shown) in [(f32::INFINITY, "inf"), (f32::NAN, "NaN"), (0.0, "0"), (-1.0, "-1")] {
+        FACTOR.set(factor);
+        let also = |file: File, _: &str| file.vector("rope_freqs.weight", [vec![1.0; 7], vec![FACTOR.get()]].concat());
+        let (bytes, _) = file::written(&small(Plan { also, ..Plan::llama() }), 1);
+        fs::write(&path, &bytes).unwrap();
+        let error = load_generator(&ModelSpec::new("test", path.to_str().unwrap())).map(drop).unwrap_err();
+        let expected = format!("its tensor rope_freqs.weight has {shown} in it, which cannot be");
+        assert!(chain(&error).ends_with(&expected), "{}", chain(&error));
+    }
+}
+
+thread_local! {
+    /// What a plan, which holds no values, is to write.
+    static FACTOR: std::cell::Cell<f32> = const { std::cell::Cell::new(1.0) };
+}
+
+#[test]
 fn calls_that_make_no_sense_are_refused() {
     let (bytes, _) = file::written(&small(Plan::qwen3()), 1);
     let mut model = load(&bytes, 20, 1);

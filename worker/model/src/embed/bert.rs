@@ -118,6 +118,7 @@ impl Bert {
         }
         let Folder { limit, vocabulary, is_lowercase, .. } = folder;
         let mut weights = SafetensorsFile::read(file).map_err(weights_error)?;
+        weights.check(&tensors(&folder)).map_err(weights_error)?;
         let tokens_error = |source| BertError::Tokens { path: path(), source };
         let prompts = std::mem::take(&mut folder.prompts);
         let mut tokens = Tokens::new(&folder.tokenizer, vocabulary, is_lowercase, prompts).map_err(tokens_error)?;
@@ -186,6 +187,30 @@ impl Bert {
     ) -> ControlFlow<(), Vec<Vec<f32>>> {
         self.encoder.embed(texts, &mut self.scratch, go_on)
     }
+}
+
+/// The tensors that are read, with their shapes.
+fn tensors(folder: &Folder) -> Vec<(String, Vec<usize>)> {
+    let (hidden_size, inner) = (folder.hparams.hidden_size, folder.hparams.inner);
+    let mut tensors = Vec::new();
+    let rows = [("word", folder.vocabulary), ("position", folder.positions), ("token_type", folder.kinds)];
+    tensors.extend(rows.map(|(of, rows)| (format!("embeddings.{of}_embeddings.weight"), vec![rows, hidden_size])));
+    let mut add = |name: String, shape: &[usize]| {
+        tensors.push((format!("{name}.bias"), shape[..1].to_vec()));
+        tensors.push((format!("{name}.weight"), shape.to_vec()));
+    };
+    add("embeddings.LayerNorm".to_owned(), &[hidden_size]);
+    for index in 0..folder.layers {
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        for part in ["self.query", "self.key", "self.value", "output.dense"] {
+            add(name(&format!("attention.{part}")), &[hidden_size, hidden_size]);
+        }
+        add(name("attention.output.LayerNorm"), &[hidden_size]);
+        add(name("intermediate.dense"), &[inner, hidden_size]);
+        add(name("output.dense"), &[hidden_size, inner]);
+        add(name("output.LayerNorm"), &[hidden_size]);
+    }
+    tensors
 }
 
 fn encoder(folder: &Folder, weights: &mut SafetensorsFile, precision: Precision) -> Result<Encoder, WeightsError> {

@@ -1,5 +1,5 @@
 //! Writes GGUF files for tests, right ones and wrong ones.
-use super::{GgufError, Header};
+use super::{GgufError, Header, Tensor};
 use std::collections::BTreeMap;
 
 /// A file in the making.
@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Gguf {
     values: BTreeMap<String, Vec<u8>>,
     tensors: Vec<Vec<u8>>,
+    /// Where the last tensor ends that was put behind the others.
+    end: u64,
 }
 
 pub(crate) fn string(text: &str) -> Vec<u8> {
@@ -64,7 +66,16 @@ impl Gguf {
         self.value(key, 9, &[&kind.to_le_bytes()[..], &count.to_le_bytes(), elements].concat())
     }
 
-    pub(crate) fn tensor(mut self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Gguf {
+    /// A tensor behind those that are there.
+    pub(crate) fn tensor(mut self, name: &str, dimensions: &[u64], kind: u32) -> Gguf {
+        let end = self.end.next_multiple_of(32);
+        let size = super::dtype(kind)
+            .and_then(|kind| Tensor { dimensions: dimensions.to_vec(), kind: 0, offset: 0 }.size(kind));
+        self.end = end.saturating_add(size.unwrap_or(0));
+        self.tensor_at(name, dimensions, kind, end)
+    }
+
+    pub(crate) fn tensor_at(mut self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Gguf {
         let mut bytes = string(name);
         bytes.extend((dimensions.len() as u32).to_le_bytes());
         bytes.extend(dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));

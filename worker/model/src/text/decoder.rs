@@ -47,16 +47,11 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary,
-    /// `size` the file's. Returns the tokens that the model was made for and the decoder's
+    /// Compares a header with what its architecture needs; `tokens` is the size of the vocabulary.
+    /// Returns the tokens that the model was made for and the decoder's
     /// hyperparameters.
-    pub(super) fn check(
-        header: &Header,
-        architecture: &str,
-        tokens: usize,
-        size: u64,
-    ) -> Result<Checked, HparamsError> {
-        Hparams::read(header, architecture, tokens, size).map(Checked)
+    pub(super) fn check(header: &Header, architecture: &str, tokens: usize) -> Result<Checked, HparamsError> {
+        Hparams::read(header, architecture, tokens).map(Checked)
     }
 
     /// Reads the weights, for texts of at most `context` tokens and at most `threads` threads of
@@ -219,6 +214,7 @@ impl Decoder {
         let last = CpuStorage::F32(last);
         let output = weights.output.as_ref().unwrap_or(&weights.embedding);
         let mut logits = output.product(&mut threads, &last, 1)?;
+        finite(&logits)?;
         if let Some(cap) = hparams.logit_cap {
             logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }

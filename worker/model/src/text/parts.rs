@@ -221,7 +221,7 @@ mod tests {
 
     fn three() -> [Vec<u8>; 3] {
         let file = |number: u32, name: &str| {
-            let mut bytes = split(number, 3).tensor(name, &[8], 0, 32).bytes(64);
+            let mut bytes = split(number, 3).tensor_at(name, &[8], 0, 32).bytes(64);
             let data = bytes.len() - 32;
             bytes[data..].fill(number as u8 + 1);
             bytes
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_file_that_was_not_split_is_whole_whatever_lies_beside_it() {
         for count in [0, 1] {
-            let file = Gguf::new().unsigned("split.count", count).tensor("a", &[8], 0, 0).bytes(32);
+            let file = Gguf::new().unsigned("split.count", count).tensor("a", &[8], 0).bytes(32);
             let mut joined = joined(&[file.clone(), b"a letter".to_vec(), Vec::new()]);
             assert_eq!(joined.header().unwrap().tensors.len(), 1);
             assert_eq!(joined.size(), file.len() as u64);
@@ -286,9 +286,9 @@ mod tests {
         assert_eq!(refused(&[one.clone(), two.clone()]), name);
         let order = refused(&[one.clone(), three.clone(), two.clone()]);
         assert_eq!(order, "its part part-2 says that it is part 3 of 3");
-        let other = split(1, 2).tensor("b", &[8], 0, 0).bytes(32);
+        let other = split(1, 2).tensor("b", &[8], 0).bytes(32);
         assert_eq!(refused(&[one.clone(), other, three.clone()]), "its part part-2 says that it is part 2 of 2");
-        let twice = split(1, 3).tensor("a", &[8], 0, 0).bytes(32);
+        let twice = split(1, 3).tensor("a", &[8], 0).bytes(32);
         assert_eq!(
             refused(&[one.clone(), twice, three.clone()]),
             "its part part-2 cannot be used: it has two tensors named a"

@@ -7,12 +7,21 @@ use crate::{
     foreign_file::{BEGINNING, ForeignFile},
 };
 use half::{bf16, f16};
-use safetensors::{Dtype, tensor::Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
+use std::{
+    collections::HashSet,
+    io::{self, Read, Seek, SeekFrom},
+};
+use system::foreign_text::shown;
 use thiserror::Error;
 
 /// Most bytes of a header.
 const MOST_HEADER: u64 = 16 << 20;
+/// What old files have beside the embeddings: the numbers from 0.
+const POSITION_IDS: &str = "embeddings.position_ids";
 /// Bytes before the header: its size.
 const SIZE: u64 = 8;
 /// Bytes that are read at once, a multiple of the size of every type.
@@ -63,6 +72,19 @@ pub enum WeightsError {
         /// What it must be.
         expected: Vec<usize>,
     },
+    /// A tensor of a layer that the configuration does not speak of.
+    #[error("model.safetensors has a tensor {0}, of which config.json says nothing")]
+    Surplus(String),
+    /// The file ends too early.
+    #[error("model.safetensors is truncated: up to tensor {name}, it needs {needed} bytes, and has {size}")]
+    Truncated {
+        /// The first tensor that does not fit.
+        name: String,
+        /// Bytes that the file would have up to its end.
+        needed: u64,
+        /// Bytes that it has.
+        size: u64,
+    },
     /// A tensor of numbers that are not computed with here.
     #[error("the tensor {name} is of type {found}, and only F32, F16 and BF16 are supported")]
     Type {
@@ -99,6 +121,46 @@ impl SafetensorsFile {
         Ok(SafetensorsFile { file, header, begin: SIZE + header_size, size, prefix })
     }
 
+    /// Compares the header with the file's size and with the tensors that are needed, so that
+    /// nothing is read of a file that cannot be used. Those of a layer or an embedding that nobody
+    /// needs would be missing from the answers.
+    pub(super) fn check(&self, needed: &[(String, Vec<usize>)]) -> Result<(), WeightsError> {
+        for index in self.header.offset_keys() {
+            let end = self.header.info(&index).map_or(0, |info| info.data_offsets.1 as u64);
+            let needed = self.begin.saturating_add(end);
+            if needed > self.size {
+                return Err(WeightsError::Truncated { name: index, needed, size: self.size });
+            }
+        }
+        let mut known = HashSet::new();
+        for (name, shape) in needed {
+            let (full, _) = self.described(name, shape)?;
+            known.insert(full);
+        }
+        let is_computed = |name: &String| {
+            let own = name.strip_prefix(self.prefix).unwrap_or(name);
+            (own.starts_with("encoder.") || own.starts_with("embeddings.")) && own != POSITION_IDS
+        };
+        let surplus = self.header.offset_keys().into_iter().find(|name| is_computed(name) && !known.contains(name));
+        surplus.map_or(Ok(()), |name| Err(WeightsError::Surplus(shown(&name))))
+    }
+
+    /// The name and the description of a tensor, which must be of this shape.
+    fn described(&self, name: &str, shape: &[usize]) -> Result<(String, &TensorInfo), WeightsError> {
+        let mut full = format!("{}{name}", self.prefix);
+        // Old files call the two halves of a layer normalisation otherwise.
+        let old = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        if self.header.info(&full).is_none() && self.header.info(&old).is_some() {
+            full = old;
+        }
+        let Some(info) = self.header.info(&full) else { return Err(WeightsError::Missing(full)) };
+        if info.shape != shape {
+            let (found, expected) = (info.shape.clone(), shape.to_vec());
+            return Err(WeightsError::Shape { name: full, found, expected });
+        }
+        Ok((full, info))
+    }
+
     /// The values of a tensor of this shape.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         let mut values = Vec::new();
@@ -108,15 +170,7 @@ impl SafetensorsFile {
 
     /// Appends the values of a tensor of this shape.
     pub(super) fn append(&mut self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), WeightsError> {
-        let full = format!("{}{name}", self.prefix);
-        // Old files call the two halves of a layer normalisation otherwise.
-        let old = full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-        let info = self.header.info(&full).or_else(|| self.header.info(&old));
-        let info = info.ok_or_else(|| WeightsError::Missing(full.clone()))?;
-        if info.shape != shape {
-            let (found, expected) = (info.shape.clone(), shape.to_vec());
-            return Err(WeightsError::Shape { name: full, found, expected });
-        }
+        let (full, info) = self.described(name, shape)?;
         let width = match info.dtype {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::BF16 => 2,

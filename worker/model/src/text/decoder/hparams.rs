@@ -126,14 +126,6 @@ pub enum HparamsError {
     /// The file contains or asks for something that would be left out.
     #[error("it needs {0}, which is not supported")]
     Needs(String),
-    /// The tensors lie over one another.
-    #[error("its tensors need {needed} bytes, but the file has {size}")]
-    Overlap {
-        /// Bytes of all tensors together.
-        needed: u64,
-        /// Bytes of the file.
-        size: u64,
-    },
 }
 
 pub(super) const EMBEDDING: &str = "token_embd.weight";
@@ -146,15 +138,14 @@ pub(super) const ROPE_FACTORS_LONG: &str = "rope_factors_long.weight";
 impl Hparams {
     /// Reads the numbers, and compares all tensors with them.
     ///
-    /// `tokens` is the number of tokens in the vocabulary, `size` the file's size.
-    pub(super) fn read(header: &Header, architecture: &str, tokens: usize, size: u64) -> Result<Hparams, HparamsError> {
+    /// `tokens` is the number of tokens in the vocabulary.
+    pub(super) fn read(header: &Header, architecture: &str, tokens: usize) -> Result<Hparams, HparamsError> {
         if tokens == 0 {
             return Err(HparamsError::NoTokens);
         }
         let keys = Keys { header, architecture };
         let hparams = keys.hparams(tokens)?;
         let mut known = HashSet::new();
-        let mut total = 0_u64;
         for (name, expected, needed) in hparams.tensors() {
             let Some(tensor) = header.tensors.get(&name) else {
                 if needed {
@@ -166,16 +157,14 @@ impl Hparams {
                 return Err(HparamsError::Dimensions { name, found: tensor.dimensions.clone(), expected });
             }
             let bytes = dtype(tensor.kind).and_then(|kind| tensor.size(kind));
-            let Some(bytes) = bytes else { return Err(HparamsError::Kind { name, kind: ElementType(tensor.kind) }) };
-            total = total.saturating_add(bytes);
+            if bytes.is_none() {
+                return Err(HparamsError::Kind { name, kind: ElementType(tensor.kind) });
+            }
             known.insert(name);
         }
         // Something that is there and not read would be missing from the answers.
         if let Some(name) = header.tensors.keys().filter(|name| !known.contains(*name)).min() {
             return Err(HparamsError::Needs(format!("its tensor {}", shown(name))));
-        }
-        if total > size {
-            return Err(HparamsError::Overlap { needed: total, size });
         }
         Ok(hparams)
     }

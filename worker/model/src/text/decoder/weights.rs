@@ -65,6 +65,10 @@ impl Weights {
             Factors::ByContext(_) => Some(ROPE_FACTORS_SHORT),
         };
         let rope_factors = factors.map(|name| loader.vector(name)).transpose()?;
+        if let Some(factor) = rope_factors.iter().flatten().find(|factor| !factor.is_finite() || **factor <= 0.0) {
+            let name = factors.unwrap_or_default();
+            return Err(Error::Msg(format!("its tensor {name} has {factor} in it, which cannot be")));
+        }
         let mut embedding = loader.matrix(hparams.hidden_size, &[EMBEDDING])?;
         embedding.keep_rows()?;
         // An embedding that is only looked up is never multiplied, so it need not be packed.
