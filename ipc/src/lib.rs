@@ -88,7 +88,8 @@
 //! ```
 //!
 //! `role` is `system`, `user`, `assistant` or `tool`. `content` is a string, null, or a list of
-//! parts. All else is *optional*. **Served today** are the first three roles, with content that is
+//! parts. All else is *optional*; `refusal`, `audio`, `function_call` and `annotations`, which
+//! OpenAI's libraries write of an answer, may be there as null or empty. **Served today** are the first three roles, with content that is
 //! a string or a list of one part of the type `text`. The rest is understood and refused in a
 //! sentence that names it, never left out in silence.
 //!

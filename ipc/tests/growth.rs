@@ -35,8 +35,20 @@ fn what_a_request_has_and_the_daemon_does_not_know_is_refused_by_name() {
     assert_eq!(
         generate(r#""messages":[{"role":"user","content":"secret"},{"role":"user","content":"x","mood":1}]"#),
         "generate.messages[1]: unknown field \"mood\", expected one of role, content, tool_calls, tool_call_id, \
-         reasoning_content, name"
+         reasoning_content, name, refusal, audio, function_call, annotations"
     );
+    assert_eq!(
+        generate(r#""messages":[{"role":"assistant","content":"x","refusal":"secret"}]"#),
+        "generate.messages[0].refusal: expected null, because it is not served, found a string"
+    );
+    assert_eq!(
+        generate(r#""messages":[{"role":"assistant","content":"x","annotations":[{}]}]"#),
+        "generate.messages[0].annotations: expected null, because it is not served, found a list"
+    );
+    // As OpenAI's libraries write an answer, which comes back in the next turn.
+    let dumped = r#"{"generate":{"messages":[{"role":"assistant","content":"x","refusal":null,"annotations":[],
+        "audio":null,"function_call":null,"tool_calls":null}]}}"#;
+    assert!(Request::decode(dumped.as_bytes()).is_ok());
     assert_eq!(
         generate(
             r#""messages":[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":

@@ -136,8 +136,7 @@ struct Daemon {
     prompts: Prompts,
     connections: u64,
     submitted: u64,
-    /// No client is accepted before.
-    accept_from: tokio::time::Instant,
+    accepting: Accepting,
     children_ended: bool,
     /// Whether a model has ever been loaded.
     has_served: bool,
@@ -158,6 +157,15 @@ struct Daemon {
     /// still ask.
     gathering: Option<tokio::time::Instant>,
     halted: bool,
+}
+
+/// When clients are accepted.
+#[derive(Debug)]
+struct Accepting {
+    /// None is before.
+    from: tokio::time::Instant,
+    /// Whether the last one could not be, which is told once.
+    has_failed: bool,
 }
 
 /// A client that is connected.
@@ -221,7 +229,7 @@ impl Daemon {
             prompts,
             connections: 0,
             submitted: 0,
-            accept_from: tokio::time::Instant::now(),
+            accepting: Accepting { from: tokio::time::Instant::now(), has_failed: false },
             children_ended: false,
             has_served: false,
             reloading: None,
@@ -319,7 +327,7 @@ impl Daemon {
         if !self.is_accepting {
             return std::future::pending().await;
         }
-        tokio::time::sleep_until(self.accept_from).await;
+        tokio::time::sleep_until(self.accepting.from).await;
         self.socket.accept().await
     }
 

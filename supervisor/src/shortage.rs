@@ -35,22 +35,37 @@ impl ThreadError {
     }
 }
 
+/// An error and its causes, with the limit that was reached if it is one of descriptors.
+pub(crate) fn chain_with_limit(error: &(dyn Error + 'static)) -> String {
+    let limit = match errno(error) {
+        Some(Errno::EMFILE) => " (ulimit -n, LimitNOFILE= of a unit)",
+        Some(Errno::ENFILE) => " (the sysctl fs.file-max)",
+        _ => "",
+    };
+    system::foreign_text::chain(error) + limit
+}
+
 /// Whether it is this process that lacks something, like descriptors, and not the one that
 /// something was to be done with.
 pub(crate) fn is_shortage(error: &(dyn Error + 'static)) -> bool {
     const SHORTAGES: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::ETOOMANYREFS];
+    errno(error).is_some_and(|number| SHORTAGES.contains(&number))
+}
+
+/// What the kernel said, if an error or one of its causes is the kernel's.
+fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
     let number = |error: &(dyn Error + 'static)| {
         let of_kernel = error.downcast_ref::<Errno>().copied();
         of_kernel.or_else(|| error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw))
     };
     let mut next = Some(error);
     while let Some(cause) = next {
-        if number(cause).is_some_and(|number| SHORTAGES.contains(&number)) {
-            return true;
+        if let Some(number) = number(cause) {
+            return Some(number);
         }
         next = cause.source();
     }
-    false
+    None
 }
 
 #[cfg(test)]
@@ -77,6 +92,8 @@ mod tests {
         struct Outer(#[source] io::Error);
         assert!(is_shortage(&Errno::EMFILE) && is_shortage(&io::Error::from(Errno::ENFILE)));
         assert!(is_shortage(&Outer(Errno::ENOMEM.into())));
+        let limit = "outer: Too many open files (os error 24) (ulimit -n, LimitNOFILE= of a unit)";
+        assert_eq!(chain_with_limit(&Outer(Errno::EMFILE.into())), limit);
         assert!(!is_shortage(&Errno::ESRCH) && !is_shortage(&Outer(io::ErrorKind::NotFound.into())));
     }
 }

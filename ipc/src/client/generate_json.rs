@@ -192,6 +192,47 @@ struct MessageIn {
     tool_call_id: Option<String>,
     reasoning_content: Option<String>,
     name: Option<String>,
+    // OpenAI's own libraries write these of an answer that has none, and it comes back in the next
+    // turn.
+    #[serde(default, rename = "refusal")]
+    _refusal: Nothing,
+    #[serde(default, rename = "audio")]
+    _audio: Nothing,
+    #[serde(default, rename = "function_call")]
+    _function_call: Nothing,
+    #[serde(default, rename = "annotations")]
+    _annotations: Nothing,
+}
+
+/// What may be written, but only as null or an empty list.
+#[derive(Default)]
+struct Nothing;
+
+impl<'de> Deserialize<'de> for Nothing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Nothing, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Nothing;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("null, because it is not served")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Nothing, E> {
+                Ok(Nothing)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Nothing, A::Error> {
+                match list.next_element::<de::IgnoredAny>()? {
+                    None => Ok(Nothing),
+                    Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
 }
 
 impl From<MessageIn> for ChatMessage {

@@ -160,6 +160,9 @@ pub type TemplateVars = serde_json::Map<String, serde_json::Value>;
 pub fn check_template_var(name: &str) -> Result<(), InvalidRequest> {
     const TAKEN: [&str; 7] =
         ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "strftime_now"];
+    if name.is_empty() {
+        return Err(InvalidRequest::NoName);
+    }
     match TAKEN.iter().find(|taken| **taken == name) {
         Some(name) => Err(InvalidRequest::TemplateVar { name }),
         None => Ok(()),
@@ -233,6 +236,9 @@ pub enum InvalidRequest {
     #[error("the prompt is empty")]
     EmptyPrompt,
     /// Variables for a template, and no template.
+    #[error("a template variable has no name")]
+    NoName,
+    /// Variables of a template that a raw prompt does not have.
     #[error("template_vars are for a conversation: a raw prompt has no template")]
     NoTemplate,
     /// A variable that the template has already.

@@ -210,7 +210,7 @@ impl Conversation for Request {
             ignore_end: true,
             template_vars: TemplateVars::new(),
         };
-        let variables = [("enable_thinking", false.into()), ("effort", "high".into())];
+        let variables = [("effort", "high".into()), ("enable_thinking", false.into())];
         let told = GenerateRequest {
             template_vars: variables.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
             ..GenerateRequest::chat("Spell cloud.")

@@ -11,7 +11,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Most tokens of the answer [default: as many as the context holds]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_tokens: Option<u32>,
     /// Divides the logits; 0 takes the likeliest token always
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
@@ -20,10 +20,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
     /// Only the likeliest K tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true)]
     top_k: u32,
     /// The seed of sampling [default: a new one]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Makes tokens among the last 64 less likely; 1 for no penalty
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
@@ -123,14 +123,29 @@ impl Arguments {
 
 /// A variable and its value.
 fn template_var(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("it must be NAME=VALUE")?;
+    if let Some(json) =
+        [("True", "true"), ("False", "false"), ("None", "null")].into_iter().find(|(python, _)| *python == value)
+    {
+        let (python, json) = json;
+        return Err(format!("values are JSON: write {json}, or '\"{python}\"' for the text"));
+    }
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 /// The messages of a JSON list, or of an object as it is sent to OpenAI's API.
 fn messages(text: &str) -> Result<Vec<ChatMessage>, CliError> {
+    /// What an object may hold: all else would be dropped without a word.
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Conversation {
+        messages: Value,
+    }
     let given: Value = serde_json::from_str(text).map_err(CliError::Messages)?;
-    let messages = given.get("messages").unwrap_or(&given);
+    let messages = match given {
+        Value::Object(_) => serde_json::from_value::<Conversation>(given).map_err(CliError::Messages)?.messages,
+        list => list,
+    };
     let request: GenerateRequest =
         serde_json::from_value(json!({ "messages": messages })).map_err(CliError::Messages)?;
     match request.prompt {

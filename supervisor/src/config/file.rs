@@ -171,7 +171,13 @@ impl<'a> File<'a> {
         };
         let mut variables = TemplateVars::new();
         for entry in self.entries(values) {
-            ipc::check_template_var(entry.key).map_err(|_| entry.refused("a template has it from the request"))?;
+            ipc::check_template_var(entry.key).map_err(|_| {
+                entry.refused(if entry.key.is_empty() {
+                    "a variable has a name"
+                } else {
+                    "a template has it from the request"
+                })
+            })?;
             let (_, value) = values.get_key_value(entry.key).ok_or_else(|| entry.refused("must be there"))?;
             let json =
                 json(value.get_ref()).ok_or_else(|| entry.refused("must be what JSON can say, without dates"))?;

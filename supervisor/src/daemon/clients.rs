@@ -7,6 +7,7 @@ use super::{
     open_request::{ModelRequest, OpenRequest},
     served_model::ServedModel,
 };
+use crate::shortage::chain_with_limit;
 use interprocess::local_socket::tokio::Stream;
 use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
 use policy::{Event, PoolId};
@@ -41,11 +42,14 @@ impl Daemon {
             Err(error) => {
                 // Most likely there is no descriptor left. The client waits in the backlog; to ask
                 // again at once would spin.
-                tracing::warn!("cannot accept a client: {error}");
-                self.accept_from = tokio::time::Instant::now() + ACCEPT_PAUSE;
+                if !std::mem::replace(&mut self.accepting.has_failed, true) {
+                    tracing::warn!("cannot accept a client: {}", chain_with_limit(&error));
+                }
+                self.accepting.from = tokio::time::Instant::now() + ACCEPT_PAUSE;
                 return;
             }
         };
+        self.accepting.has_failed = false;
         let is_operator = is_operator(&stream);
         let Stream::UdSocket(stream) = stream;
         let stream = UnixStream::from(stream);

@@ -7,17 +7,17 @@ use super::{
     template_process::TemplateProcess,
     worker_process::{MakeError, Origin, WorkerProcess},
 };
-use crate::{process::Process, shortage::is_shortage};
+use crate::{
+    process::Process,
+    shortage::{chain_with_limit, is_shortage},
+};
 use ipc::{RequestId, Response, board::Word};
 use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
 use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
 };
-use system::{
-    foreign_text::chain,
-    proc::{self, HostMemory},
-};
+use system::proc::{self, HostMemory};
 
 impl Daemon {
     /// Does one effect. What happens because of it is queued as an event.
@@ -88,7 +88,7 @@ impl Daemon {
                 model.template = Some(template);
             }
             Err(error) => {
-                let message = format!("cannot start a template: {}", chain(&error));
+                let message = format!("cannot start a template: {}", chain_with_limit(&error));
                 tracing::error!(model = model.config.name, "{message}");
                 model.error = Some(message);
                 self.events.push_back(Event::TemplateExited(id));
@@ -111,7 +111,7 @@ impl Daemon {
                 model.workers.insert(id.life, worker);
                 fds
             }
-            Err(error) => return self.no_room(id, &chain(&error)),
+            Err(error) => return self.no_room(id, &chain_with_limit(&error)),
         };
         let asked = match self.template(template) {
             Some(template) => template.fork(id.life, fds).map_err(|(_, error)| MakeError::Ask(error)),
@@ -125,7 +125,7 @@ impl Daemon {
 
     /// Notes that a worker will not come, for this reason.
     pub(super) fn not_made(&mut self, id: WorkerId, error: &MakeError) {
-        let reason = chain(error);
+        let reason = chain_with_limit(error);
         if is_shortage(error) { self.no_room(id, &reason) } else { self.not_forked(id, &reason) }
     }
 
@@ -192,7 +192,8 @@ impl Daemon {
         let now = Instant::now();
         let policy_now = self.now();
         let model = &self.models[request.pool];
-        let model = NamedModel { name: &model.config.name, error: model.error.as_deref() };
+        let model =
+            NamedModel { name: &model.config.name, error: model.error.as_deref(), shortage: model.shortage.as_deref() };
         let response = request.last_message(outcome, &model, policy_now, now);
         let client = self.clients.get(&request.client);
         access_log::ended(&request, outcome, &response, model.name, client, &self.prompts, now);

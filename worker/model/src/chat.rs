@@ -79,6 +79,10 @@ impl ChatTemplate {
             Err(Error::new(ErrorKind::InvalidOperation, RAISED).with_source(Raised(message)))
         });
         let prepared = source::prepared(source);
+        if source::is_too_deep(&prepared) {
+            let reason = "an expression in it is longer than any that can be compiled";
+            return ChatTemplate(Kind::Broken(reason.to_owned()));
+        }
         let literals = Literals::of(&prepared);
         ChatTemplate(match environment.add_template_owned(NAME, prepared) {
             Ok(()) => Kind::Jinja {

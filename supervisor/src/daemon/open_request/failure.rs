@@ -11,6 +11,8 @@ pub(crate) struct NamedModel<'a> {
     pub(crate) name: &'a str,
     /// Why it cannot be loaded, if it cannot.
     pub(crate) error: Option<&'a str>,
+    /// Why it has fewer workers than it may have, if there is nothing to make one of.
+    pub(crate) shortage: Option<&'a str>,
 }
 
 /// Characters of a template's words that a client is told.
@@ -18,7 +20,8 @@ const REASON: usize = 500;
 
 /// What a client is told about an outcome other than an answer.
 pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure {
-    let NamedModel { name, error } = *model;
+    let NamedModel { name, error, shortage } = *model;
+    let because = shortage.map(|reason| format!(": {}", shorten(reason, REASON))).unwrap_or_default();
     let later = |until: Time| until.since(now);
     let (kind, message, retry) = match outcome {
         // What cannot be: the policy says that a worker has ended it, and none has.
@@ -28,12 +31,12 @@ pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure
         Outcome::Cancelled => (FailureKind::Cancelled, "the request was cancelled".to_owned(), None),
         Outcome::QueueFull => (
             FailureKind::Busy,
-            format!("all workers of {name} are busy and its queue is full"),
+            format!("all workers of {name} are busy and its queue is full{because}"),
             Some(Duration::from_secs(1)),
         ),
         Outcome::QueueTimeout => (
             FailureKind::TimedOut,
-            format!("no worker of {name} became free within the queue's time limit"),
+            format!("no worker of {name} became free within the queue's time limit{because}"),
             Some(Duration::from_secs(1)),
         ),
         Outcome::RequestTimeout => {

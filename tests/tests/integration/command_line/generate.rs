@@ -91,14 +91,15 @@ fn a_conversation_is_read_as_json() {
     let call = |text: &str| Call::new(["generate", "--messages", "-"]).to(daemon.socket()).input(text).run();
     let list = r#"[{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]"#;
     assert_eq!(call(list).stdout, "one\n");
-    assert_eq!(
-        call(&format!(r#"{{"model": "other", "messages": {list}}}"#)).stdout,
-        "one\n",
-        "only its messages count"
-    );
+    assert_eq!(call(&format!(r#"{{"messages": {list}}}"#)).stdout, "one\n");
     for (wrong, words) in [
         ("[", "--messages takes a JSON list of messages like {\"role\": \"user\", \"content\": \"Hello\"}: EOF"),
         ("7", "--messages takes a JSON list"),
+        // What would be left out is refused.
+        (
+            r#"{"messages": [], "tools": []}"#,
+            "--messages takes a JSON list of messages like {\"role\": \"user\", \"content\": \"Hello\"}: unknown field `tools`",
+        ),
         (
             r#"[{"role": "clown"}]"#,
             "--messages takes a JSON list of messages like {\"role\": \"user\", \"content\": \"Hello\"}: unknown variant `clown`",
@@ -144,6 +145,12 @@ fn a_template_is_told_what_the_configuration_and_the_request_say() {
     assert_eq!(said(&[more]), r#"["glad", 1, {"a": [true]}]"#);
     let two = ["--template-var", "level=2", "--template-var", "mood=so so", more];
     assert_eq!(said(&two), r#"["so so", 2, {"a": [true]}]"#);
+    // In the order in which they are written, which a template may see.
+    let ordered = "more={\"z\": 1, \"a\": {\"y\": 2, \"b\": 3}}";
+    assert_eq!(said(&["--template-var", ordered]), format!("[\"glad\", 1, {}]", &ordered[5..]));
+    let python = Call::new(["generate", "--template-var", "think=False", "x"]).to(daemon.socket()).run();
+    assert_eq!(python.code(), 2);
+    assert!(python.stderr.contains("values are JSON: write false, or '\"False\"' for the text"), "{python:?}");
     let taken = said(&["--template-var", "messages=[]"]);
     assert!(taken.starts_with("supervisor: template_vars cannot set messages"), "{taken}");
     let template_vars = [("a".to_owned(), 1.into())].into_iter().collect();

@@ -38,7 +38,10 @@ fn workers_that_cannot_be_made_are_no_crash_loop() {
         assert_eq!((model.state.as_str(), model.queue.length), ("warm", 1), "{isolation}: {model:?}");
         let error = model.error.unwrap_or_default();
         // What there is no descriptor for depends on how many are left.
-        let (begin, end) = ("no room for another worker now: cannot ", ": Too many open files (os error 24)");
+        let (begin, end) = (
+            "no room for another worker now: cannot ",
+            ": Too many open files (os error 24) (ulimit -n, LimitNOFILE= of a unit)",
+        );
         assert!(error.starts_with(begin) && error.ends_with(end), "{error}");
         process::limit_descriptors(daemon.pid(), usual);
         let finished = running.finish().unwrap();

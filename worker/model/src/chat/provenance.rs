@@ -37,10 +37,16 @@ impl Rendered {
 pub(super) struct Literals(Option<AhoCorasick>);
 
 impl Literals {
+    /// Bytes of one that a template looks for; what is longer is only written.
+    const LONGEST: usize = 256;
+    /// How many are looked for.
+    const MOST: usize = 1000;
+
     /// Those of a source. A single letter tells nothing.
     pub(super) fn of(source: &str) -> Literals {
         let mut literals = super::source::literals(source);
-        literals.retain(|literal| literal.chars().nth(1).is_some());
+        literals.retain(|literal| literal.len() <= Self::LONGEST && literal.chars().nth(1).is_some());
+        literals.truncate(Self::MOST);
         Literals(AhoCorasick::new(literals).ok())
     }
 

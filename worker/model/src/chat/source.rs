@@ -5,6 +5,9 @@
 //! the tag `generation`, which marks the model's own words for training: what is between the tags
 //! stays, in a scope of its own.
 
+/// Words and signs of a tag.
+const MOST_IN_A_TAG: u32 = 3000;
+
 /// The source as minijinja is given it.
 pub(super) fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
@@ -36,6 +39,43 @@ pub(super) fn prepared(source: &str) -> String {
     }
     prepared.push_str(rest);
     prepared
+}
+
+/// Whether a tag or an expression of a source has so many words and signs outside of strings that
+/// the compiler, which follows each operator of a chain one call deeper, may have no stack for it.
+/// The largest of real templates has some hundreds.
+pub(super) fn is_too_deep(source: &str) -> bool {
+    let mut rest = source;
+    while let Some(at) = rest.find('{') {
+        rest = &rest[at..];
+        let close = match rest.as_bytes().get(1) {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            _ => {
+                rest = &rest[1..];
+                continue;
+            }
+        };
+        let (tag, behind) = rest.split_at(length_of(rest, close).unwrap_or(rest.len()));
+        rest = behind;
+        let (mut quote, mut escaped, mut was_word, mut count) = (None, false, false, 0);
+        for letter in tag.chars() {
+            let is_word = quote.is_none() && (letter.is_alphanumeric() || letter == '_');
+            match quote {
+                Some(_) if escaped => escaped = false,
+                Some(_) if letter == '\\' => escaped = true,
+                Some(open) if letter == open => quote = None,
+                Some(_) => {}
+                None if matches!(letter, '"' | '\'') => quote = Some(letter),
+                None => count += u32::from(!letter.is_whitespace() && !(is_word && was_word)),
+            }
+            was_word = is_word;
+        }
+        if count > MOST_IN_A_TAG {
+            return true;
+        }
+    }
+    false
 }
 
 /// The strings that stand in the tags and expressions of a source.

@@ -58,6 +58,21 @@ fn one_that_does_not_compile_refuses_each_conversation() {
 }
 
 #[test]
+fn one_that_is_too_deep_to_be_compiled_refuses_each_conversation() {
+    let said = [said(Role::User, "a")];
+    for link in ["not ", "-", "'a' ~ ", "1 + ", "1 if 1 else "] {
+        let deep = format!("{{{{ {}1 }}}}", link.repeat(50_000));
+        let error = render(&deep, &said).unwrap_err().to_string();
+        let expected = "the model's chat template cannot be used (an expression in it is longer than any that can be \
+                        compiled); send a raw prompt instead";
+        assert_eq!(error, expected, "{link}");
+        // As deep as is let through.
+        let _either = render(&format!("{{{{ {}1 }}}}", link.repeat(990)), &said);
+    }
+    assert!(render(&format!("{{{{ '{}' }}}}", "- ".repeat(50_000)), &said).is_ok());
+}
+
+#[test]
 fn a_template_has_a_bound_in_time_and_in_output() {
     let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
     let error = render(endless, &[]).unwrap_err().to_string();
