@@ -20,14 +20,18 @@ pub use provenance::Rendered;
 use crate::no_panic::without_panic;
 use conversation::{Mark, said_last};
 use jiff::Zoned;
-use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
+use minijinja::{
+    Environment, Error, ErrorKind, Value,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Rest},
+};
 use provenance::Literals;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
     ops::Range,
 };
-use system::foreign_text::{Escaped, shorten};
+use system::foreign_text::{harmless, shorten};
 use thiserror::Error;
 
 /// A model's way to write a conversation down.
@@ -75,7 +79,8 @@ impl ChatTemplate {
         }
         environment.set_fuel(Some(FUEL));
         python::install(&mut environment);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        environment.add_function("raise_exception", |by_place: Rest<Value>, by_name: Kwargs| -> Result<Value, Error> {
+            let message = python::arranged(&["message"], &by_place, &by_name)?[0].to_string();
             Err(Error::new(ErrorKind::InvalidOperation, RAISED).with_source(Raised(message)))
         });
         let prepared = source::prepared(source);
@@ -127,8 +132,9 @@ impl ChatTemplate {
 /// What a template makes of what it can name.
 fn render(environment: &Environment<'_>, mut names: BTreeMap<String, Value>, now: &Zoned) -> Result<String, ChatError> {
     let now = now.clone();
-    let strftime_now = move |format: &str| {
-        jiff::fmt::strtime::format(format, &now)
+    let strftime_now = move |by_place: Rest<Value>, by_name: Kwargs| -> Result<String, Error> {
+        let format = python::arranged(&["format"], &by_place, &by_name)?[0].to_string();
+        jiff::fmt::strtime::format(&format, &now)
             .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
     };
     names.insert("strftime_now".to_owned(), Value::from_function(strftime_now));
@@ -178,7 +184,7 @@ fn sentence(error: &Error) -> String {
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Escaped(&shorten(&line, LONGEST)).to_string()
+    harmless(&shorten(&line, LONGEST))
 }
 
 /// Output with a bound.

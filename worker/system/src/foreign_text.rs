@@ -44,15 +44,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     const LONGEST: usize = 1000;
     let causes = std::iter::successors(Some(error), |error| error.source());
     let lines = causes.map(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
-    let line = lines.collect::<Vec<_>>().join(": ");
-    let mut shown = String::with_capacity(line.len());
-    for (index, letter) in line.chars().enumerate() {
+    harmless(&shorten(&lines.collect::<Vec<_>>().join(": "), LONGEST))
+}
+
+/// A text with everything escaped that drives a terminal or turns the direction in which what
+/// follows is read. All else stays, also what it has been escaped with itself.
+pub fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
         match letter {
-            _ if index == LONGEST => {
-                shown.push_str("...");
-                break;
-            }
-            // The last two ranges turn the direction in which what follows is read.
             '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 shown.extend(letter.escape_unicode());
             }

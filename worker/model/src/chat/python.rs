@@ -3,7 +3,7 @@
 use super::json::to_json;
 use minijinja::{
     Environment, Error, ErrorKind, State, Value, filters,
-    value::{Tuple, ValueKind, from_args},
+    value::{Kwargs, Rest, Tuple, ValueKind, from_args},
 };
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -15,6 +15,11 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("length", length);
     environment.add_filter("count", length);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("trim", trim);
+    environment.add_filter("replace", replace);
+    environment.add_filter("dictsort", dictsort);
     environment.set_unknown_method_callback(method);
 }
 
@@ -33,8 +38,69 @@ fn length(value: &Value) -> Result<usize, Error> {
     if value.is_undefined() { Ok(0) } else { filters::length(value) }
 }
 
+/// The arguments of a call in the order of these names, whether they came by place or by name. What
+/// is not given is none.
+pub(super) fn arranged(names: &[&str], by_place: &[Value], by_name: &Kwargs) -> Result<Vec<Value>, Error> {
+    if by_place.len() > names.len() {
+        return Err(Error::new(ErrorKind::TooManyArguments, "there are more arguments than it takes"));
+    }
+    let mut arguments = by_place.to_vec();
+    arguments.resize(names.len(), Value::from(()));
+    for name in by_name.args() {
+        let place = names.iter().position(|known| *known == name).filter(|place| *place >= by_place.len());
+        let unknown = || Error::new(ErrorKind::TooManyArguments, format!("it takes no argument {name:?} here"));
+        arguments[place.ok_or_else(unknown)?] = by_name.get(name)?;
+    }
+    Ok(arguments)
+}
+
+fn default(value: &Value, by_place: Rest<Value>, by_name: Kwargs) -> Result<Value, Error> {
+    let arguments = arranged(&["default_value", "boolean"], &by_place, &by_name)?;
+    let is_missing = value.is_undefined() || arguments[1].is_true() && !value.is_true();
+    let other = if arguments[0].is_none() { Value::from("") } else { arguments[0].clone() };
+    Ok(if is_missing { other } else { value.clone() })
+}
+
+fn trim(value: &Value, by_place: Rest<Value>, by_name: Kwargs) -> Result<String, Error> {
+    let arguments = arranged(&["chars"], &by_place, &by_name)?;
+    let text = value.to_string();
+    Ok(match arguments[0].as_str() {
+        Some(letters) => text.trim_matches(|letter| letters.contains(letter)).to_owned(),
+        None => text.trim().to_owned(),
+    })
+}
+
+fn replace(value: &Value, by_place: Rest<Value>, by_name: Kwargs) -> Result<String, Error> {
+    let arguments = arranged(&["old", "new", "count"], &by_place, &by_name)?;
+    let (text, old, new) = (value.to_string(), arguments[0].to_string(), arguments[1].to_string());
+    Ok(match usize::try_from(arguments[2].clone()) {
+        Ok(count) => text.replacen(&old, &new, count),
+        Err(_) => text.replace(&old, &new),
+    })
+}
+
+fn dictsort(value: &Value, by_place: Rest<Value>, by_name: Kwargs) -> Result<Value, Error> {
+    let names = ["case_sensitive", "by", "reverse"];
+    let arguments = arranged(&names, &by_place, &by_name)?;
+    let given = names.into_iter().zip(arguments).filter(|(_, argument)| !argument.is_none());
+    filters::dictsort(value, Kwargs::from_iter(given))
+}
+
 /// Methods that `pycompat` does not know, and then those that it does.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    let arranged_here;
+    let names: Option<&[&str]> = match name {
+        "split" | "rsplit" if value.as_str().is_some() => Some(&["sep", "maxsplit"]),
+        "splitlines" => Some(&["keepends"]),
+        _ => None,
+    };
+    let arguments = match (names, arguments.split_last()) {
+        (Some(names), Some((last, by_place))) if last.is_kwargs() => {
+            arranged_here = arranged(names, by_place, &Kwargs::try_from(last.clone())?)?;
+            &arranged_here[..]
+        }
+        _ => arguments,
+    };
     let known = match value.kind() {
         ValueKind::String => text_method(value.as_str().unwrap_or_default(), name, arguments)?,
         ValueKind::Map => match name {
@@ -82,6 +148,10 @@ fn text_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<Val
             let at = at.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "the text is not in the other one"))?;
             Value::from(text[..at].chars().count())
         }
+        "find" | "rfind" | "count" | "startswith" | "endswith" if arguments.len() > 1 => {
+            let (mark, start, end): (&str, Option<i64>, Option<i64>) = from_args(arguments)?;
+            within(text, name, mark, start, end)
+        }
         "casefold" => none().map(|()| Value::from(text.to_lowercase()))?,
         "swapcase" => none().map(|()| Value::from(swapped(text)))?,
         "istitle" => none().map(|()| Value::from(filters::title(text.into()).as_str() == text))?,
@@ -105,6 +175,29 @@ fn list_method(list: &Value, name: &str, arguments: &[Value]) -> Result<Option<V
         }
         _ => return Ok(None),
     }))
+}
+
+/// What a method finds between two places of a text, which count letters, from its end if they are
+/// negative.
+fn within(text: &str, name: &str, mark: &str, start: Option<i64>, end: Option<i64>) -> Value {
+    let letters = text.chars().count();
+    let place = |place: i64| match usize::try_from(place) {
+        Ok(place) => place,
+        Err(_) => letters.saturating_sub(usize::try_from(place.unsigned_abs()).unwrap_or(usize::MAX)),
+    };
+    let (start, end) = (start.map_or(0, place), end.map_or(letters, |end| place(end).min(letters)));
+    let part: String = text.chars().skip(start).take(end.saturating_sub(start)).collect();
+    let found = |at: Option<usize>| {
+        let at = at.filter(|_| start <= end).map(|at| start + part[..at].chars().count());
+        Value::from(at.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1))
+    };
+    match name {
+        "find" => found(part.find(mark)),
+        "rfind" => found(part.rfind(mark)),
+        "count" => Value::from(part.matches(mark).count()),
+        "startswith" => Value::from(start <= end && part.starts_with(mark)),
+        _ => Value::from(start <= end && part.ends_with(mark)),
+    }
 }
 
 /// The pieces between marks, or between white space, of which at most so many are looked for.

@@ -67,7 +67,7 @@ pub(super) fn is_too_deep(source: &str) -> bool {
                 Some(open) if letter == open => quote = None,
                 Some(_) => {}
                 None if matches!(letter, '"' | '\'') => quote = Some(letter),
-                None => count += u32::from(!letter.is_whitespace() && !(is_word && was_word)),
+                None => count += u32::from(!(letter.is_whitespace() || is_word && was_word)),
             }
             was_word = is_word;
         }

@@ -120,6 +120,27 @@ fn templates_find_what_jinja2_and_python_have() {
             "(True, True, True, False, True)",
         ),
         ("missing | length", "0"),
+        (
+            "'a.b.c'.split('.', maxsplit=1), 'a.b'.split(sep='.'), 'a.b.c'.rsplit('.', maxsplit=1), ' a  b c'.split(maxsplit=1)",
+            "(['a', 'b.c'], ['a', 'b'], ['a.b', 'c'], ['a', 'b c'])",
+        ),
+        (
+            "'abcabc'.find('c', 3), 'abcabc'.find('a', 1, 3), 'abcabc'.rfind('a', 0, -3), 'abcabc'.count('a', 1)",
+            "(5, -1, 0, 1)",
+        ),
+        ("'abc'.startswith('b', 1), 'abc'.endswith('b', 0, 2), 'abc'.startswith('', 4)", "(True, True, False)"),
+        (
+            "none | default('x', boolean=true), missing | default(default_value='q'), '' | d('x', true), missing | d",
+            "('x', 'q', 'x', '')",
+        ),
+        (
+            "'xxaxx' | trim(chars='x'), ' a ' | trim, 'aaa' | replace('a', 'b', 1), 'aaa' | replace('a', 'b', count=2)",
+            "('a', 'a', 'baa', 'bba')",
+        ),
+        (
+            "{'b': 1, 'A': 2} | dictsort(true), {'b': 1, 'A': 2} | dictsort(false, 'value')",
+            "([('A', 2), ('b', 1)], [('b', 1), ('A', 2)])",
+        ),
         ("{'b': 1, 'a': 2}.keys() | list", "['b', 'a']"),
         ("dict(b=1, a=2).items() | list", "[('b', 1), ('a', 2)]"),
         ("{'b': 1, 'a': 2} | items | list", "[('b', 1), ('a', 2)]"),
