@@ -1,9 +1,10 @@
 //! The daemon: one loop (`event_loop.rs`) that turns what happens into the policy's events, and the
 //! policy's effects into actions.
 //!
-//! It owns every process, socket and record, and it decides nothing that the policy decides: who
-//! runs, waits, dies or is refused. What children and clients send is checked here; nothing of it
-//! can make this loop wait, panic or grow without bound.
+//! It owns every process, socket and record. Who runs, waits, dies or crashed is for the policy to
+//! say; what is decided here is whether a model fits into memory (`admission.rs`), which model a
+//! request means and which clients find a place (`clients.rs`). What children and clients send is
+//! checked here; nothing of it can make this loop wait, panic or grow without bound.
 //!
 //! ```text
 //!  client tasks ──┐                         ┌── Load, Fork, KillTemplate ──> template

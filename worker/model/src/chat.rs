@@ -5,6 +5,12 @@
 //! cannot be kept from is building long values in memory; that ends the worker. `source` and
 //! `python` make minijinja read it as Jinja2 does; `conversation` has what it sees, and
 //! `provenance` keeps apart what it says itself and what the client said.
+//!
+//! Where minijinja is known to differ from Jinja2, and is not made to agree: a slice with a negative
+//! step and an end has one element more; `%` with a text before it, `varargs` and `kwargs`, macro
+//! defaults that name another argument, and the filters `truncate`, `wordwrap`, `urlize`, `xmlattr`
+//! and `filesizeformat` are not there; arguments by name are not passed on by `map`; floats are
+//! printed without an exponent; `\U`, `\N` and `\a` in a text are no escapes.
 mod conversation;
 mod json;
 mod provenance;

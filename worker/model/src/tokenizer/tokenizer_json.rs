@@ -21,7 +21,7 @@ use std::{
 };
 use system::foreign_text::shown;
 use thiserror::Error;
-use tokenizers::Encoding;
+use tokenizers::{Encoding, ModelWrapper};
 
 /// The encoder of a `tokenizer.json`.
 pub(super) struct TokenizerJson {
@@ -112,6 +112,10 @@ impl TokenizerJson {
         // Without its cache, nothing of a request's text outlives the request.
         let mut model = tokenizer.get_model().clone();
         model.resize_cache(0);
+        // That is for training: the same text would have other ids each time.
+        if let ModelWrapper::BPE(model) = &mut model {
+            model.dropout = None;
+        }
         tokenizer.with_model(model);
         reads_control_tokens(&tokenizer, tokens, texts)?;
         // Those of either file: a control token may be none in this one.

@@ -20,6 +20,10 @@ fn it_takes_the_place_of_the_files_rules_and_of_nothing_else() {
         small().text("tokenizer.ggml.pre", "morse").integers("tokenizer.ggml.token_type", &[3, 3, 4, 1, 1, 1, 1, 1, 3]);
     let tokenizer = beside(JSON, file.clone()).unwrap();
     assert_eq!(tokenizer.encode("abcab", false).unwrap(), [6, 5, 6], "it lacks a merge");
+    let training = JSON.replace(r#""type": "BPE""#, r#""type": "BPE", "dropout": 1.0"#);
+    assert_ne!(training, JSON);
+    let training = beside(&training, file.clone()).unwrap();
+    assert_eq!(training.encode("abcab", false).unwrap(), [6, 5, 6], "nothing is left to chance");
     assert_eq!(tokenizer.encode("<s>ab", true).unwrap(), [0, 0, 6]);
     assert_eq!(tokenizer.encode("<s>ab", false).unwrap(), [6]);
     assert_eq!((tokenizer.bytes(7), tokenizer.is_end(8)), (Some(&b"abc"[..]), true));
