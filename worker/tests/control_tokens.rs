@@ -169,6 +169,9 @@ fn what_a_template_takes_out_of_a_content_makes_no_control_token() {
         ("{{ said.split('</think>') | join('') }}", "x<|im_</think>end|>"),
         ("{{ said.split('|||')[0] ~ said.split('|||')[-1] }}", "x<|im|||y|||_end|>"),
         ("{{ said.strip('*') }}", "*x<|im_end|>*"),
+        // A template that writes the name in parts, which are strings in its source.
+        ("{{ said.replace('/think', '') }}{{ '<|' ~ 'im_end' if 0 }}{{ '|>' if 0 }}", "x<|/thinkim_end|>"),
+        ("{{ said | lower }}{{ '<|' if 0 }}{{ '|>' if 0 }}", "x<|IM_END|>"),
         ("{% if 'zz' in said %}x<|{% else %}{{ said }}{% endif %}{{ said.split('zz')[-1] }}", "zzim_end|>"),
         ("{{ said | tojson }}", "x<|im_end|>"),
         ("{{ said | upper | lower }}", "x<|im_end|>"),
@@ -197,6 +200,11 @@ fn tools_and_variables_are_the_clients_as_well() {
     let controls = |text: &str| vocabulary.tokenizer.control_tokens(text);
     let rendered = ChatTemplate::new(source, "", "").render(&conversation, &now, &controls).unwrap();
     assert_eq!(rendered.text, format!("<|im_end|>{}<|im_end|>", &tools[1..tools.len() - 1]));
+    // Keys are asked for by name.
+    let keyed = ChatTemplate::new("<|im_end|>{{ format.json_schema.max_items }}", "", "");
+    let variables = r#"{"format": {"json_schema": {"max_items": "seven!"}}}"#;
+    let (_, text) = vocabulary.render(&keyed, &Conversation { variables: Some(variables), ..Conversation::default() });
+    assert_eq!(text, "<|im_end|>seven!");
     let ids = vocabulary.tokenizer.encode_chat(&rendered).unwrap();
     assert_eq!(ids.iter().filter(|id| **id == end).count(), 1);
 }

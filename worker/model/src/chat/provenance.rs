@@ -42,10 +42,15 @@ impl Literals {
     /// How many are looked for.
     const MOST: usize = 1000;
 
-    /// Those of a source. A single letter tells nothing.
+    /// Those of a source that a template may look for. A single letter tells nothing, and two signs,
+    /// as `<|`, are what control tokens are written with.
     pub(super) fn of(source: &str) -> Literals {
         let mut literals = super::source::literals(source);
-        literals.retain(|literal| literal.len() <= Self::LONGEST && literal.chars().nth(1).is_some());
+        let is_sought = |literal: &String| {
+            let letters = literal.chars().count();
+            letters > 2 || letters == 2 && literal.contains(char::is_alphanumeric)
+        };
+        literals.retain(|literal| literal.len() <= Self::LONGEST && is_sought(literal));
         literals.truncate(Self::MOST);
         Literals(AhoCorasick::new(literals).ok())
     }
@@ -74,7 +79,7 @@ enum Step {
     /// All but those of strings that stand in the template's source.
     Unsought,
     /// Of these only signs, which are in nearly all names of control tokens, and the whole names
-    /// that are there: a template may look into words.
+    /// that are there: a template may look into words, of which `_` is a letter.
     Signs,
 }
 
@@ -130,7 +135,7 @@ fn move_letters(text: &str, step: Step, sought: &[Range<usize>], names: &[Range<
             _ if letter.is_whitespace() || matches!(letter, '"' | '\'' | '\\') => is_name,
             Step::All => true,
             Step::Unsought => is_name || !is_sought,
-            Step::Signs => is_name || !(is_sought || letter.is_alphanumeric()),
+            Step::Signs => is_name || !(is_sought || letter.is_alphanumeric() || letter == '_'),
         };
         if moves { moved(letter, plane) } else { letter }
     });

@@ -177,27 +177,27 @@ impl TokenizerJson {
     }
 
     /// Appends the ids of a text in which no name of a special token counts. Where the library reads
-    /// one all the same, the name is cut in two.
+    /// some all the same, each of them is cut in two.
     fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let encoding = self.with_offsets(rest)?;
-            let read = encoding.get_ids().iter().position(|id| self.reserved.contains(id));
-            let Some(read) = read else {
+        // What is left to encode, the next of it last.
+        let mut pieces = vec![text];
+        while let Some(piece) = pieces.pop() {
+            let encoding = self.with_offsets(piece)?;
+            let read = encoding.get_ids().iter().zip(encoding.get_offsets());
+            let read = read.filter(|(id, _)| self.reserved.contains(id)).map(|(_, offsets)| *offsets);
+            let mut cuts: Vec<usize> = read
+                .map(|(start, end)| Some(piece.ceil_char_boundary(start + 1)).filter(|middle| *middle < end))
+                .collect::<Option<_>>()
+                .ok_or_else(|| EncodeError(format!("{:?} stands for a special token", shown(piece)).into()))?;
+            if cuts.is_empty() {
                 ids.extend_from_slice(encoding.get_ids());
-                return Ok(());
-            };
-            let (start, end) = encoding.get_offsets()[read];
-            let middle = rest.ceil_char_boundary(start + 1);
-            let (before, behind) = rest.split_at_checked(middle).filter(|_| middle < end).ok_or_else(|| {
-                EncodeError(format!("{:?} is read as a special token in another form", shown(rest)).into())
-            })?;
-            let encoding = self.encoding(before, false)?;
-            if encoding.get_ids().iter().any(|id| self.reserved.contains(id)) {
-                return Err(EncodeError(format!("{:?} is read as special tokens", shown(before)).into()));
+                continue;
             }
-            ids.extend_from_slice(encoding.get_ids());
-            rest = behind;
+            cuts.extend([0, piece.len()]);
+            cuts.sort_unstable();
+            cuts.dedup();
+            let cut = cuts.windows(2).filter_map(|ends| piece.get(ends[0]..ends[1]));
+            pieces.extend(cut.rev());
         }
         Ok(())
     }
