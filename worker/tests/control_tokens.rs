@@ -122,6 +122,7 @@ fn a_token_that_is_half_the_templates_and_half_a_contents_is_text() {
         ("{{ kind | lower }}", r#"{"kind": "<|IM_END|>"}"#),
         ("{{ kind | join }}", r#"{"kind": ["<|im", "_end|>"]}"#),
         ("{% for key in kind %}{{ key }}{% endfor %}", r#"{"kind": {"<|im": 1, "_end|>": 2}}"#),
+        ("{% for key in kind %}<|{{ key }}|>{% endfor %}", r#"{"kind": {"im_end": 1}}"#),
         ("{{ one }}{{ other }}", r#"{"one": "<|im_", "other": "end|>"}"#),
     ] {
         let conversation = Conversation { variables: Some(variables), ..Conversation::default() };

@@ -103,7 +103,8 @@ pub(super) fn render(
             move_letters(text, step, &literals.found(text, &names), &names, plane)
         };
         // A template asks for keys by names that are no strings in its source.
-        let keys = |text: &str| move_letters(text, Step::Signs, &[], &controls(text), plane);
+        let of_keys = if step == Step::All { Step::All } else { Step::Signs };
+        let keys = |text: &str| move_letters(text, of_keys, &[], &controls(text), plane);
         once(&Mark::Texts { words: &moves, keys: &keys }).map(|marked| unescaped(marked, plane))
     };
     for step in [Step::All, Step::Unsought, Step::Signs] {
