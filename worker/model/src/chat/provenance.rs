@@ -100,20 +100,25 @@ pub(super) fn render(
     let marked = |step| {
         let moves = |text: &str| {
             let names = controls(text);
-            move_letters(text, step, &literals.found(text, &names), &names, plane)
+            let sought = if step == Step::All { Vec::new() } else { literals.found(text, &names) };
+            move_letters(text, step, &sought, &names, plane)
         };
         // A template asks for keys by names that are no strings in its source.
         let of_keys = if step == Step::All { Step::All } else { Step::Signs };
         let keys = |text: &str| move_letters(text, of_keys, &[], &controls(text), plane);
         once(&Mark::Texts { words: &moves, keys: &keys }).map(|marked| unescaped(marked, plane))
     };
+    let mut shown = None;
     for step in [Step::All, Step::Unsought, Step::Signs] {
-        if let Some(client) = marked(step).ok().and_then(|marked| moved_in(&text, &marked, plane)) {
+        let Ok(marked) = marked(step) else { continue };
+        if let Some(client) = moved_in(&text, &marked, plane) {
             return Ok(Rendered { text, client });
         }
+        if step == Step::Unsought {
+            shown = Some(marked);
+        }
     }
-    let marked = marked(Step::Unsought).map_err(|_| ChatError::ControlToken)?;
-    Ok(moved_back(&marked, plane))
+    shown.map(|marked| moved_back(&marked, plane)).ok_or(ChatError::ControlToken)
 }
 
 const PLANE: u32 = 0x1F_0000;
