@@ -122,21 +122,7 @@ impl Template {
 
     /// Whether its process has not ended.
     pub(super) fn is_there(&self) -> bool {
-        match self.state {
-            State::Loading { .. }
-            | State::Examining { .. }
-            | State::Warm
-            | State::Killed { .. }
-            | State::Failed { process: Process::Leaving { .. } | Process::Killed, .. }
-            | State::Parked { is_gone: false, .. }
-            | State::Unloading { .. }
-            | State::Stopping => true,
-            State::Waiting { .. }
-            | State::Failed { process: Process::Gone, .. }
-            | State::Parked { is_gone: true, .. }
-            | State::Cold
-            | State::Stopped => false,
-        }
+        self.load_at().is_none() && !self.is_stopped()
     }
 
     /// Whether it is a crash if its process ends now: not if it has been given up, or has said why.
