@@ -9,7 +9,7 @@
 //! be (`reload.rs`), and is given workers when there is room for them.
 use super::{Daemon, served_model::ServedModel};
 use crate::config::ModelConfig;
-use ipc::{ModelInfo, Needs};
+use ipc::{FromTemplate, ModelInfo, Needs};
 use policy::PoolId;
 use system::{
     limits,
@@ -43,15 +43,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether a model that is to be loaded later can be, if nothing else is there then. `Err` says
-    /// why it never can.
-    pub(super) fn admit_later(&self, id: PoolId, needs: Needs) -> Result<(), String> {
-        let model = &self.models[id];
-        let need = Need::of(&model.config, needs, model.slots);
-        need.admit_addresses(limits::addresses())?;
-        need.fits(0, HostMemory::now())
-    }
-
     /// Looks again, when it is loaded, at what it says and what it takes.
     pub(super) fn admit_loaded(&mut self, id: PoolId, info: &ModelInfo) -> Result<(), String> {
         let model = &self.models[id];
@@ -75,6 +66,26 @@ impl Daemon {
     fn most_needed(&self, id: PoolId, now: Need) -> Need {
         let planned = self.planned(id).map(|config| now.resized(config, ServedModel::slots_of(config, self.cores)));
         planned.filter(|planned| planned.total() > now.total()).unwrap_or(now)
+    }
+}
+
+impl ServedModel {
+    /// Whether it can be loaded if nothing else is there then, by the first word of a template that
+    /// is only to open it. `Err` says why it never can.
+    pub(super) fn can_be_loaded(&self, said: FromTemplate) -> Result<(), String> {
+        match said {
+            FromTemplate::Needs(needs) => {
+                let need = Need::of(&self.config, needs, self.slots);
+                need.admit_addresses(limits::addresses())?;
+                need.fits(0, HostMemory::now())
+            }
+            // One that has nothing to ask for is loaded at once.
+            FromTemplate::Ready(_) => Ok(()),
+            FromTemplate::LoadFailed { message } => Err(message),
+            FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. } => {
+                Err("its template speaks of a worker that it was not asked for".to_owned())
+            }
+        }
     }
 }
 

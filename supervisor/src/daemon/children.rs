@@ -107,18 +107,10 @@ impl Daemon {
         if self.policy.pool(id.pool).state != TemplateState::Loading {
             return;
         }
-        match said {
-            TemplateSaid::Message(FromTemplate::Needs(needs)) => match self.admit_later(id.pool, needs) {
-                Ok(()) => self.feed(Event::Examined(id)),
-                Err(message) => self.refuse_model(id, message),
-            },
-            // One that has nothing to ask for is loaded at once.
-            TemplateSaid::Message(FromTemplate::Ready(_)) => self.feed(Event::Examined(id)),
-            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
-            TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
-                self.refuse_model(id, "its template speaks of a worker that it was not asked for".to_owned());
-            }
-            TemplateSaid::Exited(..) => {}
+        let TemplateSaid::Message(said) = said else { return };
+        match self.models[id.pool].can_be_loaded(said) {
+            Ok(()) => self.feed(Event::Examined(id)),
+            Err(message) => self.refuse_model(id, message),
         }
     }
 

@@ -5,15 +5,12 @@
 //! knows which others will be loaded beside it.
 use super::{
     Input,
-    admission::Need,
     served_model::ServedModel,
     template_process::{StartError, Starter, TemplateProcess, TemplateSaid},
 };
 use crate::config::Config;
-use ipc::FromTemplate;
 use policy::{PoolId, TemplateId};
 use std::{io, path::PathBuf};
-use system::proc::HostMemory;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -67,24 +64,17 @@ async fn open(starter: &Starter, model: &ServedModel) -> Result<Result<(), Strin
     let mut answer = None;
     while let Some(input) = inputs.recv().await {
         let Input::Template(_, said) = input else { continue };
-        let said = match said {
-            TemplateSaid::Message(FromTemplate::Needs(needs)) => {
-                Need::of(&model.config, needs, model.slots).fits(0, HostMemory::now())
-            }
-            // One that has nothing to ask for is loaded at once.
-            TemplateSaid::Message(FromTemplate::Ready(_)) => Ok(()),
-            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => Err(message),
-            TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
-                Err("its template speaks of a worker that it was not asked for".to_owned())
+        match said {
+            // Its first word counts, and it is not needed any more.
+            TemplateSaid::Message(said) => {
+                answer.get_or_insert_with(|| model.can_be_loaded(said));
+                template.process.kill();
             }
             TemplateSaid::Exited(exit, stderr) => {
                 let last = stderr.last().map(|line| format!(": {line}")).unwrap_or_default();
                 return Ok(answer.unwrap_or_else(|| Err(format!("its template has ended by {exit}{last}"))));
             }
-        };
-        // Its first word counts, and it is not needed any more.
-        answer.get_or_insert(said);
-        template.process.kill();
+        }
     }
     Ok(answer.unwrap_or_else(|| Err("its template was not heard to its end".to_owned())))
 }
