@@ -220,7 +220,7 @@ fn prompt_ids(model: &Generator, job: &Job) -> Result<Vec<u32>, Ended> {
                 };
                 let variables = Some(job.template_vars.as_str()).filter(|variables| !variables.is_empty());
                 let conversation = Conversation { messages, variables, tools: None };
-                let rendered = chat.render(&conversation, &today(), &|text| tokenizer.control_tokens(text));
+                let rendered = chat.render(&conversation, &today(), tokenizer);
                 let rendered = rendered.map_err(|error| Ended::bad_request(chain(&error)))?;
                 check(&rendered.text)?;
                 tokenizer.encode_chat(&rendered)

@@ -42,7 +42,7 @@ fn digest(template: &ChatTemplate, case: &Case) -> String {
         tools: case.tools.as_ref().map(|tools| tools.get()),
         variables: case.variables.as_ref().map(|variables| variables.get()),
     };
-    match template.render(&conversation, &now, &|_| Vec::new()) {
+    match template.render(&conversation, &now, &()) {
         Ok(rendered) => Sha256::digest(&rendered.text).iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
         Err(ChatError::Refused(reason)) => format!("raised: {reason}"),
         Err(error) => error.to_string(),

@@ -44,7 +44,7 @@ impl Vocabulary {
     /// The ids of a conversation, and its text.
     fn render(&self, template: &ChatTemplate, conversation: &Conversation<'_>) -> (Vec<u32>, String) {
         let now: Zoned = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-        let rendered = template.render(conversation, &now, &|text| self.tokenizer.control_tokens(text)).unwrap();
+        let rendered = template.render(conversation, &now, &self.tokenizer).unwrap();
         (self.tokenizer.encode_chat(&rendered).unwrap(), rendered.text)
     }
 
@@ -147,6 +147,9 @@ fn a_template_sees_a_content_as_it_is() {
         "<|im_end|>{{ messages[0].content.split('</think>')[-1].strip() }}{{ '</think>' in messages[0].content }}";
     assert_eq!(counted(thought, "<think>a</think> b"), ("<|im_end|>bTrue".into(), 1));
     assert_eq!(counted(thought, "<think>a</think> <|im_end|>b"), ("<|im_end|><|im_end|>bTrue".into(), 1));
+    // A single sign that is in no control token's name.
+    let asks = "<|im_end|>{% set said = messages[0].content %}{{ '?' in said }}{{ said.strip('*# ') }}{{ said.split(':')[0] }}{{ said[0] == '*' }}";
+    assert_eq!(counted(asks, "**<|im_end|>?: a"), ("<|im_end|>True<|im_end|>?: a**<|im_end|>?True".into(), 1));
     // One that looks for the token itself is not shown it, and what it makes is text all the same.
     let looks = "<|im_end|>{% if '<|im_end|>' in messages[0].content %}found{% endif %}{{ messages[0].content }}";
     assert_eq!(counted(looks, "a<|im_end|>"), ("<|im_end|>a<|im_end|>".into(), 1));
@@ -154,8 +157,7 @@ fn a_template_sees_a_content_as_it_is() {
     let conversation = [ChatMessage::new(Role::User, "<|im_end|>")];
     let conversation = Conversation { messages: &conversation, ..Conversation::default() };
     let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    let controls = |text: &str| vocabulary.tokenizer.control_tokens(text);
-    let refused = ChatTemplate::new(refuses, "", "").render(&conversation, &now, &controls).unwrap_err();
+    let refused = ChatTemplate::new(refuses, "", "").render(&conversation, &now, &vocabulary.tokenizer).unwrap_err();
     assert_eq!(refused.to_string(), "the model's chat template refuses the conversation: no");
 }
 
@@ -198,8 +200,7 @@ fn tools_and_variables_are_the_clients_as_well() {
     let variables = r#"{"who": "<|im_end|>"}"#;
     let conversation = Conversation { messages: &[], tools: Some(tools), variables: Some(variables) };
     let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    let controls = |text: &str| vocabulary.tokenizer.control_tokens(text);
-    let rendered = ChatTemplate::new(source, "", "").render(&conversation, &now, &controls).unwrap();
+    let rendered = ChatTemplate::new(source, "", "").render(&conversation, &now, &vocabulary.tokenizer).unwrap();
     assert_eq!(rendered.text, format!("<|im_end|>{}<|im_end|>", &tools[1..tools.len() - 1]));
     // Keys are asked for by name.
     let keyed = ChatTemplate::new("<|im_end|>{{ format.json_schema.max_items }}", "", "");

@@ -21,7 +21,7 @@ mod source;
 mod tests;
 
 pub use conversation::Conversation;
-pub use provenance::Rendered;
+pub use provenance::{ControlTokens, Rendered};
 
 use crate::no_panic::without_panic;
 use conversation::{Mark, said_last};
@@ -35,7 +35,6 @@ use provenance::Literals;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    ops::Range,
 };
 use system::foreign_text::{harmless, shorten};
 use thiserror::Error;
@@ -112,12 +111,12 @@ impl ChatTemplate {
     }
 
     /// Writes a conversation down, up to where the model's answer begins. `now` is the time of day,
-    /// which some models are told. `controls` says where in a text the names of control tokens are.
+    /// which some models are told. `controls` are the names of the model's control tokens.
     pub fn render(
         &self,
         conversation: &Conversation<'_>,
         now: &Zoned,
-        controls: &dyn Fn(&str) -> Vec<Range<usize>>,
+        controls: &dyn ControlTokens,
     ) -> Result<Rendered, ChatError> {
         match &self.0 {
             Kind::LastMessage => Ok(Rendered::of_client(said_last(conversation.messages))),

@@ -23,7 +23,7 @@ pub use tokenizer_json::TokenizerJsonError;
 
 use crate::{
     ReadSeek,
-    chat::Rendered,
+    chat::{ControlTokens, Rendered},
     gguf::{GgufError, Header},
 };
 use bpe::Bpe;
@@ -159,12 +159,11 @@ impl Tokenizer {
         self.encode_parts(&rendered.text[kept.clone()], true, Some(&client.collect::<Vec<_>>()))
     }
 
-    /// Where the names of control tokens are in a text.
-    pub fn control_tokens(&self, text: &str) -> Vec<Range<usize>> {
+    fn specials(&self) -> Option<&Specials> {
         match &self.encoder {
-            Encoder::Bytes => Vec::new(),
-            Encoder::Bpe(_, specials) | Encoder::SentencePiece(_, specials) => specials.reserved(text),
-            Encoder::TokenizerJson(json) => json.reserved(text),
+            Encoder::Bytes => None,
+            Encoder::Bpe(_, specials) | Encoder::SentencePiece(_, specials) => Some(specials),
+            Encoder::TokenizerJson(json) => Some(json.specials()),
         }
     }
 
@@ -264,6 +263,16 @@ impl Tokenizer {
     /// What the token that ends an answer is called in chat templates.
     pub(crate) fn end_text(&self) -> &str {
         &self.end_text
+    }
+}
+
+impl ControlTokens for Tokenizer {
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        self.specials().map(|specials| specials.reserved(text)).unwrap_or_default()
+    }
+
+    fn has_letter(&self, letter: char) -> bool {
+        self.specials().is_some_and(|specials| specials.has_letter(letter))
     }
 }
 

@@ -11,6 +11,10 @@
 //! for while no name of a control token is left as it was. If the texts never agree, the template
 //! is shown moved letters, and what it makes of them is moved back behind it. Only what both
 //! renderings prove to be the template's own is ever read as a control token.
+//!
+//! Not moved, and so taken for the template's: numbers among the template variables, and letters
+//! beyond the first plane, as emoji are. No model that is known has a control token whose name is
+//! made of these alone.
 use super::{ChatError, conversation::Mark};
 use aho_corasick::AhoCorasick;
 use std::{iter, ops::Range};
@@ -33,6 +37,26 @@ impl Rendered {
     }
 }
 
+/// The names of a model's control tokens.
+pub trait ControlTokens {
+    /// Where they are in a text.
+    fn find(&self, text: &str) -> Vec<Range<usize>>;
+
+    /// Whether one of them has this letter.
+    fn has_letter(&self, letter: char) -> bool;
+}
+
+/// None.
+impl ControlTokens for () {
+    fn find(&self, _: &str) -> Vec<Range<usize>> {
+        Vec::new()
+    }
+
+    fn has_letter(&self, _: char) -> bool {
+        false
+    }
+}
+
 /// The strings that stand in a template's source, for which it may look in what was said.
 pub(super) struct Literals(Option<AhoCorasick>);
 
@@ -42,28 +66,32 @@ impl Literals {
     /// How many are looked for.
     const MOST: usize = 1000;
 
-    /// Those of a source that a template may look for. A single letter tells nothing, and two signs,
-    /// as `<|`, are what control tokens are written with.
+    /// Those of a source that a template may look for.
     pub(super) fn of(source: &str) -> Literals {
         let mut literals = super::source::literals(source);
-        let is_sought = |literal: &String| {
-            let letters = literal.chars().count();
-            letters > 2 || letters == 2 && literal.contains(char::is_alphanumeric)
-        };
-        literals.retain(|literal| literal.len() <= Self::LONGEST && is_sought(literal));
+        literals.retain(|literal| !literal.is_empty() && literal.len() <= Self::LONGEST);
         literals.truncate(Self::MOST);
         Literals(AhoCorasick::new(literals).ok())
     }
 
     /// Where they stand in a text, in order, but for those that have one of the `names` of control
-    /// tokens in them, which are in order.
-    fn found(&self, text: &str, names: &[Range<usize>]) -> Vec<Range<usize>> {
+    /// tokens in them, which are in order, and those that a name is written with: a single letter of
+    /// one, or two signs, as `<|`.
+    fn found(&self, text: &str, names: &[Range<usize>], controls: &dyn ControlTokens) -> Vec<Range<usize>> {
+        let tells = |found: &Range<usize>| {
+            let literal = &text[found.clone()];
+            let letters = literal.chars().count();
+            letters > 2
+                || letters == 2 && literal.contains(char::is_alphanumeric)
+                || !literal.contains(|letter| controls.has_letter(letter))
+        };
         let found = self.0.iter().flat_map(|literals| literals.find_overlapping_iter(text));
         let has_name = |found: &Range<usize>| {
             let first = names.partition_point(|name| name.start < found.start);
             names[first..].iter().take_while(|name| name.start < found.end).any(|name| name.end <= found.end)
         };
-        let mut found: Vec<_> = found.map(|found| found.range()).filter(|found| !has_name(found)).collect();
+        let mut found: Vec<_> =
+            found.map(|found| found.range()).filter(|found| tells(found) && !has_name(found)).collect();
         found.sort_unstable_by_key(|found| found.start);
         found
     }
@@ -83,15 +111,15 @@ enum Step {
     Signs,
 }
 
-/// Renders a conversation with what `once` makes of it. `controls` says where in a text the names
-/// of control tokens are; `literals` are those of the template.
+/// Renders a conversation with what `once` makes of it. `controls` are the names of control
+/// tokens; `literals` are those of the template.
 pub(super) fn render(
     once: &dyn Fn(&Mark<'_>) -> Result<String, ChatError>,
-    controls: &dyn Fn(&str) -> Vec<Range<usize>>,
+    controls: &dyn ControlTokens,
     literals: &Literals,
 ) -> Result<Rendered, ChatError> {
     let text = once(&Mark::None)?;
-    if controls(&text).is_empty() {
+    if controls.find(&text).is_empty() {
         return Ok(Rendered { text, client: Vec::new() });
     }
     // The client may use the letters of one plane itself, but not those of both.
@@ -99,13 +127,13 @@ pub(super) fn render(
     let plane = PLANES.into_iter().find(|plane| !uses(*plane)).ok_or(ChatError::ControlToken)?;
     let marked = |step| {
         let moves = |text: &str| {
-            let names = controls(text);
-            let sought = if step == Step::All { Vec::new() } else { literals.found(text, &names) };
+            let names = controls.find(text);
+            let sought = if step == Step::All { Vec::new() } else { literals.found(text, &names, controls) };
             move_letters(text, step, &sought, &names, plane)
         };
         // A template asks for keys by names that are no strings in its source.
         let of_keys = if step == Step::All { Step::All } else { Step::Signs };
-        let keys = |text: &str| move_letters(text, of_keys, &[], &controls(text), plane);
+        let keys = |text: &str| move_letters(text, of_keys, &[], &controls.find(text), plane);
         once(&Mark::Texts { words: &moves, keys: &keys }).map(|marked| unescaped(marked, plane))
     };
     let mut shown = None;

@@ -12,7 +12,7 @@ fn now() -> Zoned {
 
 fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ChatError> {
     let conversation = Conversation { messages, ..Conversation::default() };
-    let rendered = ChatTemplate::new(source, "<s>", "</s>").render(&conversation, &now(), &|_| Vec::new())?;
+    let rendered = ChatTemplate::new(source, "<s>", "</s>").render(&conversation, &now(), &())?;
     Ok(rendered.text)
 }
 
@@ -103,7 +103,7 @@ fn the_echo_engine_reads_what_the_user_said_last() {
     let messages = [said(Role::User, "one"), said(Role::User, "two"), said(Role::Assistant, "three")];
     let read = |messages| {
         let conversation = Conversation { messages, ..Conversation::default() };
-        template.render(&conversation, &now(), &|_| Vec::new()).unwrap().text
+        template.render(&conversation, &now(), &()).unwrap().text
     };
     assert_eq!((read(&messages), read(&messages[2..]), read(&[])), ("two".into(), "three".into(), String::new()));
 }
@@ -187,8 +187,8 @@ fn variables_and_tools_have_the_order_in_which_they_were_written() {
         variables: Some(r#"{"z": [1], "eos_token": "e"}"#),
     };
     let template = ChatTemplate::new("{{ tools | tojson }}{{ z }}{{ bos_token }}{{ eos_token }}", "s", "never");
-    let rendered = template.render(&conversation, &now(), &|_| Vec::new()).unwrap();
+    let rendered = template.render(&conversation, &now(), &()).unwrap();
     assert_eq!(rendered.text, r#"[{"b": 1, "a": {"d": 2, "c": 3}}][1]se"#);
     let broken = Conversation { tools: Some("{}"), ..conversation };
-    assert_eq!(template.render(&broken, &now(), &|_| Vec::new()), Err(ChatError::Json("tools", "list")));
+    assert_eq!(template.render(&broken, &now(), &()), Err(ChatError::Json("tools", "list")));
 }

@@ -8,7 +8,7 @@ use super::TokenizerError;
 use aho_corasick::{AhoCorasick, Anchored, Input, Match, MatchKind, StartKind};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, HashSet},
     ops::Range,
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Specials {
     literal: Vec<usize>,
     /// Finds those that are reserved.
     reserved: AhoCorasick,
+    /// The letters of these, small and large.
+    letters: HashSet<char>,
 }
 
 /// A part of a text that was cut.
@@ -70,7 +72,15 @@ impl Specials {
         let literal: Vec<usize> = (0..tokens.len()).filter(|at| !tokens[*at].control).collect();
         let always = finder(&mut literal.iter().map(|at| &tokens[*at]))?;
         let reserved = finder(&mut tokens.iter().filter(|token| token.reserved))?;
-        Ok(Specials { all: finder(&mut tokens.iter())?, tokens, always, literal, reserved })
+        let letters = tokens.iter().filter(|token| token.reserved).flat_map(|token| token.text.chars());
+        let letters = letters.flat_map(|letter| letter.to_lowercase().chain(letter.to_uppercase()).chain([letter]));
+        let letters = letters.collect();
+        Ok(Specials { all: finder(&mut tokens.iter())?, tokens, always, literal, reserved, letters })
+    }
+
+    /// Whether the name of a reserved token has this letter.
+    pub(super) fn has_letter(&self, letter: char) -> bool {
+        self.letters.contains(&letter)
     }
 
     /// Where the names of reserved tokens are in a text, each the longest that begins there.

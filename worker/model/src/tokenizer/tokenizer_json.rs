@@ -6,7 +6,7 @@
 //! What is added to a text the model's file says, as it does without it.
 use super::{
     EncodeError, library,
-    special::{Part, Special, Specials},
+    special::{Part, Special, Specials, touches},
     tokens::Tokens,
 };
 use crate::{
@@ -138,9 +138,9 @@ impl TokenizerJson {
         Ok(TokenizerJson { tokenizer: Mutex::new(tokenizer), specials, reserved })
     }
 
-    /// Where the names of special tokens are in a text.
-    pub(super) fn reserved(&self, text: &str) -> Vec<Range<usize>> {
-        self.specials.reserved(text)
+    /// The names of special tokens.
+    pub(super) fn specials(&self) -> &Specials {
+        &self.specials
     }
 
     /// Appends the ids of a text as the library reads it.
@@ -160,10 +160,21 @@ impl TokenizerJson {
         client: &[Range<usize>],
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
+        if client.is_empty() {
+            return self.encode(text, true, ids);
+        }
         let parts = self.specials.cut(text, true, client);
-        let whole = self.encoding(text, true)?;
-        let counts = parts.iter().filter_map(|part| if let Part::Token(id) = part { Some(id) } else { None });
-        if whole.get_ids().iter().filter(|id| self.reserved.contains(id)).eq(counts) {
+        let whole = self.with_offsets(text, true)?;
+        let counts = parts.iter().filter_map(|part| if let Part::Token(id) = part { Some(*id) } else { None });
+        let read = whole.get_ids().iter().copied().zip(whole.get_offsets());
+        let read: Vec<_> = read.filter(|(id, _)| self.reserved.contains(id)).collect();
+        // White space beside a token may have been taken into it.
+        let is_clients = |(_, (start, end)): &(u32, &(usize, usize))| {
+            let name = text.get(*start..*end).unwrap_or_default();
+            let start = start + name.len() - name.trim_start().len();
+            touches(client, &(start..start + name.trim().len()))
+        };
+        if read.iter().map(|(id, _)| *id).eq(counts) && !read.iter().any(is_clients) {
             ids.extend_from_slice(whole.get_ids());
             return Ok(());
         }
@@ -182,7 +193,7 @@ impl TokenizerJson {
         // What is left to encode, the next of it last.
         let mut pieces = vec![text];
         while let Some(piece) = pieces.pop() {
-            let encoding = self.with_offsets(piece)?;
+            let encoding = self.with_offsets(piece, false)?;
             let read = encoding.get_ids().iter().zip(encoding.get_offsets());
             let read = read.filter(|(id, _)| self.reserved.contains(id)).map(|(_, offsets)| *offsets);
             let mut cuts: Vec<usize> = read
@@ -203,16 +214,23 @@ impl TokenizerJson {
     }
 
     fn encoding(&self, text: &str, special: bool) -> Result<Encoding, EncodeError> {
-        let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
-        tokenizer.set_encode_special_tokens(!special);
-        library::guarded(|| tokenizer.encode_fast(text, false)).map_err(EncodeError)
+        self.with(special, |tokenizer| tokenizer.encode_fast(text, false))
     }
 
-    /// The encoding of a text without special tokens that knows where each id comes from.
-    fn with_offsets(&self, text: &str) -> Result<Encoding, EncodeError> {
+    /// The encoding of a text that knows where each id comes from.
+    fn with_offsets(&self, text: &str, special: bool) -> Result<Encoding, EncodeError> {
+        self.with(special, |tokenizer| tokenizer.encode(text, false))
+    }
+
+    /// What the library makes of something. Only with `special` it reads the names of special tokens.
+    fn with(
+        &self,
+        special: bool,
+        encode: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<Encoding>,
+    ) -> Result<Encoding, EncodeError> {
         let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
-        tokenizer.set_encode_special_tokens(true);
-        library::guarded(|| tokenizer.encode(text, false)).map_err(EncodeError)
+        tokenizer.set_encode_special_tokens(!special);
+        library::guarded(|| encode(&tokenizer)).map_err(EncodeError)
     }
 }
 

@@ -71,6 +71,12 @@ fn no_other_form_of_a_special_token_is_read_in_what_a_client_says() {
     );
     let gone = gone.replace(r#""normalized": false"#, r#""normalized": true"#);
     assert_eq!(chat(&gone, "a<|e~ot_id|>b<|eot_id|>", 0..13), 1);
+    // One that is read only where no word touches it: here the client's, and not the template's.
+    let single = lower.replace(r#""single_word": false"#, r#""single_word": true"#);
+    let words = beside(&single, control()).unwrap();
+    assert_eq!(words.encode("a <|EOT_ID|> b<|eot_id|>", true).unwrap().iter().filter(|id| **id == 8).count(), 1);
+    let rendered = Rendered { text: "a <|EOT_ID|> b<|eot_id|>".to_owned(), client: vec![0..14] };
+    assert_eq!(words.encode_chat(&rendered).unwrap(), [0, 6, 8]);
 }
 
 #[test]
