@@ -88,16 +88,16 @@ impl Line {
             Ok(other) => return Outcome::Lost { streamed: false, why: format!("it came first: {other:?}") },
             Err(why) => return Outcome::NotAdmitted(why),
         }
-        let mut heard = Heard::default();
+        let mut received = Received::default();
         loop {
-            if leaves.is_some_and(|most| heard.messages >= most) {
+            if leaves.is_some_and(|most| received.messages >= most) {
                 return Outcome::Left;
             }
-            let step = self.receive().and_then(|response| heard.take(response));
+            let step = self.receive().and_then(|response| received.take(response));
             match step {
-                Ok(None) => heard.messages += 1,
+                Ok(None) => received.messages += 1,
                 Ok(Some((content, attempts))) => return Outcome::Answered(content, attempts),
-                Err(why) => return Outcome::Lost { streamed: heard.messages > 0, why },
+                Err(why) => return Outcome::Lost { streamed: received.messages > 0, why },
             }
         }
     }
@@ -105,14 +105,14 @@ impl Line {
 
 /// What has come of an answer.
 #[derive(Default)]
-struct Heard {
+struct Received {
     messages: usize,
     text: String,
     tokens: Vec<u32>,
     vectors: Vec<Vec<f32>>,
 }
 
-impl Heard {
+impl Received {
     /// Takes in one message: the whole answer and its attempts, if this is its end.
     fn take(&mut self, response: Response) -> Result<Option<(Content, u32)>, String> {
         match response {

@@ -6,6 +6,7 @@ use nix::{
 };
 use rustix::process::{Resource, Rlimit, prlimit};
 use std::{collections::BTreeMap, fs};
+use system::proc;
 pub use system::proc::state;
 
 /// Sends a signal; `false` if there is no such process.
@@ -54,8 +55,7 @@ pub fn lives(pid: u32) -> bool {
 /// Bytes of memory that a process has in core.
 pub fn resident(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+    proc::bytes(&status, "VmRSS:")
 }
 
 /// Whether this process may look into that one, as a debugger may; if not, it says that what needs

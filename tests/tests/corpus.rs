@@ -34,8 +34,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// The most memory that this process has had in use, in bytes.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_else(|error| panic!("{error}"));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_else(|error| panic!("{line:?}: {error}")) * 1024
+    system::proc::bytes(&status, "VmHWM:").unwrap_or_else(|| panic!("no VmHWM: {status}"))
 }
 
 /// Gives the target each file, and beginnings and damaged copies of it.

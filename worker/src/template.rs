@@ -66,7 +66,7 @@ pub struct Inherited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForkStep {
     /// In the template, before anything is forked.
-    Asked,
+    Requested,
     /// In the child in between, before it forks the worker.
     Between,
     /// In the child in between, when the worker lives.
@@ -174,7 +174,7 @@ pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Re
         let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Err(TemplateError::Order);
         };
-        hooks.step(ForkStep::Asked);
+        hooks.step(ForkStep::Requested);
         let fds = WorkerFds { supervisor, socket, board, stderr, inherited: Inherited::default() };
         let answer = match template.fork(fds, &mut model, hooks) {
             Ok(pid) => FromTemplate::Forked(Forked { life, pid }),

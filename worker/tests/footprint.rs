@@ -9,7 +9,7 @@ use crate::{
 use candle_core::quantized::GgmlDType;
 use ipc::ModelSpec;
 use std::{env, fs, path::Path};
-use system::foreign_text::chain;
+use system::{foreign_text::chain, proc};
 use worker::loaded_model::LoadedModel;
 use worker::opening;
 
@@ -79,6 +79,5 @@ fn child(path: &Path) {
 
 fn anonymous() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    proc::bytes(&status, "RssAnon:").unwrap()
 }

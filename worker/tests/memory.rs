@@ -5,6 +5,7 @@ use ipc::ModelSpec;
 use model::text::Alone;
 use model::text::Generator;
 use std::fs;
+use system::proc;
 use worker::cache::Cache;
 use worker::loaded_model::load_generator;
 
@@ -18,8 +19,7 @@ fn read(model: &mut Generator, first: usize) {
 
 fn private_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    proc::bytes(&status, "RssAnon:").unwrap()
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub enum Event {
     ForkFailed(WorkerId),
     /// The supervisor has no memory or no descriptor for the worker now, so the template has not
     /// been asked for it or it could not be taken hold of.
-    NoRoom(WorkerId),
+    Shortage(WorkerId),
     /// The worker is confined and may be given work.
     Ready(WorkerId),
     /// The worker has sent a token or a vector, which went to the request's record.

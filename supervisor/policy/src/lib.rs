@@ -155,7 +155,7 @@ impl Policy {
             }
             Event::Forked(id)
             | Event::ForkFailed(id)
-            | Event::NoRoom(id)
+            | Event::Shortage(id)
             | Event::Ready(id)
             | Event::Streamed(id)
             | Event::Observed { worker: id, .. }

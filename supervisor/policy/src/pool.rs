@@ -92,7 +92,7 @@ impl Pool {
             Event::Examined(_) | Event::TemplateReady(..) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
             Event::Forked(id) => _ = self.with_worker(id, Worker::forked),
             Event::ForkFailed(id) => self.fork_failed(id, context),
-            Event::NoRoom(id) => self.has_no_room(id, context),
+            Event::Shortage(id) => self.is_short(id, context),
             Event::Ready(id) => self.ready(id),
             Event::Streamed(id) => {
                 let deadline = context.now.after(limits.progress_timeout);
@@ -271,7 +271,7 @@ impl Pool {
     }
 
     /// It never came to life for us; that is nobody's fault.
-    fn has_no_room(&mut self, id: WorkerId, context: &Context) {
+    fn is_short(&mut self, id: WorkerId, context: &Context) {
         let Some(slot) = self.slot_mut(id) else { return };
         if slot.worker_mut(id.life.generation).is_some_and(|worker| worker.is_asked()) {
             slot.remove(id.life.generation);

@@ -309,7 +309,7 @@ impl Simulation {
             1 => Event::LoadFailed(template),
             2 => Event::TemplateExited(template),
             3 => Event::Forked(worker),
-            4 if self.below(2) == 0 => Event::NoRoom(worker),
+            4 if self.below(2) == 0 => Event::Shortage(worker),
             4 => Event::ForkFailed(worker),
             5 => Event::Ready(worker),
             6 => Event::Answered(worker),

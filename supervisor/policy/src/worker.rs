@@ -18,7 +18,7 @@
 //! Terminating (Terminate), or leaves the state as it is. "Early death" counts towards the pool's
 //! back-off, "count" to its part of the request, nothing else counts. `Forked` is only noted;
 //! `ForkFailed` is `Exited` for a worker that was not forked yet, and ignored otherwise; so is
-//! `NoRoom`, but that it counts to nothing. When the template has exited, the workers that it had
+//! `Shortage`, but that it counts to nothing. When the template has exited, the workers that it had
 //! not forked are dropped: they never were.
 use super::context::{Context, OnExit};
 use super::event::{Effect, Identity, Isolation, KillReason, Part, TemplateId, Time, WorkerId};
@@ -49,7 +49,7 @@ pub(super) struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The template has been asked for it. It ends with the template.
-    Asked,
+    ForkRequested,
     /// It is a process.
     Forked,
     /// It has been ready for work.
@@ -102,7 +102,7 @@ impl Worker {
             identity,
             memory: limits.memory,
             replace_when_idle: false,
-            stage: Stage::Asked,
+            stage: Stage::ForkRequested,
             ready_by: context.now.after(context.limits.start),
             ticks: 0,
             state: State::Starting,
@@ -118,7 +118,7 @@ impl Worker {
     }
 
     pub(super) fn is_asked(&self) -> bool {
-        self.stage == Stage::Asked
+        self.stage == Stage::ForkRequested
     }
 
     pub(super) fn has_been_ready(&self) -> bool {
@@ -165,7 +165,7 @@ impl Worker {
     }
 
     pub(super) fn forked(&mut self) {
-        if self.stage == Stage::Asked {
+        if self.stage == Stage::ForkRequested {
             self.stage = Stage::Forked;
         }
     }

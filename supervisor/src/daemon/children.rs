@@ -205,9 +205,9 @@ impl Daemon {
     }
 
     /// Has a worker that did something wrong ended.
-    pub(super) fn misbehaved(&mut self, id: WorkerId, violation: String) {
+    pub(super) fn misbehaved(&mut self, id: WorkerId, misbehaviour: String) {
         if let Some(worker) = self.worker(id) {
-            worker.violation.get_or_insert(violation);
+            worker.misbehaviour.get_or_insert(misbehaviour);
         }
         self.feed(Event::Misbehaved(id));
     }
@@ -286,7 +286,7 @@ impl Daemon {
         if self.policy.is_worker_crash(id, exit.is_clean()) {
             model.totals.worker_crashes += 1;
             let cause = match worker.killed {
-                Some(reason) => format!("{exit}: {}", worker.violation.as_deref().unwrap_or(describe(reason))),
+                Some(reason) => format!("{exit}: {}", worker.misbehaviour.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
             let pid = worker.process.as_ref().map_or(0, Process::pid);

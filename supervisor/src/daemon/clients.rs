@@ -114,7 +114,7 @@ impl Daemon {
         }
         let is_request = matches!(
             said,
-            FromClient::Asked(_) | FromClient::Status | FromClient::Control(_) | FromClient::Invalid(..)
+            FromClient::Request(_) | FromClient::Status | FromClient::Control(_) | FromClient::Invalid(..)
         );
         let is_asking = is_request || matches!(said, FromClient::Undecodable(_));
         if client.outbox.queued() > UNHEARD && is_asking {
@@ -127,7 +127,7 @@ impl Daemon {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
-            FromClient::Asked(asked) => self.submit(id, asked),
+            FromClient::Request(asked) => self.submit(id, asked),
             FromClient::Status => {
                 let response = Response::Status(Box::new(self.report()));
                 self.reply(id, &response);

@@ -46,7 +46,7 @@ const LITTLE: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) enum FromClient {
     /// A request that a model may be able to serve.
-    Asked(ModelRequest),
+    Request(ModelRequest),
     /// It wants to know what runs.
     Status,
     /// It wants what the daemon does changed.
@@ -76,7 +76,7 @@ impl From<Request> for FromClient {
             Request::Control(control) => return FromClient::Control(control),
         };
         match asked.validate() {
-            Ok(()) => FromClient::Asked(asked),
+            Ok(()) => FromClient::Request(asked),
             Err(invalid) => FromClient::Invalid(asked.name(), invalid),
         }
     }

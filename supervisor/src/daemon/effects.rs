@@ -137,7 +137,7 @@ impl Daemon {
         }
         model.shortage = Some(format!("no room for another worker now: {reason}"));
         model.workers.remove(&id.life);
-        self.events.push_back(Event::NoRoom(id));
+        self.events.push_back(Event::Shortage(id));
     }
 
     /// Notes that a worker will not come.
@@ -172,10 +172,10 @@ impl Daemon {
             let size = |bytes| bytesize::ByteSize::b(bytes).display().iec();
             let taken = worker.memory.map_or(0, |(sample, _)| sample.own());
             let (taken, limit) = (size(taken), size(worker.memory_limit));
-            worker.violation = Some(format!("it took {taken} of memory for itself, and {limit} are allowed"));
+            worker.misbehaviour = Some(format!("it took {taken} of memory for itself, and {limit} are allowed"));
         }
         if reason.is_fault() {
-            let why = worker.violation.as_deref().unwrap_or(describe(reason));
+            let why = worker.misbehaviour.as_deref().unwrap_or(describe(reason));
             // That it has ended, and why, is told when it has.
             tracing::debug!(model = model.config.name, worker = %id.life, "killing a worker: {why}");
         }

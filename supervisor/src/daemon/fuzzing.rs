@@ -18,7 +18,7 @@ use std::{
 
 /// A request and what its workers say of it.
 pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
-    let FromClient::Asked(asked) = asked.into() else { return };
+    let FromClient::Request(asked) = asked.into() else { return };
     let now = Instant::now();
     let origin = Origin { info: Arc::new(info.clone()), identity: Identity(0) };
     let server = ServedBy { life: Life { slot: 0, generation: 1 }, pid: None };

@@ -146,7 +146,7 @@ pub(crate) struct WorkerProcess {
     /// Why the supervisor ended it, if it did.
     pub(crate) killed: Option<KillReason>,
     /// What it did wrong, if it was found to do something wrong.
-    pub(crate) violation: Option<String>,
+    pub(crate) misbehaviour: Option<String>,
     /// Whether it was asked to exit.
     pub(crate) terminated: bool,
     /// Its memory, opened before it closes itself to inspection.
@@ -186,7 +186,7 @@ impl WorkerProcess {
             part: None,
             has_seen_requests: false,
             killed: None,
-            violation: None,
+            misbehaviour: None,
             terminated: false,
             memory_file: None,
             memory: None,

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug)]
-enum Trade {
+enum ClientKind {
     Texts,
     Vectors,
     Ids,
@@ -21,17 +21,17 @@ enum Trade {
 }
 
 /// The clients: more than there are workers, so that there is always somebody who waits.
-const CLIENTS: [Trade; 10] = [
-    Trade::Texts,
-    Trade::Texts,
-    Trade::Texts,
-    Trade::Texts,
-    Trade::Texts,
-    Trade::Vectors,
-    Trade::Vectors,
-    Trade::Ids,
-    Trade::Repeated,
-    Trade::Repeated,
+const CLIENTS: [ClientKind; 10] = [
+    ClientKind::Texts,
+    ClientKind::Texts,
+    ClientKind::Texts,
+    ClientKind::Texts,
+    ClientKind::Texts,
+    ClientKind::Vectors,
+    ClientKind::Vectors,
+    ClientKind::Ids,
+    ClientKind::Repeated,
+    ClientKind::Repeated,
 ];
 
 /// What has become of requests.
@@ -118,10 +118,10 @@ impl Tally {
 pub(crate) fn drive(harness: &Harness<'_>, catalogue: &Catalogue, seed: u64) -> Tally {
     let mut tally = Tally::default();
     thread::scope(|scope| {
-        let clients = CLIENTS.iter().enumerate().map(|(number, trade)| {
+        let clients = CLIENTS.iter().enumerate().map(|(number, kind)| {
             scope.spawn(move || {
                 let mut client =
-                    Client { harness, catalogue, trade: *trade, random: Random::of(seed, number), line: None };
+                    Client { harness, catalogue, kind: *kind, random: Random::of(seed, number), line: None };
                 client.live()
             })
         });
@@ -138,7 +138,7 @@ pub(crate) fn drive(harness: &Harness<'_>, catalogue: &Catalogue, seed: u64) -> 
 struct Client<'a> {
     harness: &'a Harness<'a>,
     catalogue: &'a Catalogue,
-    trade: Trade,
+    kind: ClientKind,
     random: Random,
     line: Option<Line>,
 }
@@ -147,11 +147,11 @@ impl Client<'_> {
     fn live(&mut self) -> Tally {
         let mut tally = Tally::default();
         while !self.harness.is_over() {
-            let case = match self.trade {
-                Trade::Texts => self.random.choose(&self.catalogue.texts).clone(),
-                Trade::Vectors => self.random.choose(&self.catalogue.vectors).clone(),
-                Trade::Ids => self.random.choose(&self.catalogue.ids).clone(),
-                Trade::Repeated => repeated(None, &mut self.random),
+            let case = match self.kind {
+                ClientKind::Texts => self.random.choose(&self.catalogue.texts).clone(),
+                ClientKind::Vectors => self.random.choose(&self.catalogue.vectors).clone(),
+                ClientKind::Ids => self.random.choose(&self.catalogue.ids).clone(),
+                ClientKind::Repeated => repeated(None, &mut self.random),
             };
             let leaves = (self.random.below(8) == 0).then(|| self.random.below(30));
             let outcome = self.ask(&case, leaves, &mut tally);
@@ -194,7 +194,7 @@ impl Client<'_> {
 /// Asks each of the catalogue once more, one after the other.
 pub(crate) fn ask_all(harness: &Harness<'_>, catalogue: &Catalogue) -> Tally {
     let mut tally = Tally::default();
-    let mut client = Client { harness, catalogue, trade: Trade::Texts, random: Random::new(0), line: None };
+    let mut client = Client { harness, catalogue, kind: ClientKind::Texts, random: Random::new(0), line: None };
     for case in catalogue.cases() {
         let outcome = client.ask(case, None, &mut tally);
         if let Err(what) = tally.note(outcome, case) {

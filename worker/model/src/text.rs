@@ -207,7 +207,7 @@ pub enum LoadError {
     },
     /// Whoever asked for it has no room for what it needs.
     #[error("cannot load the model {0}: there is no room for it in memory")]
-    NoRoom(String),
+    Memory(String),
     /// The context asked for is not one that the model can have.
     #[error("cannot load the model {path}: a context of {asked} tokens was asked for, but it must be from 2 to {most}")]
     Context {
@@ -237,7 +237,7 @@ pub enum ComputeError {
     NoTokens,
     /// It was given more than the context holds, or a cache that is too small.
     #[error("the model was given more than its context holds")]
-    NoRoom,
+    TooManyTokens,
 }
 
 /// Makes the echo model, which has no weights, for at most `most` tokens of a text.
@@ -311,7 +311,7 @@ pub fn load(
     let chat = chat.map(|source| ChatTemplate::new(source, tokenizer.start_text(), tokenizer.end_text()));
     let needs = TextNeeds { weights: checked.memory(&header), context, cache_length: checked.cache_length(context) };
     if !admit(needs) {
-        return Err(LoadError::NoRoom(path()));
+        return Err(LoadError::Memory(path()));
     }
     let decoder = Decoder::load(checked, &header, &mut reader, context, spec.threads as usize, pool)
         .map_err(|source| LoadError::Weights { path: path(), source })?;

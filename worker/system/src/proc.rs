@@ -17,7 +17,7 @@ use std::{
 
 /// A field of `/proc/meminfo`, `/proc/PID/status` or `smaps_rollup`, whose name ends with a colon,
 /// in bytes.
-fn bytes(text: &str, name: &str) -> Option<u64> {
+pub fn bytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

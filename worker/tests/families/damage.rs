@@ -112,7 +112,10 @@ fn calls_that_make_no_sense_are_refused() {
     }
     assert!(call(&[1; 2], 18, 0).is_ok());
     for (tokens, position, cut) in [(3, 18, 0), (21, 0, 0), (1, 20, 0), (1, usize::MAX, 0), (1, 0, 1)] {
-        assert!(matches!(call(&vec![1; tokens], position, cut), Err(ComputeError::NoRoom)), "{tokens} at {position}");
+        assert!(
+            matches!(call(&vec![1; tokens], position, cut), Err(ComputeError::TooManyTokens)),
+            "{tokens} at {position}"
+        );
     }
     // None of these leaves anything behind.
     assert_eq!(call(&[0, 23], 0, 0).unwrap(), right);

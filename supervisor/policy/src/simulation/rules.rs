@@ -410,7 +410,7 @@ impl Rules {
                 self.worker_ended(id);
             }
             Event::ForkFailed(id) => self.worker_ended(id),
-            Event::NoRoom(id) => {
+            Event::Shortage(id) => {
                 self.workers.remove(&id);
                 let until = now.after(self.limits.room);
                 let pool = &mut self.pools[id.pool.0];

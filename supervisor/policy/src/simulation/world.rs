@@ -118,7 +118,7 @@ impl World {
                 }
             }
             Effect::Fork { worker, .. } if self.badness > 0 && worker.life.generation % 8 == 3 => {
-                self.readings.push(Event::NoRoom(worker));
+                self.readings.push(Event::Shortage(worker));
             }
             Effect::Fork { template, worker } => {
                 if let Some(template) = self.templates.get_mut(&template.pool) {
@@ -279,7 +279,7 @@ impl World {
                     }
                 });
             }
-            Event::ForkFailed(id) | Event::NoRoom(id) => {
+            Event::ForkFailed(id) | Event::Shortage(id) => {
                 self.workers.remove(&id);
                 self.stale.push(event);
             }
@@ -363,7 +363,7 @@ impl Template {
                 let event = |id: WorkerId| match luck {
                     Luck::Refuses if id.life.generation.is_multiple_of(2) => Event::ForkFailed(id),
                     // It was born, but the supervisor could not take hold of it.
-                    Luck::Refuses => Event::NoRoom(id),
+                    Luck::Refuses => Event::Shortage(id),
                     _ => Event::Forked(id),
                 };
                 self.messages.extend(self.forks.pop_front().map(event));

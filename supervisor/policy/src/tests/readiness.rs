@@ -65,7 +65,7 @@ fn without_any_model_that_could_be_served_it_is_not_ready() {
     assert!(!rig.policy.is_ready() && !rig.policy.needs_time(), "it is parked");
 
     let mut rig = Rig::warm(Limits::default(), REQUEST);
-    assert_eq!(rig.feed(Event::NoRoom(worker(0, 1))), []);
+    assert_eq!(rig.feed(Event::Shortage(worker(0, 1))), []);
     assert!(!rig.policy.is_ready() && !rig.policy.needs_time(), "there is no memory for a worker");
 }
 

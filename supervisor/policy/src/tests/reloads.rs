@@ -106,7 +106,7 @@ fn a_model_that_cannot_be_served_changes_nothing() {
     let ways: [&[Event]; 6] = [
         &[Event::LoadFailed(new_template(2))],
         &[Event::TemplateExited(new_template(2))],
-        &[ready(), Event::NoRoom(next(0, 1))],
+        &[ready(), Event::Shortage(next(0, 1))],
         &[ready(), Event::ForkFailed(next(0, 1))],
         &[ready(), Event::Forked(next(0, 1)), death()],
         &[ready(), Event::TemplateExited(new_template(2))],

@@ -165,13 +165,13 @@ fn a_worker_that_there_is_no_room_for_is_tried_again_and_is_nobodys_fault() {
     let mut rig = Rig::warm(Limits::default(), PoolLimits { workers: 2, ..WORKER });
     assert_eq!(rig.start(worker(0, 1)), []);
     for generation in 1..20 {
-        assert_eq!(rig.feed(Event::NoRoom(worker(1, generation))), []);
+        assert_eq!(rig.feed(Event::Shortage(worker(1, generation))), []);
         let until = rig.now.after(seconds(1));
         assert_eq!(rig.states(), [WorkerState::Idle, WorkerState::Waiting { until }]);
         assert_eq!(rig.wait_for_deadline(seconds(1)), [fork(1, worker(1, generation + 1))]);
     }
     assert_eq!(rig.feed(Event::Forked(worker(1, 20))), []);
-    assert_eq!(rig.feed(Event::NoRoom(worker(1, 20))), [], "it is there");
+    assert_eq!(rig.feed(Event::Shortage(worker(1, 20))), [], "it is there");
     assert_eq!(rig.feed(Event::Ready(worker(1, 20))), []);
     assert_eq!(rig.states(), [WorkerState::Idle, WorkerState::Idle]);
 }

@@ -131,7 +131,7 @@ impl Bad {
 
 fn moment(step: ForkStep) -> Moment {
     match step {
-        ForkStep::Asked => Moment::Asked,
+        ForkStep::Requested => Moment::Asked,
         ForkStep::Between => Moment::Between,
         ForkStep::Born => Moment::Born,
         ForkStep::Known => Moment::Known,

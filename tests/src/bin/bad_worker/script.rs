@@ -37,7 +37,7 @@ use std::{
 pub(crate) enum Moment {
     /// While the template loads.
     Load,
-    /// [`worker::template::ForkStep::Asked`].
+    /// [`worker::template::ForkStep::Requested`].
     Asked,
     /// [`worker::template::ForkStep::Between`].
     Between,

@@ -224,10 +224,9 @@ fn models_whose_workers_do_not_start_or_that_crash_while_they_load_change_nothin
 fn two_that_do_not_fit_into_memory_at_once_are_refused_with_the_arithmetic() {
     let executable = bad_worker().to_string_lossy().into_owned();
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
-    let total: u64 = total.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    let total = system::proc::bytes(&meminfo, "MemTotal:").unwrap();
     // More than half of all memory: one of them fits.
-    let weights = total * 1024 / 8 * 5;
+    let weights = total / 8 * 5;
     let config =
         |context: u32| model(&format!("script:ok?weights={weights}"), &format!("workers = 1\ncontext = {context}"));
     let daemon = Daemon::with(&config(100), &["--template-executable", &executable]);

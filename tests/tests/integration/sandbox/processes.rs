@@ -2,6 +2,7 @@
 use integration_tests::{Daemon, LIMIT, Running, minilm, model, process, until};
 use ipc::{GenerateRequest, status::Status};
 use std::fs;
+use system::proc;
 
 /// A field of `/proc/PID/status` or of a thread's.
 #[track_caller]
@@ -13,7 +14,8 @@ fn field(folder: &str, name: &str) -> String {
 
 /// Bytes, where the field has kilobytes.
 fn bytes(folder: &str, name: &str) -> u64 {
-    field(folder, name).strip_suffix("kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+    let text = fs::read_to_string(format!("{folder}/status")).unwrap();
+    proc::bytes(&text, &format!("{name}:")).unwrap()
 }
 
 #[track_caller]

@@ -107,8 +107,7 @@ impl Pair {
     /// How many bytes the worker has for itself.
     fn private(&self) -> u64 {
         let memory = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.worker)).unwrap();
-        let line = memory.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+        system::proc::bytes(&memory, "Private_Dirty:").unwrap()
     }
 }
 

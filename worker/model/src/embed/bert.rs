@@ -85,7 +85,7 @@ pub enum BertError {
     },
     /// Whoever asked for it has no room for what it needs.
     #[error("cannot load the model {0}: there is no room for it in memory")]
-    NoRoom(String),
+    Memory(String),
     /// The context asked for is not one that the model can have.
     #[error(
         "cannot load the model {path}: a context of {asked} tokens was asked for, but it must be from {least} to {most}"
@@ -134,7 +134,7 @@ impl Bert {
         tokens.set_limit(asked);
         // Whoever only wants to know whether it can be loaded ends here.
         if !admit(Needs { weights: weights.size, cache: 0 }) {
-            return Err(BertError::NoRoom(path()));
+            return Err(BertError::Memory(path()));
         }
         let encoder = encoder(&folder, &mut weights, spec.precision).map_err(weights_error)?;
         Ok(Bert { tokens, encoder, scratch: Scratch::default(), context: asked, bytes: weights.size })

@@ -129,7 +129,7 @@ impl TextModel for Decoder {
         }
         let room = self.context.checked_sub(position);
         if room.is_none_or(|room| tokens.len() > room) || cache.len() < self.cache_length {
-            return Err(ComputeError::NoRoom);
+            return Err(ComputeError::TooManyTokens);
         }
         self.logits = self.pass(tokens, position, cache, pace)?;
         Ok(&self.logits)

@@ -4,8 +4,7 @@ use super::*;
 /// The memory of this machine, in sixteenths of which the tests count.
 fn sixteenth() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
-    total.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024 / 16
+    system::proc::bytes(&meminfo, "MemTotal:").unwrap() / 16
 }
 
 /// A model of which each slot takes a sixteenth of all memory, and a bit.
