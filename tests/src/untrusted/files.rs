@@ -2,23 +2,24 @@
 use super::workers::Silent;
 use ipc::{ChatMessage, EmbedJob, ModelSpec, RequestId, Role, TextRole};
 use jiff::Zoned;
-use model::ReadSeek;
-use model::chat::ChatError;
-use model::chat::{ChatTemplate, Conversation};
-use model::gguf::Header;
-use model::tokenizer::Tokenizer;
+use model::{
+    ReadSeek,
+    chat::{ChatError, ChatTemplate, ControlTokens, Conversation},
+    gguf::Header,
+    tokenizer::Tokenizer,
+};
 use std::{
     fs::{self, File},
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     path::Path,
     sync::OnceLock,
 };
 use system::foreign_text::chain;
 use tempfile::TempDir;
-use worker::embed;
-use worker::loaded_model::load_embedder;
-use worker::loaded_model::load_generator;
-use worker::loaded_model::warm;
+use worker::{
+    embed,
+    loaded_model::{load_embedder, load_generator, warm},
+};
 
 /// Texts with what tokenizers stumble over.
 const TEXTS: [&str; 4] =
@@ -108,6 +109,21 @@ pub fn tokenizer(bytes: &[u8]) {
     }
 }
 
+/// Control tokens of which each pair of small letters is one.
+struct Pairs;
+
+impl ControlTokens for Pairs {
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let pairs = text.as_bytes().windows(2).enumerate();
+        let pairs = pairs.filter(|(_, pair)| pair.iter().all(u8::is_ascii_lowercase));
+        pairs.map(|(start, _)| start..start + 2).collect()
+    }
+
+    fn has_letter(&self, letter: char) -> bool {
+        letter.is_ascii_lowercase()
+    }
+}
+
 /// A chat template, and behind a zero byte what the user says.
 pub fn chat(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -116,18 +132,7 @@ pub fn chat(bytes: &[u8]) {
     let messages =
         [turn(Role::System, "be brief"), turn(Role::User, said), turn(Role::Assistant, "yes"), turn(Role::User, said)];
     let conversation = Conversation { messages: &messages, ..Conversation::default() };
-    // Each word of two letters is the name of a control token.
-    let controls = |text: &str| {
-        (2..=text.len())
-            .filter(|end| text.is_char_boundary(*end))
-            .filter_map(|end| {
-                let start = text.floor_char_boundary(end - 2);
-                (end - start == 2 && text[start..end].bytes().all(|byte| byte.is_ascii_lowercase()))
-                    .then_some(start..end)
-            })
-            .collect()
-    };
-    match ChatTemplate::new(source, "<s>", "</s>").render(&conversation, &Zoned::default(), &controls) {
+    match ChatTemplate::new(source, "<s>", "</s>").render(&conversation, &Zoned::default(), &Pairs) {
         Ok(_) | Err(ChatError::TooLong) => {}
         Err(error) => is_a_sentence(Some(error.to_string())),
     }

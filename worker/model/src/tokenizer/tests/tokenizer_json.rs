@@ -75,7 +75,7 @@ fn no_other_form_of_a_special_token_is_read_in_what_a_client_says() {
     let single = lower.replace(r#""single_word": false"#, r#""single_word": true"#);
     let words = beside(&single, control()).unwrap();
     assert_eq!(words.encode("a <|EOT_ID|> b<|eot_id|>", true).unwrap().iter().filter(|id| **id == 8).count(), 1);
-    let rendered = Rendered { text: "a <|EOT_ID|> b<|eot_id|>".to_owned(), client: vec![0..14] };
+    let rendered = Rendered { text: "a <|EOT_ID|> b<|eot_id|>".to_owned(), client: std::iter::once(0..14).collect() };
     assert_eq!(words.encode_chat(&rendered).unwrap(), [0, 6, 8]);
 }
 
