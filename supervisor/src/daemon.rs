@@ -2,8 +2,8 @@
 //! policy's effects into actions.
 //!
 //! It owns every process, socket and record. Who runs, waits, dies or crashed is for the policy to
-//! say; what is decided here is whether a model fits into memory (`admission.rs`), which model a
-//! request means and which clients find a place (`clients.rs`). What children and clients send is
+//! say; what is decided here is which model a request means and which clients find a place
+//! (`clients.rs`). What children and clients send is
 //! checked here; nothing of it can make this loop wait, panic or grow without bound.
 //!
 //! ```text
@@ -61,7 +61,7 @@ use models::Models;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use notify::Notify;
 use open_request::OpenRequest;
-use policy::{Event, Limits, Policy, TemplateState, Time};
+use policy::{Event, Limits, Policy, Time};
 use reload::Reloading;
 use served_model::ServedModel;
 use std::{
@@ -139,8 +139,6 @@ struct Daemon {
     submitted: u64,
     accepting: Accepting,
     children_ended: bool,
-    /// Whether a model has ever been loaded.
-    has_served: bool,
     /// The configuration that is to come into force.
     reloading: Option<Reloading>,
     /// Whether it is to be read once more then, and who waits for that.
@@ -232,7 +230,6 @@ impl Daemon {
             submitted: 0,
             accepting: Accepting { from: tokio::time::Instant::now(), has_failed: false },
             children_ended: false,
-            has_served: false,
             reloading: None,
             reload_again: None,
             reload_error: None,
@@ -310,18 +307,10 @@ impl Daemon {
         interval
     }
 
-    /// Why nothing can be served, if no model has ever been loaded and each has failed or crashed
-    /// in a loop.
+    /// Why nothing can be served, if nothing can.
     fn nothing_served(&self) -> Option<String> {
-        if self.has_served || self.reloading.is_some() {
-            return None;
-        }
-        let reasons = self.models.served().map(|(id, pool)| {
-            let parked = matches!(self.policy.pool(id).state, TemplateState::Parked { .. });
-            pool.why_hopeless(parked)
-        });
-        let reasons: Option<Vec<String>> = reasons.collect();
-        reasons.map(|reasons| reasons.join("; "))
+        let reasons = || self.models.served().map(|(_, pool)| pool.why_hopeless()).collect::<Vec<_>>();
+        self.policy.is_hopeless().then(|| reasons().join("; "))
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {

@@ -1,6 +1,7 @@
 //! What goes into the policy and what comes out of it.
+use super::memory::{Memory, MemoryShortage};
 use super::reload::Reload;
-use ipc::{Life, RequestId};
+use ipc::{Life, Needs, RequestId};
 use std::time::Duration;
 
 /// Monotonic time since the supervisor started.
@@ -76,6 +77,19 @@ pub struct Part {
     pub number: u32,
 }
 
+/// What a template has loaded, and what that takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it is.
+    pub identity: Identity,
+    /// What the template says that it needs.
+    pub needs: Needs,
+    /// What it was seen to have taken of memory that is no file's, in bytes.
+    pub taken: u64,
+    /// The machine's memory now.
+    pub memory: Memory,
+}
+
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -100,11 +114,20 @@ pub enum Event {
         /// Whether nothing shall be begun.
         is_blocked: bool,
     },
-    /// The template has opened its model, which could be loaded, and does not load it before it is
+    /// The template has opened its model and says what it needs. It does not load it before it is
     /// told to.
+    Needs {
+        /// The template.
+        template: TemplateId,
+        /// What its model needs.
+        needs: Needs,
+        /// The machine's memory now.
+        memory: Memory,
+    },
+    /// The template that was only to open its model has found nothing to ask for: it can be loaded.
     Examined(TemplateId),
     /// The template has loaded and warmed its model.
-    TemplateReady(TemplateId, Identity),
+    TemplateReady(TemplateId, Loaded),
     /// The template said that the model cannot be loaded, with a reason that the daemon keeps.
     LoadFailed(TemplateId),
     /// The template process has ended.
@@ -148,6 +171,8 @@ pub enum Event {
         /// Memory that it shares with nobody, in bytes.
         bytes: u64,
     },
+    /// The machine's memory was looked at for this model, as [`Effect::ReadMemory`] asks.
+    MemoryRead(PoolId, Memory),
     /// The worker process has ended and all that it sent has been read.
     Exited(WorkerId),
     /// Finish what was begun and refuse all else; or, with `false`, take requests again.
@@ -176,8 +201,16 @@ pub enum Effect {
     Load(TemplateId),
     /// Start a template process and have it open the model and say what it needs, but not load it.
     Examine(TemplateId),
+    /// Tell the template that it may load its model.
+    Admit(TemplateId),
+    /// Note why the template's model is not loaded, or not served.
+    DoesNotFit(TemplateId, MemoryShortage),
     /// End the template process with SIGKILL.
     KillTemplate(TemplateId),
+    /// Look at the machine's memory, because this model is to have another worker.
+    ReadMemory(PoolId),
+    /// Note why this worker, which would have been the next one of its slot, is not forked now.
+    NoMemory(WorkerId, MemoryShortage),
     /// Ask the template to fork a worker.
     Fork {
         /// The template, which is warm.
@@ -236,13 +269,23 @@ pub enum Effect {
     },
     /// The reload is in force.
     Reloaded,
-    /// The reload changes nothing: because this model cannot be loaded or because the supervisor
-    /// stops.
-    ReloadRefused(Option<PoolId>),
+    /// The reload changes nothing.
+    ReloadRefused(ReloadRefusal),
     /// Nothing is left of a model that was replaced or removed, or that could not be loaded.
     Removed(PoolId),
     /// Everything has ended, or cannot be ended: exit.
     Halt,
+}
+
+/// Why a reload changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadRefusal {
+    /// This model cannot be served.
+    NotServed(PoolId),
+    /// This model would take more memory in place than there is.
+    Outgrows(PoolId, MemoryShortage),
+    /// The supervisor stops.
+    ShuttingDown,
 }
 
 /// Why the policy ends a worker.

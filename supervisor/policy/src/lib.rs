@@ -23,6 +23,7 @@
 //!   Events of different processes may come in any order.
 //! * `TemplateExited` comes after each `Forked` of that template. A worker that was not reported by
 //!   then is never spoken of again. If it was half made, the daemon ends it.
+//! * Each `ReadMemory` is answered by one `MemoryRead` before time goes on.
 //! * Whatever the policy killed or terminated ends with `Exited`, `ForkFailed` or its template's
 //!   `TemplateExited`. That also holds for what was still to be forked.
 //! * Boards are read more often than a worker may be without progress, and before each
@@ -54,6 +55,11 @@
 //! * A model comes into force only after it has shown that it can be served. If it is loaded later,
 //!   it is enough that it can be opened, and then it is not loaded for that.
 //!
+//! Memory:
+//!
+//! * No model is loaded that does not fit beside the others, with all its workers.
+//! * No worker is forked that does not fit at that moment. Whatever is refused does not fit.
+//!
 //! Threads:
 //!
 //! * Budgets are at least 1. Their sum is at most the cores, or the workers that compute if those
@@ -75,6 +81,7 @@ mod context;
 mod event;
 mod lifecycle;
 mod limits;
+mod memory;
 mod poison;
 mod pool;
 mod queue;
@@ -92,9 +99,11 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Identity, Isolation, KillReason, Load, Outcome, Part, PoolId, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Load, Loaded, Outcome, Part, PoolId, ReloadRefusal, TemplateId,
+    Time, Work, WorkerId,
 };
 pub use limits::{Limits, PoolLimits};
+pub use memory::{Memory, MemoryShortage, Need};
 pub use reload::{Change, Reload};
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
@@ -110,6 +119,8 @@ pub struct Policy {
     phase: Phase,
     /// What is to come into force.
     reload: Option<Reload>,
+    /// Whether a model has ever been loaded.
+    has_served: bool,
 }
 
 /// How far the supervisor's life has come.
@@ -134,7 +145,7 @@ impl Policy {
         let mut context = Context::new(limits, seed);
         let pools = pools.into_iter().enumerate().map(|(index, limits)| (PoolId(index), limits));
         let pools = pools.map(|(id, limits)| (id, Pool::new(id, limits, &mut context))).collect();
-        Policy { pools, context, phase: Phase::Serving, reload: None }
+        Policy { pools, context, phase: Phase::Serving, reload: None, has_served: false }
     }
 
     /// Takes in what has happened. What is said of a process or a request that is no more changes
@@ -150,9 +161,16 @@ impl Policy {
             Event::Withdrawn(request) | Event::Blocked { request, .. } => {
                 self.context.requests.get(&request).map(|record| record.pool)
             }
-            Event::Examined(id) | Event::TemplateReady(id, _) | Event::LoadFailed(id) | Event::TemplateExited(id) => {
+            Event::Needs { template: id, needs, memory } => {
+                self.needs(id, needs, memory);
                 Some(id.pool)
             }
+            Event::TemplateReady(id, loaded) => {
+                self.loaded(id, loaded);
+                Some(id.pool)
+            }
+            Event::MemoryRead(id, _) => Some(id),
+            Event::Examined(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
             Event::Forked(id)
             | Event::ForkFailed(id)
             | Event::Shortage(id)
@@ -245,6 +263,15 @@ impl Policy {
     pub fn is_template_crash(&self, id: TemplateId) -> bool {
         let pool = self.pools.get(&id.pool).filter(|pool| pool.template.id == id && !self.is_closing());
         pool.is_some_and(|pool| pool.template.is_crash())
+    }
+
+    /// Whether nothing can be served: no model has ever been loaded, and each that is to be there
+    /// from the start has failed or crashed in a loop. One that is loaded when it is asked for
+    /// always may be.
+    pub fn is_hopeless(&self) -> bool {
+        let mut serving = self.pools.values().filter(|pool| pool.is_serving());
+        let is_given_up = |pool: &Pool| pool.limits.load == Load::Eager && pool.template.is_given_up();
+        !self.has_served && self.reload.is_none() && serving.all(is_given_up)
     }
 
     /// Whether the supervisor is stopping.

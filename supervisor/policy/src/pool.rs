@@ -12,9 +12,10 @@ mod timers;
 
 use super::back_off::{AfterFailure, BackOff};
 use super::context::{Context, OnExit};
-use super::event::{Event, KillReason, Load, Outcome, Part, PoolId, Time, WorkerId};
+use super::event::{Effect, Event, KillReason, Load, Outcome, Part, PoolId, Time, WorkerId};
 use super::lifecycle::{Lifecycle, Proof};
 use super::limits::PoolLimits;
+use super::memory::{Memory, MemoryShortage, Need};
 use super::queue::Queue;
 use super::slot::Slot;
 use super::template::Template;
@@ -29,6 +30,10 @@ pub(super) struct Pool {
     pub(super) template: Template,
     pub(super) slots: Vec<Slot>,
     pub(super) queue: Queue,
+    /// What it may take of the machine's memory, while its template is there.
+    pub(super) need: Option<Need>,
+    /// Whether it waits to be told how much memory there is.
+    pub(super) asks_memory: bool,
     /// Workers in a row that ended before they were ready.
     early_deaths: BackOff,
     /// Whether the model is loaded again when it is gone, also with no request.
@@ -62,6 +67,8 @@ impl Pool {
             template,
             slots: (0..limits.workers).map(|number| Slot::new(id, number)).collect(),
             queue: Queue::default(),
+            need: None,
+            asks_memory: false,
             early_deaths: BackOff::default(),
             is_resident: false,
             is_clock_stopped: false,
@@ -86,10 +93,10 @@ impl Pool {
                 }
             }
             Event::Examined(id) if id == self.template.id => self.examined(context),
-            Event::TemplateReady(id, identity) if id == self.template.id => self.template.ready(identity),
             Event::LoadFailed(id) if id == self.template.id => self.template.load_failed(context),
             Event::TemplateExited(id) if id == self.template.id => self.template_exited(context),
-            Event::Examined(_) | Event::TemplateReady(..) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
+            Event::Examined(_) | Event::LoadFailed(_) | Event::TemplateExited(_) => {}
+            Event::MemoryRead(_, memory) => self.memory_read(memory, context),
             Event::Forked(id) => _ = self.with_worker(id, Worker::forked),
             Event::ForkFailed(id) => self.fork_failed(id, context),
             Event::Shortage(id) => self.is_short(id, context),
@@ -124,7 +131,8 @@ impl Pool {
             Event::MemoryTaken { worker: id, bytes } => self.memory_taken(id, bytes, context),
             Event::Exited(worker) => self.exited(worker, context),
             Event::Restart { pool: _, slot } => self.restart(slot, context),
-            // They concern all pools: see `stop_at_once`, `settle` and `threads.rs`.
+            // They concern all pools: see `stop_at_once`, `settle`, `threads.rs` and `memory.rs`.
+            Event::Needs { .. } | Event::TemplateReady(..) => {}
             Event::ShutdownRequested | Event::Drain(_) | Event::Reload(_) | Event::ThreadsUsed { .. } => {}
         }
     }
@@ -155,14 +163,45 @@ impl Pool {
                 self.is_clock_stopped = false;
             }
         }
-        if let Some(identity) = self.template.identity.filter(|_| self.may_fork(context)) {
-            for slot in self.slots.iter_mut().take(self.limits.workers as usize) {
-                if slot.lacks_worker(self.limits.isolation) && slot.fork_at <= context.now {
-                    slot.fork(self.template.id, identity, &self.limits, context);
+        let lacks_worker = |slot: &Slot| slot.lacks_worker(self.limits.isolation) && slot.fork_at <= context.now;
+        let is_due = self.wanted_slots().any(lacks_worker);
+        if is_due && self.may_fork(context) && !self.asks_memory {
+            self.asks_memory = true;
+            context.emit(Effect::ReadMemory(self.id));
+        }
+        self.note_idleness(context);
+    }
+
+    /// Has workers forked where one is missing and there is memory for it.
+    fn memory_read(&mut self, memory: Memory, context: &mut Context) {
+        if !std::mem::take(&mut self.asks_memory) || !self.may_fork(context) {
+            return;
+        }
+        let (Some(identity), isolation) = (self.template.identity, self.limits.isolation) else { return };
+        let mut is_short = false;
+        for slot in self.slots.iter_mut().take(self.limits.workers as usize) {
+            if !slot.lacks_worker(isolation) || slot.fork_at > context.now {
+                continue;
+            }
+            let is_first = slot.serving().is_none();
+            match self.need.map_or(Ok(()), |need| need.has_room_for_worker(is_first, memory)) {
+                Ok(()) => slot.fork(self.template.id, identity, &self.limits, context),
+                Err(shortage) => {
+                    context.emit(Effect::NoMemory(slot.next_life(), shortage));
+                    slot.fork_at = context.now.after(context.limits.room);
+                    is_short = true;
                 }
             }
         }
-        self.note_idleness(context);
+        if is_short {
+            self.prove(Proof::Failed);
+        }
+    }
+
+    /// Its model needs more memory than there is.
+    pub(super) fn does_not_fit(&mut self, shortage: MemoryShortage, context: &mut Context) {
+        context.emit(Effect::DoesNotFit(self.template.id, shortage));
+        self.template.does_not_fit(context);
     }
 
     /// Ends every request and every process.
@@ -251,6 +290,7 @@ impl Pool {
 
     fn template_exited(&mut self, context: &mut Context) {
         self.template.exited(context);
+        self.need = None;
         for slot in &mut self.slots {
             slot.remove_asked();
         }

@@ -64,7 +64,9 @@ impl Pool {
         let is_starting = |worker: &Worker| worker.state() == State::Starting;
         if self.limits.load == Load::Lazy || self.template.is_cold() || self.workers().any(Worker::has_been_ready) {
             Readiness::Served
-        } else if self.template.has_failed() || self.template.is_warm() && !self.workers().any(is_starting) {
+        } else if self.template.has_failed()
+            || self.template.is_warm() && !self.asks_memory && !self.workers().any(is_starting)
+        {
             Readiness::NotServed
         } else {
             Readiness::Preparing

@@ -5,9 +5,10 @@
 //! asked for is opened; when all of that can be served, everything changes in one step. If any of
 //! it cannot, what was loaded goes and nothing else has changed. What a pool does meanwhile and
 //! afterwards is in `succession.rs`.
-use super::event::{Effect, Load, PoolId};
+use super::event::{Effect, Load, PoolId, ReloadRefusal};
 use super::lifecycle::{Proof, Successor};
 use super::limits::PoolLimits;
+use super::memory::Memory;
 use super::pool::Pool;
 use super::{Phase, Policy};
 use std::{collections::BTreeSet, time::Duration};
@@ -19,6 +20,8 @@ pub struct Reload {
     pub drain: Duration,
     /// What happens to which model; nothing happens to others.
     pub changes: Vec<Change>,
+    /// The machine's memory now.
+    pub memory: Memory,
 }
 
 /// What happens to a model.
@@ -65,6 +68,13 @@ impl Policy {
     /// Begins to bring a new configuration into force.
     pub(super) fn begin_reload(&mut self, reload: Reload) {
         let now = self.context.now;
+        if let Some((pool, shortage)) = self.outgrows(&reload) {
+            self.context.emit(Effect::ReloadRefused(ReloadRefusal::Outgrows(pool, shortage)));
+            for id in reload.changes.iter().filter_map(Change::staged) {
+                self.context.emit(Effect::Removed(id));
+            }
+            return;
+        }
         for change in &reload.changes {
             let staged = match *change {
                 Change::Add { pool, limits } => {
@@ -92,7 +102,9 @@ impl Policy {
         let failed = proofs().find(|(_, proof)| *proof == Proof::Failed).map(|(id, _)| id);
         if failed.is_some() {
             // When the supervisor stops, nothing that is tried has a use.
-            self.context.emit(Effect::ReloadRefused(failed.filter(|_| !self.context.closing)));
+            let failed = failed.filter(|_| !self.context.closing);
+            let refusal = failed.map_or(ReloadRefusal::ShuttingDown, ReloadRefusal::NotServed);
+            self.context.emit(Effect::ReloadRefused(refusal));
             for id in reload.changes.iter().filter_map(Change::staged) {
                 self.retire(id, None);
             }

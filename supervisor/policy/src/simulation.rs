@@ -14,11 +14,12 @@ mod world;
 
 use super::back_off::Random;
 use super::event::{
-    Effect, Event, Identity, Isolation, KillReason, Load, Outcome, PoolId, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Load, Loaded, Outcome, PoolId, ReloadRefusal, TemplateId, Time,
+    Work, WorkerId,
 };
 use super::limits::{Limits, PoolLimits};
-use super::{Policy, TemplateState, WorkerState};
-use ipc::{Life, RequestId};
+use super::{MemoryShortage, Policy, TemplateState, WorkerState};
+use ipc::{Life, Needs, RequestId};
 use rules::Rules;
 use std::collections::HashSet;
 use std::mem::{Discriminant, discriminant};
@@ -41,7 +42,8 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert!(seen.left_behind > 0, "everything that was killed has ended");
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (16, 12, 9));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (20, 12, 9));
+    assert_eq!((seen.refusals.len(), seen.shortages.len()), (3, 4));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
@@ -51,6 +53,8 @@ struct Seen {
     effects: HashSet<Discriminant<Effect>>,
     outcomes: HashSet<Discriminant<Outcome>>,
     reasons: HashSet<Discriminant<KillReason>>,
+    refusals: HashSet<Discriminant<ReloadRefusal>>,
+    shortages: HashSet<Discriminant<MemoryShortage>>,
     stalls: u64,
     /// Supervisors that did not wait for what did not end.
     left_behind: usize,
@@ -62,6 +66,10 @@ impl Seen {
         match effect {
             Effect::Finish { outcome, .. } => _ = self.outcomes.insert(discriminant(outcome)),
             Effect::Kill { reason, .. } => _ = self.reasons.insert(discriminant(reason)),
+            Effect::ReloadRefused(refusal) => _ = self.refusals.insert(discriminant(refusal)),
+            Effect::DoesNotFit(_, shortage) | Effect::NoMemory(_, shortage) => {
+                self.shortages.insert(discriminant(shortage));
+            }
             _ => {}
         }
     }
@@ -105,7 +113,7 @@ impl Simulation {
             seed,
             policy: Policy::new(limits, pools.clone(), seed),
             now: Time::default(),
-            world: World::new(&pools, random.next() % 4),
+            world: World::new(&pools, random.next() % 4, 1_000 + random.next() % 2_000),
             served: (0..pools.len()).map(PoolId).collect(),
             rules: Rules::new(limits, pools),
             random,
@@ -305,7 +313,15 @@ impl Simulation {
         let template = TemplateId { pool, generation: 1_000 };
         match self.below(10) {
             0 if self.below(2) == 0 => Event::Examined(template),
-            0 => Event::TemplateReady(template, Identity(7)),
+            0 => {
+                let needs = Needs { weights: 0, cache: 0 };
+                let (identity, memory) = (Identity(7), self.world.memory);
+                match self.below(3) {
+                    0 => Event::Needs { template, needs, memory },
+                    1 => Event::MemoryRead(pool, memory),
+                    _ => Event::TemplateReady(template, Loaded { identity, needs, taken: 0, memory }),
+                }
+            }
             1 => Event::LoadFailed(template),
             2 => Event::TemplateExited(template),
             3 => Event::Forked(worker),

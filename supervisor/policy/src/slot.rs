@@ -99,7 +99,8 @@ impl Slot {
     }
 
     /// Ends workers that others are to take the place of, once those are there. Of a slot too many
-    /// none stays.
+    /// none stays. One that has loaded something else than its successor may have to finish what
+    /// nobody else can: it goes when it has nothing to do ([`Slot::end_outdated`]).
     pub(super) fn renew(&mut self, is_surplus: bool, context: &mut Context) {
         if is_surplus {
             self.workers_mut().for_each(|worker| worker.unneeded(context));
@@ -107,8 +108,9 @@ impl Slot {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.replace_when_idle) {
             spare.unneeded(context);
         }
-        let has_successor = self.spare.as_ref().is_some_and(Worker::is_idle);
-        if let Some(serving) = self.serving.as_mut().filter(|serving| serving.replace_when_idle && has_successor) {
+        let successor = self.spare.as_ref().filter(|spare| spare.is_idle()).map(|spare| spare.identity);
+        let is_replaced = |serving: &&mut Worker| serving.replace_when_idle && successor == Some(serving.identity);
+        if let Some(serving) = self.serving.as_mut().filter(is_replaced) {
             serving.unneeded(context);
         }
     }

@@ -14,6 +14,7 @@
 //! | Stopping | - | - | Stopped | . | . | - | - |
 //! | Stopped | . | . | . | . | . | - | - |
 //!
+//! What does not fit into memory is LoadFailed and KillTemplate at once.
 //! A pool without requests for so long leads from Warm to Unloading, and Examined from Examining,
 //! both with KillTemplate. A crash leads to Waiting, with a back-off, or to Parked. `-`: nothing
 //! follows, `.`: cannot be.
@@ -120,6 +121,11 @@ impl Template {
         self.load_failures > 0 || self.is_parked()
     }
 
+    /// Whether the model could not be loaded, or has crashed in a loop, and is not tried now.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(self.state, State::Failed { .. } | State::Parked { .. })
+    }
+
     /// Whether its process has not ended.
     pub(super) fn is_there(&self) -> bool {
         self.load_at().is_none() && !self.is_stopped()
@@ -188,6 +194,15 @@ impl Template {
             | State::Unloading { .. }
             | State::Stopping
             | State::Stopped => {}
+        }
+    }
+
+    /// The model needs more memory than there is.
+    pub(super) fn does_not_fit(&mut self, context: &mut Context) {
+        self.load_failed(context);
+        if let State::Failed { retry_at, .. } = self.state {
+            context.emit(Effect::KillTemplate(self.id));
+            self.state = State::Failed { retry_at, process: Process::Killed };
         }
     }
 

@@ -1,6 +1,7 @@
 //! The rules of the policy, one by one. What holds for all of them together is in `simulation.rs`.
 mod batches;
 mod loading;
+mod memory;
 mod operations;
 mod readiness;
 mod reloads;
@@ -11,23 +12,30 @@ mod threads;
 mod workers;
 
 use super::event::{
-    Effect, Event, Identity, Isolation, KillReason, Load, Outcome, Part, PoolId, TemplateId, Time, Work, WorkerId,
+    Effect, Event, Identity, Isolation, KillReason, Load, Loaded, Outcome, Part, PoolId, ReloadRefusal, TemplateId,
+    Time, Work, WorkerId,
 };
 use super::limits::{Limits, PoolLimits};
-use super::{Policy, PoolView, TemplateState, WorkerState};
-use ipc::{Life, RequestId};
+use super::{Memory, MemoryShortage, Need, Policy, PoolView, TemplateState, WorkerState};
+use ipc::{Life, Needs, RequestId};
 use std::time::Duration;
 
 /// One policy with one pool, seen through its effects.
 struct Rig {
     policy: Policy,
     now: Time,
+    /// What it is told when it asks.
+    memory: Memory,
 }
 
 impl Rig {
+    fn of(policy: Policy) -> Rig {
+        Rig { policy, now: Time::default(), memory: PLENTY }
+    }
+
     /// A policy whose template begins to load.
     fn cold(limits: Limits, pool: PoolLimits) -> Rig {
-        let mut rig = Rig { policy: Policy::new(limits, vec![pool], 1), now: Time::default() };
+        let mut rig = Rig::of(Policy::new(limits, vec![pool], 1));
         assert_eq!(rig.effects(), [Effect::Load(template(1))]);
         rig
     }
@@ -114,8 +122,20 @@ impl Rig {
         self.wait(Duration::from_nanos(1))
     }
 
+    /// What it wants done, but for looking at the memory, which is done.
     fn effects(&mut self) -> Vec<Effect> {
-        std::iter::from_fn(|| self.policy.poll_effect()).collect()
+        let mut effects = Vec::new();
+        let mut asked = Vec::new();
+        loop {
+            while let Some(effect) = self.policy.poll_effect() {
+                match effect {
+                    Effect::ReadMemory(pool) => asked.push(pool),
+                    effect => effects.push(effect),
+                }
+            }
+            let Some(pool) = asked.pop() else { return effects };
+            self.policy.handle(self.now, Event::MemoryRead(pool, self.memory));
+        }
     }
 
     fn view(&self) -> PoolView {
@@ -162,8 +182,22 @@ fn template(generation: u64) -> TemplateId {
 /// What all templates of these tests have loaded, unless a test says otherwise.
 const WEIGHTS: Identity = Identity(1);
 
+/// Enough for anything.
+const PLENTY: Memory = Memory { total: u64::MAX, available: u64::MAX, addresses: None };
+
 fn ready(generation: u64) -> Event {
-    Event::TemplateReady(template(generation), WEIGHTS)
+    ready_with(template(generation), WEIGHTS)
+}
+
+/// The template has loaded this, which needs next to nothing.
+fn ready_with(template: TemplateId, identity: Identity) -> Event {
+    let needs = Needs { weights: 0, cache: 0 };
+    Event::TemplateReady(template, Loaded { identity, needs, taken: 0, memory: PLENTY })
+}
+
+/// Has a policy with much memory fork the workers that it wants.
+fn read_memory(policy: &mut Policy, now: Time, pool: usize) {
+    policy.handle(now, Event::MemoryRead(PoolId(pool), PLENTY));
 }
 
 fn fork(generation: u64, worker: WorkerId) -> Effect {

@@ -1,7 +1,7 @@
 //! What templates and workers say, checked and turned into events. Nothing that they say is
 //! believed.
 use super::{
-    Daemon,
+    Daemon, admission,
     effects::describe,
     identity,
     open_request::WorkerReply,
@@ -12,10 +12,10 @@ use crate::{
     config::Confinement,
     process::{Exit, Process},
 };
-use ipc::{Forked, FromTemplate, FromWorker, Go, ModelKind, ToTemplate, ToWorker, status::Crash};
-use policy::{Event, Isolation, TemplateId, TemplateState, WorkerId};
+use ipc::{Forked, FromTemplate, FromWorker, Go, ModelInfo, ModelKind, Needs, ToWorker, status::Crash};
+use policy::{Event, Identity, Isolation, Loaded, TemplateId, TemplateState, WorkerId};
 use std::{process, sync::Arc, time::Instant};
-use system::foreign_text::chain;
+use system::{foreign_text::chain, proc};
 
 /// Most tokens of a request, whatever a template says that its model can.
 const MOST_CONTEXT: u32 = 1 << 20;
@@ -55,28 +55,10 @@ impl Daemon {
                 if model.identity != Some(identity) {
                     return self.refuse_model(id, "its files have changed while they were being loaded".to_owned());
                 }
-                if let Err(message) = self.admit_loaded(id.pool, &info) {
-                    return self.refuse_model(id, message);
-                }
-                let model = &mut self.models[id.pool];
-                for remark in info.remarks.drain(..).take(MOST_REMARKS) {
-                    tracing::warn!(model = model.config.name, "{remark}");
-                }
-                #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
-                let load_s = info.load_ms as f64 / 1e3;
-                tracing::info!(model = model.config.name, load_s, context = info.context, "ready");
-                model.error = None;
-                model.info = Some(Arc::new(info));
-                self.has_served = true;
-                self.sample_template(id);
-                self.feed(Event::TemplateReady(id, identity));
+                self.template_ready(id, identity, info);
             }
             TemplateSaid::Message(FromTemplate::Needs(needs)) => {
-                if let Err(message) = self.admit(id.pool, needs) {
-                    return self.refuse_model(id, message);
-                }
-                // One that has ended is about to be seen as such.
-                let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
+                self.feed(Event::Needs { template: id, needs, memory: admission::memory() });
             }
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
@@ -107,18 +89,54 @@ impl Daemon {
         if self.policy.pool(id.pool).state != TemplateState::Loading {
             return;
         }
-        let TemplateSaid::Message(said) = said else { return };
-        match self.models[id.pool].can_be_loaded(said) {
-            Ok(()) => self.feed(Event::Examined(id)),
-            Err(message) => self.refuse_model(id, message),
+        match said {
+            TemplateSaid::Message(FromTemplate::Needs(needs)) => {
+                self.feed(Event::Needs { template: id, needs, memory: admission::memory() });
+            }
+            // One that has nothing to ask for is loaded at once.
+            TemplateSaid::Message(FromTemplate::Ready(_)) => self.feed(Event::Examined(id)),
+            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.refuse_model(id, message),
+            TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
+                self.refuse_model(id, admission::UNASKED.to_owned());
+            }
+            TemplateSaid::Exited(..) => {}
         }
     }
 
+    /// A template has loaded its model, and the daemon has nothing against that.
+    fn template_ready(&mut self, id: TemplateId, identity: Identity, mut info: ModelInfo) {
+        let model = &mut self.models[id.pool];
+        let remarks = info.remarks.drain(..).take(MOST_REMARKS).collect::<Vec<_>>();
+        let taken = model.template.as_ref().map_or(0, |template| proc::anonymous(template.process.pid()));
+        let needs = Needs { weights: info.weights, cache: info.cache };
+        let loaded = Loaded { identity, needs, taken, memory: admission::memory() };
+        let info = Arc::new(info);
+        model.error = None;
+        model.info = Some(Arc::clone(&info));
+        self.feed(Event::TemplateReady(id, loaded));
+        if self.policy.pool(id.pool).state != TemplateState::Warm {
+            return;
+        }
+        let name = &self.models[id.pool].config.name;
+        for remark in remarks {
+            tracing::warn!(model = name, "{remark}");
+        }
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+        let load_s = info.load_ms as f64 / 1e3;
+        tracing::info!(model = name, load_s, context = info.context, "ready");
+        self.sample_template(id);
+    }
+
     fn load_failed(&mut self, id: TemplateId, message: String) {
+        self.not_loaded(id, message);
+        self.feed(Event::LoadFailed(id));
+    }
+
+    /// Notes why a model is not there.
+    pub(super) fn not_loaded(&mut self, id: TemplateId, message: String) {
         let model = &mut self.models[id.pool];
         tracing::error!(model = model.config.name, "{message}");
         model.error = Some(message);
-        self.feed(Event::LoadFailed(id));
     }
 
     /// Does without a model that its template has loaded.
@@ -182,7 +200,6 @@ impl Daemon {
         }
         model.template_memory = None;
         model.template_memory_file = None;
-        model.need = None;
         model.shortage = None;
         // Workers that have not been heard of end with it: their sockets are closed.
         model.workers.retain(|_, worker| worker.process.is_some());

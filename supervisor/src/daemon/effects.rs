@@ -2,7 +2,7 @@
 use super::{
     Daemon,
     access_log::{self, Class},
-    identity,
+    admission, identity,
     open_request::{NamedModel, ServedBy},
     template_process::TemplateProcess,
     worker_process::{MakeError, Origin, WorkerProcess},
@@ -11,13 +11,13 @@ use crate::{
     process::Process,
     shortage::{chain_with_limit, is_shortage},
 };
-use ipc::{RequestId, Response, board::Word};
+use ipc::{RequestId, Response, ToTemplate, board::Word};
 use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
 use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
 };
-use system::proc::{self, HostMemory};
+use system::proc;
 
 impl Daemon {
     /// Does one effect. What happens because of it is queued as an event.
@@ -25,6 +25,13 @@ impl Daemon {
         match effect {
             Effect::Load(id) => self.start_template(id, false),
             Effect::Examine(id) => self.start_template(id, true),
+            Effect::Admit(id) => {
+                // One that has ended is about to be seen as such.
+                let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
+            }
+            Effect::DoesNotFit(id, shortage) => self.not_loaded(id, admission::describe(&shortage)),
+            Effect::ReadMemory(id) => self.events.push_back(Event::MemoryRead(id, admission::memory())),
+            Effect::NoMemory(id, shortage) => self.note_shortage(id, &admission::describe(&shortage)),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.template(id) {
                     template.process.kill();
@@ -61,7 +68,7 @@ impl Daemon {
                 }
             }
             Effect::Reloaded => self.reloaded(),
-            Effect::ReloadRefused(pool) => self.reload_refused(pool),
+            Effect::ReloadRefused(refusal) => self.reload_refused(refusal),
             Effect::Removed(pool) => self.forget_pool(pool),
             Effect::Halt => self.halt(),
         }
@@ -88,20 +95,14 @@ impl Daemon {
                 model.template = Some(template);
             }
             Err(error) => {
-                let message = format!("cannot start a template: {}", chain_with_limit(&error));
-                tracing::error!(model = model.config.name, "{message}");
-                model.error = Some(message);
-                self.events.push_back(Event::TemplateExited(id));
+                self.not_loaded(id, format!("cannot start a template: {}", chain_with_limit(&error)));
+                self.events.extend([Event::LoadFailed(id), Event::TemplateExited(id)]);
             }
         }
     }
 
     fn fork(&mut self, template: TemplateId, id: WorkerId) {
         let model = &mut self.models[id.pool];
-        let first = !model.workers.keys().any(|life| life.slot == id.life.slot);
-        if let Some(Err(reason)) = model.need.map(|need| need.admit_worker(first, HostMemory::now())) {
-            return self.no_room(id, &reason);
-        }
         let (Some(info), Some(identity)) = (model.info.clone(), model.identity) else {
             return self.not_forked(id, "its template has loaded nothing");
         };
@@ -131,13 +132,18 @@ impl Daemon {
 
     /// Notes that there is nothing to make a worker of now.
     pub(super) fn no_room(&mut self, id: WorkerId, reason: &str) {
+        self.note_shortage(id, reason);
+        self.models[id.pool].workers.remove(&id.life);
+        self.events.push_back(Event::Shortage(id));
+    }
+
+    /// Notes why a worker is missing.
+    fn note_shortage(&mut self, id: WorkerId, reason: &str) {
         let model = &mut self.models[id.pool];
         if model.shortage.is_none() {
             tracing::warn!(model = model.config.name, worker = %id.life, "no room for a worker: {reason}");
         }
         model.shortage = Some(format!("no room for another worker now: {reason}"));
-        model.workers.remove(&id.life);
-        self.events.push_back(Event::Shortage(id));
     }
 
     /// Notes that a worker will not come.

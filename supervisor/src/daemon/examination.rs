@@ -4,12 +4,12 @@
 //! No weights are read, and each model is compared with the machine's memory alone, since nobody
 //! knows which others will be loaded beside it.
 use super::{
-    Input,
+    Input, admission,
     served_model::ServedModel,
     template_process::{StartError, Starter, TemplateProcess, TemplateSaid},
 };
 use crate::config::Config;
-use policy::{PoolId, TemplateId};
+use policy::{PoolId, PoolLimits, TemplateId};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -47,7 +47,7 @@ pub(crate) fn examine(config: Config, executable: Option<PathBuf>) -> Result<Vec
         let mut refused = Vec::new();
         for model in config.models {
             let model = ServedModel::new(model, cores);
-            if let Err(reason) = open(&starter, &model).await? {
+            if let Err(reason) = open(&starter, &model, &model.limits(&config.supervisor)).await? {
                 refused.push(format!("{}: {reason}", model.config.name));
             }
         }
@@ -56,7 +56,11 @@ pub(crate) fn examine(config: Config, executable: Option<PathBuf>) -> Result<Vec
 }
 
 /// Has a template open the model, and waits for the template's end.
-async fn open(starter: &Starter, model: &ServedModel) -> Result<Result<(), String>, ExaminationError> {
+async fn open(
+    starter: &Starter,
+    model: &ServedModel,
+    limits: &PoolLimits,
+) -> Result<Result<(), String>, ExaminationError> {
     let (sender, mut inputs) = mpsc::channel(INPUTS);
     let id = TemplateId { pool: PoolId(0), generation: 0 };
     let template =
@@ -67,7 +71,7 @@ async fn open(starter: &Starter, model: &ServedModel) -> Result<Result<(), Strin
         match said {
             // Its first word counts, and it is not needed any more.
             TemplateSaid::Message(said) => {
-                answer.get_or_insert_with(|| model.can_be_loaded(said));
+                answer.get_or_insert_with(|| admission::can_be_loaded(limits, said));
                 template.process.kill();
             }
             TemplateSaid::Exited(exit, stderr) => {

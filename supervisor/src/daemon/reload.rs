@@ -6,17 +6,16 @@
 //! says by then.
 mod difference;
 
-use super::{ConnectionId, Daemon, identity, served_model::ServedModel};
+use super::{ConnectionId, Daemon, admission, identity, served_model::ServedModel};
 use crate::{
     config::{Config, ModelConfig, SupervisorConfig},
     log::OPERATION,
 };
 use difference::{Difference, named};
 use ipc::{Failure, FailureKind, Response};
-use policy::{Change, Event, PoolId, Reload, TemplateState};
+use policy::{Change, Event, PoolId, Reload, ReloadRefusal, TemplateState};
 use std::time::Duration;
 use system::foreign_text::chain;
-use system::proc::HostMemory;
 
 /// What is told of a configuration that has lost its models.
 const NO_MODELS: &str = "the configuration names no model any more; to serve the built-in one alone, name it: [[model]] with path = \"builtin:pocket\"";
@@ -74,7 +73,7 @@ impl Daemon {
             Ok(config) if self.names_models && !config.names_models => {
                 Err(Failure::new(FailureKind::BadRequest, NO_MODELS))
             }
-            Ok(config) => self.plan(config).map_err(|reason| Failure::new(FailureKind::Unavailable, reason)),
+            Ok(config) => Ok(self.plan(config)),
             Err(error) => Err(Failure::new(FailureKind::BadRequest, chain(&error))),
         };
         match planned {
@@ -84,7 +83,7 @@ impl Daemon {
                 self.reloading = Some(Reloading { askers, ..reloading });
                 let drain =
                     self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
-                self.feed(Event::Reload(Reload { drain, changes }));
+                self.feed(Event::Reload(Reload { drain, changes, memory: admission::memory() }));
             }
             Err(failure) => self.refuse_reload(askers, failure),
         }
@@ -100,13 +99,10 @@ impl Daemon {
         }
     }
 
-    /// What is different in this configuration, and what the policy must do about it. `Err` says
-    /// what cannot be.
-    fn plan(&mut self, config: Config) -> Result<(Reloading, Vec<Change>), String> {
+    /// What is different in this configuration, and what the policy must do about it.
+    fn plan(&mut self, config: Config) -> (Reloading, Vec<Change>) {
         let (supervisor, names_models) = (config.supervisor, config.names_models);
         let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
-        // Slots that are more must fit before anything is begun.
-        self.admit_more(&compared)?;
         let mut changes = Vec::new();
         let mut models = Vec::new();
         for model in compared {
@@ -116,7 +112,7 @@ impl Daemon {
         let removed: Vec<_> = self.models.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         changes.extend(removed.iter().copied().map(Change::Remove));
         let remarks = self.remarks(&supervisor);
-        Ok((Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes))
+        (Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes)
     }
 
     /// What is different of what holds for the daemon as a whole.
@@ -172,25 +168,6 @@ impl Daemon {
         Planned { pool: old, difference: Some(difference), old: None, adjusted: Some(new.config) }
     }
 
-    /// Refuses what would need more memory in place than there is beside what the others are to
-    /// need. What is loaded anew is looked at when it says what it needs, and what it replaces is
-    /// there until then.
-    fn admit_more(&self, compared: &[Compared]) -> Result<(), String> {
-        let planned = compared.iter().filter_map(|Compared { new, old }| {
-            let (old, difference) = old.as_ref()?;
-            let now = self.models[*old].need?;
-            let then = if difference.needs_template { now } else { now.resized(&new.config, new.slots) };
-            Some((&new.config.name, now, then))
-        });
-        let planned: Vec<_> = planned.collect();
-        for (name, _, then) in planned.iter().filter(|(_, now, then)| then.total() > now.total()) {
-            let others = planned.iter().filter(|(other, ..)| other != name).map(|(.., then)| then.total());
-            let admitted = then.admit_model(others.fold(0, u64::saturating_add), 0, HostMemory::now());
-            admitted.map_err(|reason| format!("{name}: {reason}"))?;
-        }
-        Ok(())
-    }
-
     /// The new configuration is in force.
     pub(super) fn reloaded(&mut self) {
         let Some(reloading) = self.reloading.take() else { return };
@@ -230,22 +207,18 @@ impl Daemon {
         }
     }
 
-    /// The new configuration is not in force: because of this model, or because the daemon stops.
-    pub(super) fn reload_refused(&mut self, because_of: Option<PoolId>) {
+    /// The new configuration is not in force.
+    pub(super) fn reload_refused(&mut self, refusal: ReloadRefusal) {
         let Some(reloading) = self.reloading.take() else { return };
-        let failure = match because_of {
-            Some(id) => {
-                let pool = &self.models[id];
-                Failure::new(FailureKind::Unavailable, format!("{}: {}", pool.config.name, pool.why_refused()))
-            }
-            None => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
+        let because_of = |id: PoolId, reason: String| {
+            Failure::new(FailureKind::Unavailable, format!("{}: {reason}", self.models[id].config.name))
+        };
+        let failure = match refusal {
+            ReloadRefusal::NotServed(id) => because_of(id, self.models[id].why_refused()),
+            ReloadRefusal::Outgrows(id, shortage) => because_of(id, admission::describe(&shortage)),
+            ReloadRefusal::ShuttingDown => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
         };
         self.refuse_reload(reloading.askers, failure);
-    }
-
-    /// What a model is to be by the reload that is under way, if its pool stays.
-    pub(super) fn planned(&self, id: PoolId) -> Option<&ModelConfig> {
-        self.reloading.as_ref()?.models.iter().find(|model| model.pool == id)?.adjusted.as_ref()
     }
 
     /// Whether a reload tries this model.

@@ -1,11 +1,11 @@
 //! One model, as the daemon holds it: its template, its workers, its counts.
-use super::{admission::Need, template_process::TemplateProcess, worker_process::WorkerProcess};
+use super::{template_process::TemplateProcess, worker_process::WorkerProcess};
 use crate::config::{Auto, ModelConfig, SupervisorConfig};
 use ipc::{
     Life, ModelInfo, ModelKind, ModelSource, ModelSpec,
     status::{Crash, Totals},
 };
-use policy::{Identity, Isolation, Load, PoolLimits};
+use policy::{Identity, Isolation, PoolLimits};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
 use system::proc::Sample;
 
@@ -25,8 +25,6 @@ pub(crate) struct ServedModel {
     pub(crate) info: Option<Arc<ModelInfo>>,
     /// What the last template was to load.
     pub(crate) identity: Option<Identity>,
-    /// What it may take of the machine's memory, while it is loaded.
-    pub(crate) need: Option<Need>,
     /// Why a worker is missing that there is no memory for.
     pub(crate) shortage: Option<String>,
     /// Why the last template could not load the model.
@@ -75,7 +73,6 @@ impl ServedModel {
             template_memory_file: None,
             info: None,
             identity: None,
-            need: None,
             shortage: None,
             error: None,
             workers: HashMap::new(),
@@ -97,7 +94,6 @@ impl ServedModel {
     pub(crate) fn adjust(&mut self, config: ModelConfig, cores: u32) {
         self.slots = ServedModel::slots_of(&config, cores);
         self.config = config;
-        self.need = self.need.map(|need| need.resized(&self.config, self.slots));
     }
 
     /// Why a reload that tried it was refused.
@@ -132,18 +128,14 @@ impl ServedModel {
         self.info.as_ref().map_or(self.guess, |info| info.kind)
     }
 
-    /// Why the model is not served and is not about to be; `parked` says that its processes crash
-    /// in a loop. One that is loaded when it is asked for always may be.
-    pub(crate) fn why_hopeless(&self, parked: bool) -> Option<String> {
-        if self.config.load == Load::Lazy {
-            return None;
-        }
-        let crash = self.last_crash.as_ref().filter(|_| parked);
-        let crash = crash.map(|crash| match last_word(crash) {
+    /// Why nothing can be served with it.
+    pub(crate) fn why_hopeless(&self) -> String {
+        let crash = self.last_crash.as_ref().map(|crash| match last_word(crash) {
             Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),
             None => format!("its processes crash again and again, by {}", crash.cause),
         });
-        self.error.clone().or(crash).map(|reason| format!("{}: {reason}", self.config.name))
+        let reason = self.error.clone().or(crash).unwrap_or_else(|| "it cannot be loaded".to_owned());
+        format!("{}: {reason}", self.config.name)
     }
 }
 

@@ -64,6 +64,11 @@ impl Pool {
         self.idle_from = None;
     }
 
+    /// Whether it is asked for.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.lifecycle == Lifecycle::Serving
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Retired { .. })
     }
@@ -85,6 +90,7 @@ impl Pool {
         let has_old_workers = limits.memory != self.limits.memory;
         self.has_mixed_waits |= self.limits.queue_timeout != limits.queue_timeout;
         self.limits = limits;
+        self.need = self.need.map(|need| need.by(&limits));
         self.is_resident |= limits.load == Load::Eager && limits.idle_unload.is_none();
         for number in 0..limits.workers {
             if self.slots.len() <= number as usize {

@@ -12,7 +12,7 @@ impl Pool {
     /// When something comes due if nothing happens before.
     pub(crate) fn next_deadline(&self, context: &Context) -> Option<Time> {
         let load = self.template.load_at().filter(|_| self.wants_model(context));
-        let may_fork = self.may_fork(context);
+        let may_fork = self.may_fork(context) && !self.asks_memory;
         let forks = self.wanted_slots().filter(|slot| may_fork && slot.lacks_worker(self.limits.isolation));
         let forks = forks.map(|slot| slot.fork_at);
         let slots = self.slots.iter().filter_map(|slot| {

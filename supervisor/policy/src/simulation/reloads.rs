@@ -48,7 +48,7 @@ impl Simulation {
         }
         let drain = Duration::from_millis(100 + self.below(2_000));
         self.reloading = Some(served);
-        self.feed(Event::Reload(Reload { drain, changes }));
+        self.feed(Event::Reload(Reload { drain, changes, memory: self.world.memory }));
     }
 
     pub(super) fn note_reload(&mut self, effect: Effect) {

@@ -7,6 +7,7 @@
 mod effects;
 mod invariants;
 mod loading;
+mod memory;
 mod readiness;
 mod reload;
 mod threads;
@@ -16,7 +17,8 @@ use super::super::event::{
 };
 use super::super::limits::{Limits, PoolLimits};
 use super::super::{Policy, Reload};
-use ipc::RequestId;
+use ipc::{Needs, RequestId};
+use memory::Verdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -51,6 +53,12 @@ pub(super) struct Rules {
     decided: Option<BTreeSet<PoolId>>,
     /// How often a pool was found that does not move.
     stalls: u64,
+    /// What is to be said of what a template needs.
+    verdict: Option<(TemplateId, Verdict)>,
+    /// The models for whose growth a reload must be refused.
+    outgrown: Vec<PoolId>,
+    /// Whether a model has ever been loaded.
+    has_served: bool,
 }
 
 /// What part a model plays.
@@ -95,6 +103,10 @@ struct Pool {
     is_unloaded: bool,
     /// Until when there is no room for another worker of a slot.
     no_room: BTreeMap<u32, Time>,
+    /// What its template has said that it needs.
+    need: Option<Needs>,
+    /// Whether it waits to be told how much memory there is.
+    asks_memory: bool,
     /// When a request was there last, or the model became warm.
     used: Time,
     /// Whether it is being loaded and there was no worker then.
@@ -104,6 +116,8 @@ struct Pool {
 struct Template {
     id: TemplateId,
     since: Time,
+    /// It is only to open its model.
+    only_opens: bool,
     is_ready: bool,
     /// It has opened its model, and nothing more is wanted of it.
     has_opened: bool,
@@ -114,10 +128,11 @@ struct Template {
 }
 
 impl Template {
-    fn new(id: TemplateId, since: Time) -> Template {
+    fn new(id: TemplateId, since: Time, only_opens: bool) -> Template {
         Template {
             id,
             since,
+            only_opens,
             is_ready: false,
             has_opened: false,
             has_failed: false,
@@ -226,6 +241,8 @@ impl Pool {
             is_resident: limits.load == Load::Eager,
             is_unloaded: false,
             no_room: BTreeMap::new(),
+            need: None,
+            asks_memory: false,
             used: Time::default(),
             is_first_load: false,
         }
@@ -255,6 +272,9 @@ impl Rules {
             reload: None,
             decided: None,
             stalls: 0,
+            verdict: None,
+            outgrown: Vec::new(),
+            has_served: false,
         }
     }
 
@@ -317,15 +337,9 @@ impl Rules {
                 let pool = &mut self.pools[id.pool.0];
                 pool.is_proven |= !pool.has_failed;
             }
-            Event::TemplateReady(id, identity) => {
-                self.template(id, |template| template.is_ready = true);
-                let pool = &mut self.pools[id.pool.0];
-                if pool.template.as_ref().is_some_and(|template| template.killed.is_none()) {
-                    pool.identity = Some(identity);
-                }
-                pool.used = now;
-                self.load_ended(id.pool);
-            }
+            Event::Needs { template, needs, memory } => self.before_needs(template, needs, memory),
+            Event::TemplateReady(id, loaded) => self.before_ready(id, loaded),
+            Event::MemoryRead(id, _) => self.before_memory(id),
             Event::LoadFailed(id) => {
                 self.template(id, |template| template.has_failed = template.killed.is_none());
                 self.pools[id.pool.0].has_failed = true;
@@ -449,6 +463,7 @@ impl Rules {
         let limits = self.limits;
         let pool = &mut self.pools[id.pool.0];
         let template = pool.template.take().expect("it ends once");
+        pool.need = None;
         assert_eq!(template.id, id);
         pool.has_failed |= !template.has_opened;
         if !template.has_failed && !template.is_expected_to_exit && !pool.is_parked {

@@ -3,8 +3,10 @@
 //! The world keeps to what the daemon promises the policy, and to nothing more: what a process sends
 //! is heard in order, its exit last; a worker is heard of first by its template.
 use super::super::back_off::Random;
-use super::super::event::{Effect, Event, Identity, Isolation, PoolId, TemplateId, WorkerId};
+use super::super::event::{Effect, Event, Identity, Isolation, Loaded, PoolId, TemplateId, WorkerId};
 use super::super::limits::PoolLimits;
+use super::super::memory::Memory;
+use ipc::Needs;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(super) struct World {
@@ -14,6 +16,8 @@ pub(super) struct World {
     last_files: u64,
     /// Whether what is killed may take its time to end.
     holds: bool,
+    /// What the machine has now.
+    pub(super) memory: Memory,
     templates: BTreeMap<PoolId, Template>,
     workers: BTreeMap<WorkerId, Worker>,
     /// How often something goes wrong: 0 never, 3 often.
@@ -30,11 +34,15 @@ struct Template {
     is_hung: bool,
     forks: VecDeque<WorkerId>,
     messages: VecDeque<Event>,
+    said: Vec<Event>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum TemplatePhase {
+    /// Opens the model, and no more.
     Opening,
+    /// Opens the model to load it.
+    Asking,
     /// It has opened the model and waits for somebody to say that it may load it.
     Waiting,
     Loading,
@@ -69,12 +77,13 @@ enum Phase {
 }
 
 impl World {
-    pub(super) fn new(pools: &[PoolLimits], badness: u64) -> World {
+    pub(super) fn new(pools: &[PoolLimits], badness: u64, total: u64) -> World {
         World {
             isolation: pools.iter().map(|limits| limits.isolation).collect(),
             files: pools.iter().map(|_| Identity(0)).collect(),
             last_files: 0,
             holds: false,
+            memory: Memory { total, available: total, addresses: None },
             templates: BTreeMap::new(),
             workers: BTreeMap::new(),
             badness,
@@ -86,6 +95,7 @@ impl World {
     /// From now on nothing new goes wrong; what hangs goes on hanging.
     pub(super) fn behave(&mut self) {
         self.badness = 0;
+        self.memory = Memory { total: 1 << 60, available: 1 << 60, addresses: None };
     }
 
     /// From now on what is killed does not end, or ends after all.
@@ -110,7 +120,14 @@ impl World {
 
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Load(id) => self.start(id, TemplatePhase::Loading),
+            Effect::Load(id) => self.start(id, TemplatePhase::Asking),
+            Effect::Admit(id) => {
+                let template = self.templates.get_mut(&id.pool).filter(|template| template.id == id);
+                if let Some(template) = template.filter(|template| template.phase == TemplatePhase::Waiting) {
+                    template.phase = TemplatePhase::Loading;
+                }
+            }
+            Effect::ReadMemory(id) => self.readings.push(Event::MemoryRead(id, self.memory)),
             Effect::Examine(id) => self.start(id, TemplatePhase::Opening),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.templates.get_mut(&id.pool).filter(|_| !self.holds) {
@@ -165,6 +182,8 @@ impl World {
                 Phase::Dead => {}
             }),
             Effect::Finish { .. }
+            | Effect::DoesNotFit(..)
+            | Effect::NoMemory(..)
             | Effect::Moved { .. }
             | Effect::Reloaded
             | Effect::ReloadRefused(_)
@@ -175,7 +194,8 @@ impl World {
 
     fn start(&mut self, id: TemplateId, phase: TemplatePhase) {
         let (forks, messages, identity) = (VecDeque::new(), VecDeque::new(), self.files[id.pool.0]);
-        self.templates.insert(id.pool, Template { id, identity, phase, is_hung: false, forks, messages });
+        let said = Vec::new();
+        self.templates.insert(id.pool, Template { id, identity, phase, is_hung: false, forks, messages, said });
     }
 
     pub(super) fn has_messages(&self) -> bool {
@@ -223,7 +243,7 @@ impl World {
         };
         if random.next() as usize % (templates.len() + workers.len()).max(1) < templates.len() {
             if let Some(template) = pick(&mut templates, random) {
-                template.act(luck);
+                template.act(luck, self.memory, random);
             }
         } else if let Some((id, worker)) = pick(&mut workers, random) {
             let isolation = self.isolation[id.pool.0];
@@ -239,7 +259,9 @@ impl World {
         }
         let mut workers: Vec<_> = self.workers.iter_mut().filter(|(_, worker)| worker.is_process()).collect();
         let mut templates: Vec<_> = self.templates.values_mut().collect();
-        match random.next() % 16 {
+        match random.next() % 20 {
+            16..=17 => self.memory.available = random.next() % self.memory.total,
+            18 => self.memory.addresses = random.next().is_multiple_of(2).then(|| 100 + random.next() % 400),
             0 => pick(&mut templates, random).into_iter().for_each(|template| template.die()),
             1..=4 => pick(&mut workers, random).into_iter().for_each(|(id, worker)| worker.die(*id)),
             5 => pick(&mut workers, random)
@@ -263,9 +285,15 @@ impl World {
     fn heard(&mut self, event: Event, random: &mut Random) {
         match event {
             Event::Examined(_) | Event::TemplateReady(..) | Event::LoadFailed(_) => self.stale.push(event),
+            Event::Needs { template: id, .. } => {
+                if let Some(template) = self.templates.get_mut(&id.pool) {
+                    template.said.push(event);
+                }
+            }
             Event::TemplateExited(id) => {
                 self.stale.push(event);
-                self.templates.remove(&id.pool);
+                let template = self.templates.remove(&id.pool);
+                self.stale.extend(template.into_iter().flat_map(|template| template.said));
                 // A worker that was never reported is nobody's, even if it was half made.
                 self.workers.retain(|worker, state| worker.pool != id.pool || state.phase != Phase::Unborn);
             }
@@ -302,6 +330,7 @@ impl World {
             | Event::Blocked { .. }
             | Event::Observed { .. }
             | Event::ThreadsUsed { .. }
+            | Event::MemoryRead(..)
             | Event::Restart { .. }
             | Event::Reload(_)
             | Event::Drain(_)
@@ -336,20 +365,36 @@ impl Template {
     fn can_act(&self) -> bool {
         !self.is_hung
             && match self.phase {
-                TemplatePhase::Opening | TemplatePhase::Loading | TemplatePhase::Leaving => true,
+                TemplatePhase::Opening | TemplatePhase::Asking => true,
+                TemplatePhase::Loading | TemplatePhase::Leaving => true,
                 TemplatePhase::Warm => !self.forks.is_empty(),
                 TemplatePhase::Waiting | TemplatePhase::Dead => false,
             }
     }
 
-    fn act(&mut self, luck: Luck) {
+    /// What it needs, which is another thing for other files.
+    fn needs(&self) -> Needs {
+        Needs { weights: 50 * (self.identity.0 % 5), cache: 30 * (self.identity.0 % 3) }
+    }
+
+    fn act(&mut self, luck: Luck, memory: Memory, random: &mut Random) {
         match (luck, self.phase) {
             // Also in the midst of a fork.
             (Luck::Dies, _) | (_, TemplatePhase::Leaving) => self.die(),
             (Luck::Hangs, _) => self.is_hung = true,
-            (Luck::Refuses, TemplatePhase::Opening | TemplatePhase::Loading) => {
+            (Luck::Refuses, TemplatePhase::Opening | TemplatePhase::Asking | TemplatePhase::Loading) => {
                 self.phase = TemplatePhase::Leaving;
                 self.messages.push_back(Event::LoadFailed(self.id));
+            }
+            // What has nothing to ask for, as an engine without weights, is loaded at once.
+            (_, TemplatePhase::Asking) if random.next().is_multiple_of(4) => self.phase = TemplatePhase::Loading,
+            (_, TemplatePhase::Asking) => {
+                self.phase = TemplatePhase::Waiting;
+                self.messages.push_back(Event::Needs { template: self.id, needs: self.needs(), memory });
+            }
+            (_, TemplatePhase::Opening) if !random.next().is_multiple_of(4) => {
+                self.phase = TemplatePhase::Waiting;
+                self.messages.push_back(Event::Needs { template: self.id, needs: self.needs(), memory });
             }
             (_, TemplatePhase::Opening) => {
                 self.phase = TemplatePhase::Waiting;
@@ -357,7 +402,10 @@ impl Template {
             }
             (_, TemplatePhase::Loading) => {
                 self.phase = TemplatePhase::Warm;
-                self.messages.push_back(Event::TemplateReady(self.id, self.identity));
+                // Some take more than they said.
+                let taken = if random.next().is_multiple_of(3) { random.next() % 300 } else { 0 };
+                let loaded = Loaded { identity: self.identity, needs: self.needs(), taken, memory };
+                self.messages.push_back(Event::TemplateReady(self.id, loaded));
             }
             (_, TemplatePhase::Warm) => {
                 let event = |id: WorkerId| match luck {

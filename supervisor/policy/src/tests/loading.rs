@@ -6,7 +6,7 @@ const GOES: PoolLimits = PoolLimits { idle_unload: Some(seconds(300)), ..WORKER 
 
 /// A policy that does nothing, because its model is lazy.
 fn lazy(pool: PoolLimits) -> Rig {
-    let mut rig = Rig { policy: Policy::new(Limits::default(), vec![pool], 1), now: Time::default() };
+    let mut rig = Rig::of(Policy::new(Limits::default(), vec![pool], 1));
     assert_eq!(rig.effects(), []);
     assert_eq!((rig.view().state, rig.policy.next_deadline()), (TemplateState::Cold, None));
     assert_eq!(rig.states(), [], "there are no workers to wait for");

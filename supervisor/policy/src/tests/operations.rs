@@ -24,7 +24,7 @@ fn draining_finishes_what_was_begun_and_refuses_the_rest() {
 #[test]
 fn draining_loads_nothing() {
     let lazy = PoolLimits { load: Load::Lazy, ..REQUEST };
-    let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
+    let mut rig = Rig::of(Policy::new(Limits::default(), vec![lazy], 1));
     assert_eq!(rig.feed(Event::Drain(true)), []);
     assert_eq!(rig.submit(1), [finish(1, Outcome::Draining)]);
 }
@@ -128,7 +128,7 @@ fn changed(pool: PoolLimits, streamed: bool) -> Rig {
 #[test]
 fn an_answer_goes_on_with_an_old_spare_and_with_nothing_new() {
     let mut rig = changed(REQUEST, true);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), []);
     assert_eq!(rig.exit(worker(0, 1)), [dispatch(worker(0, 2), 1, 2), fork(2, worker(0, 3))], "they are of one kind");
     assert_eq!(rig.start(worker(0, 3)), []);
     assert_eq!(rig.exit(worker(0, 2)), [finish(1, Outcome::ModelChanged)]);
@@ -142,7 +142,7 @@ fn an_answer_waits_for_an_old_worker_that_starts_and_for_nobody_who_serves_other
     assert_eq!(rig.feed(Event::Streamed(worker(0, 1))), []);
     assert_eq!(rig.feed(Event::Forked(worker(0, 2))), []);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), []);
     assert_eq!(rig.exit(worker(0, 1)), []);
     assert_eq!(rig.feed(Event::Ready(worker(0, 2)))[0], dispatch(worker(0, 2), 1, 2));
 
@@ -152,7 +152,7 @@ fn an_answer_waits_for_an_old_worker_that_starts_and_for_nobody_who_serves_other
         assert_eq!(rig.feed(Event::Streamed(worker(slot, 1))), []);
     }
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)).len(), 2);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)).len(), 2);
     assert_eq!(rig.exit(worker(1, 1)), [finish(1, Outcome::ModelChanged)]);
 }
 
@@ -169,7 +169,7 @@ fn an_answer_goes_on_with_the_same_file_that_was_loaded_again() {
 fn an_answer_waits_to_see_what_is_loaded_next() {
     let mut rig = changed(WORKER, true);
     assert_eq!(rig.exit(worker(0, 1)), []);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS))[0], finish(1, Outcome::ModelChanged));
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS))[0], finish(1, Outcome::ModelChanged));
     let mut rig = changed(WORKER, true);
     assert_eq!(rig.exit(worker(0, 1)), []);
     assert_eq!(rig.feed(ready(2)), [fork(2, worker(0, 2))]);
@@ -180,7 +180,7 @@ fn an_answer_waits_to_see_what_is_loaded_next() {
 fn what_nothing_was_computed_of_begins_anew_with_the_new_file() {
     let mut rig = changed(WORKER, false);
     assert_eq!(rig.exit(worker(0, 1)), []);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), [fork(2, worker(0, 2))]);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), [fork(2, worker(0, 2))]);
     assert_eq!(rig.start(worker(0, 2)), [dispatch(worker(0, 2), 1, 2)]);
 }
 
@@ -188,7 +188,7 @@ fn what_nothing_was_computed_of_begins_anew_with_the_new_file() {
 fn workers_of_many_requests_end_with_what_they_do_when_the_file_has_changed() {
     let mut rig = changed(WORKER, true);
     assert_eq!(rig.submit(2), []);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), []);
     let effects = [finish(1, Outcome::Answered), Effect::Terminate(worker(0, 1))];
     assert_eq!(rig.feed(Event::Answered(worker(0, 1))), effects, "the next one is not its own");
     assert_eq!(rig.exit(worker(0, 1)), [fork(2, worker(0, 2))]);
@@ -196,11 +196,7 @@ fn workers_of_many_requests_end_with_what_they_do_when_the_file_has_changed() {
 
     let mut rig = Rig::idle(WORKER);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(
-        rig.feed(Event::TemplateReady(template(2), OTHERS)),
-        [Effect::Terminate(worker(0, 1))],
-        "nor are idle ones"
-    );
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), [Effect::Terminate(worker(0, 1))], "nor are idle ones");
 }
 
 #[test]
@@ -208,7 +204,7 @@ fn a_batch_is_computed_with_one_file() {
     let mut rig = Rig::idle(WORKER);
     assert_eq!(rig.submit_batch(1, 3).len(), 1);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), []);
     assert_eq!(
         rig.feed(Event::Answered(worker(0, 1))),
         [dispatch_part(worker(0, 1), 1, 1, 1)],
@@ -218,12 +214,25 @@ fn a_batch_is_computed_with_one_file() {
 }
 
 #[test]
+fn a_worker_that_is_to_be_replaced_finishes_what_only_it_can() {
+    let mut rig = Rig::idle(WORKER);
+    assert_eq!(rig.submit_batch(1, 2).len(), 1);
+    assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
+    assert_eq!(rig.feed(Event::Restart { pool: PoolId(0), slot: None }), []);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), [fork(2, worker(0, 2))]);
+    assert_eq!(rig.start(worker(0, 2)), []);
+    assert_eq!(rig.feed(Event::Answered(worker(0, 1))), [dispatch_part(worker(0, 1), 1, 1, 1)]);
+    let effects = [finish(1, Outcome::Answered), Effect::Terminate(worker(0, 1))];
+    assert_eq!(rig.feed(Event::Answered(worker(0, 1))), effects);
+}
+
+#[test]
 fn two_files_never_compute_one_batch_at_once() {
     let mut rig = Rig::idle(PoolLimits { workers: 2, ..WORKER });
     assert_eq!(rig.submit(1), [dispatch(worker(0, 1), 1, 1)]);
     assert_eq!(rig.submit_batch(2, 3), [dispatch_part(worker(1, 1), 2, 0, 1)]);
     assert_eq!(rig.feed(Event::TemplateExited(template(1))), [Effect::Load(template(2))]);
-    assert_eq!(rig.feed(Event::TemplateReady(template(2), OTHERS)), []);
+    assert_eq!(rig.feed(ready_with(template(2), OTHERS)), []);
     assert_eq!(rig.exit(worker(0, 1)), [fork(2, worker(0, 2))]);
     assert_eq!(
         rig.start(worker(0, 2)),

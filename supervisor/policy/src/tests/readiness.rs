@@ -19,7 +19,8 @@ fn template_of(pool: usize) -> TemplateId {
 
 /// The model is loaded and its first worker is ready.
 fn serve(policy: &mut Policy, pool: usize) {
-    policy.handle(Time::default(), Event::TemplateReady(template_of(pool), WEIGHTS));
+    policy.handle(Time::default(), ready_with(template_of(pool), WEIGHTS));
+    read_memory(policy, Time::default(), pool);
     policy.handle(Time::default(), Event::Forked(of(pool, worker(0, 1))));
     assert!(!policy.is_ready(), "nobody could be served");
     policy.handle(Time::default(), Event::Ready(of(pool, worker(0, 1))));
@@ -90,7 +91,7 @@ fn a_reload_takes_its_time_whatever_it_tries() {
     assert!(!rig.policy.needs_time());
     // It is loaded anew because it is loaded now.
     let change = Change::Replace { old: PoolId(0), new: PoolId(1), limits: LAZY };
-    rig.policy.handle(rig.now, Event::Reload(Reload { drain: seconds(7), changes: vec![change] }));
+    rig.policy.handle(rig.now, Event::Reload(Reload { drain: seconds(7), changes: vec![change], memory: PLENTY }));
     assert!(rig.policy.is_ready() && rig.policy.needs_time());
     assert!(rig.feed(Event::LoadFailed(TemplateId { pool: PoolId(1), generation: 2 })).len() > 1);
     assert!(rig.policy.is_ready() && !rig.policy.needs_time());

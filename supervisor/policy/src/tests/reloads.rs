@@ -31,7 +31,10 @@ fn adjust(limits: PoolLimits) -> Change {
 
 impl Rig {
     fn reload(&mut self, changes: &[Change]) -> Vec<Effect> {
-        self.policy.handle(self.now, Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec() }));
+        self.policy.handle(
+            self.now,
+            Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec(), memory: self.memory }),
+        );
         self.effects()
     }
 
@@ -40,7 +43,7 @@ impl Rig {
     fn replaced(&mut self, limits: PoolLimits, identity: u64) -> Vec<Effect> {
         assert_eq!(self.reload(&[replace(limits)]), [Effect::Load(new_template(2))], "beside the old one");
         let forks: Vec<_> = (0..limits.workers).map(|slot| new_fork(2, next(slot, 1))).collect();
-        assert_eq!(self.feed(Event::TemplateReady(new_template(2), Identity(identity))), forks);
+        assert_eq!(self.feed(ready_with(new_template(2), Identity(identity))), forks);
         self.start(next(0, 1))
     }
 }
@@ -101,7 +104,7 @@ fn what_was_computed_goes_on_with_the_same_files_only() {
 
 #[test]
 fn a_model_that_cannot_be_served_changes_nothing() {
-    let ready = || Event::TemplateReady(new_template(2), WEIGHTS);
+    let ready = || ready_with(new_template(2), WEIGHTS);
     let death = || Event::Exited(next(0, 1));
     let ways: [&[Event]; 6] = [
         &[Event::LoadFailed(new_template(2))],
@@ -115,7 +118,7 @@ fn a_model_that_cannot_be_served_changes_nothing() {
         let mut rig = Rig::busy(REQUEST);
         assert_eq!(rig.reload(&[replace(REQUEST), adjust(WORKER)]), [Effect::Load(new_template(2))]);
         let effects: Vec<_> = events.iter().flat_map(|event| rig.feed(event.clone())).collect();
-        assert!(effects.contains(&Effect::ReloadRefused(Some(NEW))), "{events:?}: {effects:?}");
+        assert!(effects.contains(&Effect::ReloadRefused(ReloadRefusal::NotServed(NEW))), "{events:?}: {effects:?}");
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_) | Effect::Reloaded)), "it has one try");
         assert_eq!(rig.states(), [WorkerState::Busy, WorkerState::Spare], "the old one goes on");
         assert_eq!(rig.policy.pools[&PoolId(0)].limits, REQUEST, "nothing else has changed");
@@ -129,7 +132,7 @@ fn a_model_that_cannot_be_served_changes_nothing() {
 fn a_model_that_loads_for_too_long_changes_nothing() {
     let mut rig = Rig::idle(REQUEST);
     assert_eq!(rig.reload(&[replace(REQUEST)]), [Effect::Load(new_template(2))]);
-    let effects = [Effect::KillTemplate(new_template(2)), Effect::ReloadRefused(Some(NEW))];
+    let effects = [Effect::KillTemplate(new_template(2)), Effect::ReloadRefused(ReloadRefusal::NotServed(NEW))];
     assert_eq!(rig.wait_for_deadline(seconds(600)), effects);
     assert_eq!(rig.feed(Event::TemplateExited(new_template(2))), [Effect::Removed(NEW)]);
 }
@@ -138,7 +141,11 @@ fn a_model_that_loads_for_too_long_changes_nothing() {
 fn a_reload_ends_when_the_supervisor_stops() {
     let mut rig = Rig::busy(REQUEST);
     assert_eq!(rig.reload(&[replace(REQUEST)]).len(), 1);
-    let effects = [Effect::Terminate(worker(0, 2)), Effect::ReloadRefused(None), Effect::KillTemplate(new_template(2))];
+    let effects = [
+        Effect::Terminate(worker(0, 2)),
+        Effect::ReloadRefused(ReloadRefusal::ShuttingDown),
+        Effect::KillTemplate(new_template(2)),
+    ];
     let told = rig.feed(Event::ShutdownRequested);
     assert!(effects.iter().all(|effect| told.contains(effect)) && told.len() == 3, "{told:?}");
 }
@@ -155,7 +162,7 @@ fn models_are_added_and_removed_together() {
     assert_eq!(rig.submit(3), [], "the old one is still asked for");
     assert_eq!(rig.feed(Event::Examined(opened)), [Effect::KillTemplate(opened)]);
     assert_eq!(rig.feed(Event::TemplateExited(opened)), [], "it has shown what it can while the other still loads");
-    assert_eq!(rig.feed(Event::TemplateReady(new_template(1), WEIGHTS)), [new_fork(1, next(0, 1))]);
+    assert_eq!(rig.feed(ready_with(new_template(1), WEIGHTS)), [new_fork(1, next(0, 1))]);
     assert_eq!(rig.start(next(0, 1)), [Effect::Reloaded]);
     assert_eq!(rig.submit(4), [finish(4, Outcome::Unavailable { until: rig.now })]);
     // What was admitted is finished, all of it.
@@ -169,7 +176,7 @@ fn models_are_added_and_removed_together() {
 #[test]
 fn a_model_that_is_not_loaded_is_opened_before_it_is_replaced() {
     let lazy = PoolLimits { load: Load::Lazy, ..REQUEST };
-    let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
+    let mut rig = Rig::of(Policy::new(Limits::default(), vec![lazy], 1));
     assert_eq!(rig.reload(&[replace(lazy)]), [Effect::Examine(new_template(1))]);
     assert!(rig.policy.needs_time());
     let opened = [Effect::KillTemplate(new_template(1)), Effect::Reloaded, Effect::Removed(PoolId(0))];
@@ -184,15 +191,15 @@ fn a_model_that_is_not_loaded_is_opened_before_it_is_replaced() {
 fn a_model_that_is_not_loaded_and_cannot_be_opened_changes_nothing() {
     let lazy = PoolLimits { load: Load::Lazy, ..REQUEST };
     for event in [Event::LoadFailed(new_template(1)), Event::TemplateExited(new_template(1))] {
-        let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
+        let mut rig = Rig::of(Policy::new(Limits::default(), vec![lazy], 1));
         assert_eq!(rig.reload(&[replace(lazy), adjust(WORKER)]).len(), 1);
-        assert!(rig.feed(event.clone()).contains(&Effect::ReloadRefused(Some(NEW))), "{event:?}");
+        assert!(rig.feed(event.clone()).contains(&Effect::ReloadRefused(ReloadRefusal::NotServed(NEW))), "{event:?}");
         assert_eq!(rig.policy.pools[&PoolId(0)].limits, lazy);
         assert_eq!(rig.submit(1), [Effect::Load(template(1))], "the old one is still served");
     }
-    let mut rig = Rig { policy: Policy::new(Limits::default(), vec![lazy], 1), now: Time::default() };
+    let mut rig = Rig::of(Policy::new(Limits::default(), vec![lazy], 1));
     assert_eq!(rig.reload(&[replace(lazy)]).len(), 1);
-    let effects = [Effect::KillTemplate(new_template(1)), Effect::ReloadRefused(Some(NEW))];
+    let effects = [Effect::KillTemplate(new_template(1)), Effect::ReloadRefused(ReloadRefusal::NotServed(NEW))];
     assert_eq!(rig.wait_for_deadline(seconds(600)), effects, "it hangs");
     assert_eq!(rig.feed(Event::Examined(new_template(1))), [], "too late");
     assert_eq!(rig.feed(Event::TemplateExited(new_template(1))), [Effect::Removed(NEW)]);

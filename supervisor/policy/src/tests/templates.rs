@@ -149,7 +149,7 @@ fn a_ready_worker_proves_its_template() {
         let next = template(generation + 1);
         assert_eq!(rig.feed(Event::TemplateExited(template(generation))), [Effect::Load(next)], "at once");
         assert_eq!(rig.exit(worker(0, generation)), []);
-        assert_eq!(rig.feed(Event::TemplateReady(next, WEIGHTS)), [fork(generation + 1, worker(0, generation + 1))]);
+        assert_eq!(rig.feed(ready_with(next, WEIGHTS)), [fork(generation + 1, worker(0, generation + 1))]);
     }
 }
 

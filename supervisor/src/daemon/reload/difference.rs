@@ -1,8 +1,9 @@
 //! How a model of a new configuration is different from the one that is served, by the names of the
 //! settings.
-use super::super::{admission::Need, served_model::ServedModel};
+use super::super::served_model::ServedModel;
 use crate::config::SupervisorConfig;
 use policy::Load;
+use policy::Need;
 
 /// What is different of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,9 @@ impl Difference {
         let is_awaited = is_cold && before.load == Load::Lazy && after.load == Load::Eager;
         // What it takes is known only while it is loaded: one that is to take more must show that
         // this fits.
-        let takes_more = is_cold && (old.slots < new.slots || Need::private(before) < Need::private(after));
+        let takes_more = is_cold
+            && (old.slots < new.slots
+                || Need::of_worker(before.memory_per_worker) < Need::of_worker(after.memory_per_worker));
         let template = [
             ("path", old.spec.source != new.spec.source),
             ("the files themselves", has_new_files && old.spec.source == new.spec.source),

@@ -23,7 +23,7 @@ impl Rules {
                 pool.has_failed = false;
                 (pool.is_resident, pool.is_unloaded) = (true, false);
                 pool.is_first_load = !self.workers.keys().any(|worker| worker.pool == id.pool);
-                pool.template = Some(Template::new(id, now));
+                pool.template = Some(Template::new(id, now, false));
             }
             Effect::Examine(id) => {
                 self.check_examined(id.pool);
@@ -31,8 +31,12 @@ impl Rules {
                 assert!(pool.template.is_none(), "two templates");
                 assert_eq!(id.generation, pool.loaded + 1);
                 pool.loaded = id.generation;
-                pool.template = Some(Template::new(id, now));
+                pool.template = Some(Template::new(id, now, true));
             }
+            Effect::Admit(id) => self.admitted(id),
+            Effect::DoesNotFit(id, shortage) => self.does_not_fit(id, shortage),
+            Effect::ReadMemory(id) => self.asks_memory(id),
+            Effect::NoMemory(id, _) => self.has_no_memory(id),
             Effect::KillTemplate(id) => self.template_killed(id, policy),
             Effect::Fork { template, worker } => self.forks(template, worker, policy),
             Effect::Dispatch { to, part, attempt } => self.dispatched(to, part, attempt),
@@ -124,6 +128,7 @@ impl Rules {
     }
 
     fn forks(&mut self, template: TemplateId, id: WorkerId, policy: &Policy) {
+        self.check_room(id);
         let pool = &mut self.pools[id.pool.0];
         let warm =
             pool.template.as_ref().filter(|known| known.id == template && known.is_ready && known.killed.is_none());

@@ -46,6 +46,9 @@ impl Rules {
             Event::Withdrawn(request) => assert!(!self.open.contains(&request), "{request:?} goes on for nobody"),
             _ => {}
         }
+        self.check_verdict();
+        assert!(self.outgrown.is_empty(), "a model grows beyond the memory: {:?}", self.outgrown);
+        self.check_hope(policy);
         for pool in self.there() {
             self.check_pool(pool, policy);
         }
@@ -212,7 +215,7 @@ impl Rules {
         let template = pool.template.as_ref();
         let is_retired = pool.lifecycle == Lifecycle::Retired;
         let has_template = template.is_some_and(|template| template.is_ready && template.killed.is_none());
-        if self.closing > 0 || is_retired || !has_template {
+        if self.closing > 0 || is_retired || !has_template || pool.asks_memory {
             return;
         }
         for slot in 0..pool.limits.workers {

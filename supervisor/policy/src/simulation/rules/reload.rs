@@ -1,6 +1,6 @@
 //! What must hold of new configurations: all of it or nothing, what did not change is left alone,
 //! and no answer goes on with another model.
-use super::super::super::event::{Effect, Load, PoolId};
+use super::super::super::event::{Effect, Load, PoolId, ReloadRefusal};
 use super::super::super::{Change, Policy, Reload, TemplateState};
 use super::{Lifecycle, Pool, Rules};
 use ipc::RequestId;
@@ -15,7 +15,7 @@ impl Rules {
                 Change::Replace { old, limits, .. } => {
                     let state = policy.pool(old).state;
                     let is_given_up = matches!(state, TemplateState::Failed { .. } | TemplateState::Parked { .. });
-                    let is_there = state != TemplateState::Cold && !is_given_up;
+                    let is_there = self.pools[old.0].is_resident && !is_given_up;
                     (limits, limits.load == Load::Eager || is_there, self.pools[old.0].loaded)
                 }
                 Change::Adjust { .. } | Change::Remove(_) => continue,
@@ -23,6 +23,7 @@ impl Rules {
             let pool = Pool::new(limits, Lifecycle::Staged);
             self.pools.push(Pool { loaded, is_only_opened: !loads, is_resident: loads, ..pool });
         }
+        self.note_outgrowing(reload);
         self.reload = Some(reload.clone());
     }
 
@@ -42,7 +43,7 @@ impl Rules {
     }
 
     pub(super) fn reloaded(&mut self) {
-        let Reload { drain, changes } = self.reload.take().expect("a reload was under way");
+        let Reload { drain, changes, .. } = self.reload.take().expect("a reload was under way");
         assert_eq!(self.closing, 0);
         self.limits.drain = drain;
         self.decided = Some(self.concerned(&changes));
@@ -77,11 +78,15 @@ impl Rules {
         }
     }
 
-    pub(super) fn reload_refused(&mut self, because_of: Option<PoolId>) {
+    pub(super) fn reload_refused(&mut self, refusal: ReloadRefusal) {
         let Reload { changes, .. } = self.reload.take().expect("a reload was under way");
-        match because_of {
-            Some(pool) => assert!(self.pools[pool.0].has_failed, "{pool:?} can be served"),
-            None => assert!(self.closing > 0),
+        match refusal {
+            ReloadRefusal::NotServed(pool) => assert!(self.pools[pool.0].has_failed, "{pool:?} can be served"),
+            ReloadRefusal::Outgrows(pool, _) => {
+                assert!(self.outgrown.contains(&pool), "there is room for {pool:?}");
+                self.outgrown.clear();
+            }
+            ReloadRefusal::ShuttingDown => assert!(self.closing > 0),
         }
         self.decided = Some(Rules::staged(&changes).collect());
         for pool in Rules::staged(&changes) {
@@ -151,8 +156,11 @@ impl Rules {
             Lifecycle::Serving => {}
             Lifecycle::Retired => {
                 let is_left = pool.template.is_some() || self.workers.keys().any(|worker| worker.pool == id);
+                // What it was to replace may still send it requests, which it passes on.
+                let mut others = self.there().into_iter();
+                let is_awaited = others.any(|other| self.pools[other.0].successor == Some(id) && self.has_open(other));
                 assert!(
-                    is_left || here().count() > 0 || self.halts > 0,
+                    is_left || here().count() > 0 || is_awaited || self.halts > 0,
                     "nothing is left of {id:?}, which is still there"
                 );
                 let waits = here().any(|request| request.dispatched.is_none());
