@@ -1,10 +1,10 @@
 //! The daemon: one loop (`event_loop.rs`) that turns what happens into the policy's events, and the
 //! policy's effects into actions.
 //!
-//! It owns every process, socket and record. Who runs, waits, dies or crashed is for the policy to
-//! say; what is decided here is which model a request means and which clients find a place
-//! (`clients.rs`). What children and clients send is
-//! checked here; nothing of it can make this loop wait, panic or grow without bound.
+//! It owns every process, socket and record, and decides nothing: who runs, waits, dies or crashed,
+//! what fits into memory, which model a request means and which clients find a place is for the
+//! policy to say. What children and clients send is checked here; nothing of it can make this loop
+//! wait, panic or grow without bound.
 //!
 //! ```text
 //!  client tasks ──┐                         ┌── Load, Fork, KillTemplate ──> template
@@ -106,9 +106,6 @@ pub(crate) enum Sampled {
     /// A template's.
     Template(policy::TemplateId),
 }
-
-/// Most connections at once.
-const CONNECTIONS: usize = 256;
 
 /// The daemon's state.
 #[derive(Debug)]
@@ -243,7 +240,12 @@ impl Daemon {
     }
 
     fn now(&self) -> Time {
-        Time(self.started.elapsed())
+        self.time_of(Instant::now())
+    }
+
+    /// A moment as the policy counts time.
+    fn time_of(&self, moment: Instant) -> Time {
+        Time(moment.saturating_duration_since(self.started))
     }
 
     /// Tells the policy what has happened, and does what it wants.

@@ -253,6 +253,8 @@ pub enum Effect {
         /// Why, for the status and the log.
         reason: KillReason,
     },
+    /// Tell the client that its request was let in.
+    Accepted(RequestId),
     /// Tell the client how its request ended.
     Finish {
         /// The request.

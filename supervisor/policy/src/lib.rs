@@ -77,6 +77,7 @@
 #![forbid(unsafe_code)]
 
 mod back_off;
+pub mod clients;
 mod context;
 mod event;
 mod lifecycle;
@@ -88,6 +89,7 @@ mod queue;
 mod readiness;
 mod reload;
 mod request;
+pub mod routing;
 #[cfg(test)]
 mod simulation;
 mod slot;
@@ -197,8 +199,12 @@ impl Policy {
             }
         };
         if let Some(pool) = pool.and_then(|id| self.pools.get_mut(&id)) {
+            let submitted = if let Event::Submitted { request, .. } = event { Some(request) } else { None };
             pool.handle(event, &mut self.context);
             pool.settle(&mut self.context);
+            if let Some(request) = submitted.filter(|request| self.context.requests.contains_key(request)) {
+                self.context.emit(Effect::Accepted(request));
+            }
         } else if let Event::Submitted { request, .. } = event {
             // A model that is not there gets its client an answer, too.
             let outcome = if self.is_closing() { Outcome::ShuttingDown } else { Outcome::Unavailable { until: now } };

@@ -42,7 +42,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert!(seen.left_behind > 0, "everything that was killed has ended");
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (20, 12, 9));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (21, 12, 9));
     assert_eq!((seen.refusals.len(), seen.shortages.len()), (3, 4));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }

@@ -26,11 +26,13 @@ struct Rig {
     now: Time,
     /// What it is told when it asks.
     memory: Memory,
+    /// Requests that were let in.
+    accepted: Vec<RequestId>,
 }
 
 impl Rig {
     fn of(policy: Policy) -> Rig {
-        Rig { policy, now: Time::default(), memory: PLENTY }
+        Rig { policy, now: Time::default(), memory: PLENTY, accepted: Vec::new() }
     }
 
     /// A policy whose template begins to load.
@@ -122,7 +124,8 @@ impl Rig {
         self.wait(Duration::from_nanos(1))
     }
 
-    /// What it wants done, but for looking at the memory, which is done.
+    /// What it wants done, but for looking at the memory, which is done, and for what was let in,
+    /// which is noted.
     fn effects(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         let mut asked = Vec::new();
@@ -130,6 +133,7 @@ impl Rig {
             while let Some(effect) = self.policy.poll_effect() {
                 match effect {
                     Effect::ReadMemory(pool) => asked.push(pool),
+                    Effect::Accepted(request) => self.accepted.push(request),
                     effect => effects.push(effect),
                 }
             }

@@ -1,16 +1,19 @@
 //! What clients ask for, checked and turned into events.
 use super::{
-    CONNECTIONS, Client, ConnectionId, Daemon,
+    Client, ConnectionId, Daemon,
     access_log::{self, Peer},
     connection::{FromClient, Outbox, to_frame},
     listener::is_operator,
     open_request::{ModelRequest, OpenRequest},
-    served_model::ServedModel,
 };
 use crate::shortage::chain_with_limit;
 use interprocess::local_socket::tokio::Stream;
 use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
-use policy::{Event, PoolId};
+use policy::{
+    Event, PoolId,
+    clients::{self, Place},
+    routing::{self, Candidate, Unrouted},
+};
 use std::{
     io,
     sync::Arc,
@@ -29,12 +32,7 @@ impl Daemon {
     /// Takes a new client in, or tells it why not.
     pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
         let (stream, refusal) = match accepted {
-            Ok(Ok(stream)) if self.clients.len() < CONNECTIONS || self.make_place() => (stream, None),
-            Ok(Ok(stream)) => {
-                let text = format!("{CONNECTIONS} clients are connected already");
-                let retry_after_ms = Some(1000);
-                (stream, Some(Failure { retry_after_ms, ..Failure::new(FailureKind::Busy, text) }))
-            }
+            Ok(Ok(stream)) => (stream, self.find_place().err()),
             Ok(Err(stream)) => {
                 let text = "this user may not use the supervisor; see allow_users in its configuration";
                 (stream, Some(Failure::new(FailureKind::NotAllowed, text)))
@@ -79,17 +77,21 @@ impl Daemon {
         self.clients.insert(id, client);
     }
 
-    /// Closes the connection that has carried no request for longest, so that another client finds
-    /// a place. Says whether there was one.
-    ///
-    /// There is no other limit on that: an idle connection costs a descriptor, and there are never
-    /// many.
-    fn make_place(&mut self) -> bool {
-        /// Who has just come is about to ask.
-        const LONG: Duration = Duration::from_secs(5);
-        let idle = self.clients.iter().filter(|(_, client)| client.is_idle() && client.idle_since.elapsed() > LONG);
-        let longest = idle.min_by_key(|(_, client)| client.idle_since).map(|(id, _)| *id);
-        longest.inspect(|id| self.forget(*id)).is_some()
+    /// Finds a place for one more client, if need be another's. `Err` says why there is none.
+    fn find_place(&mut self) -> Result<(), Failure> {
+        let idle_since = |client: &Client| client.is_idle().then(|| self.time_of(client.idle_since));
+        let clients = self.clients.iter().map(|(id, client)| (*id, idle_since(client)));
+        match clients::place(clients, self.now()) {
+            Place::Free => Ok(()),
+            Place::Of(id) => {
+                self.forget(id);
+                Ok(())
+            }
+            Place::None => {
+                let text = format!("{} clients are connected already", clients::CONNECTIONS);
+                Err(Failure { retry_after_ms: Some(1000), ..Failure::new(FailureKind::Busy, text) })
+            }
+        }
     }
 
     /// A client's request has ended: it may ask for something else, unless nothing is begun any
@@ -105,8 +107,6 @@ impl Daemon {
     }
 
     pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
-        /// Most bytes that may wait for a client which asks for more.
-        const UNHEARD: usize = 1 << 20;
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.outbox.is_closed() && !matches!(said, FromClient::Gone) {
             // It was said before the client could know.
@@ -117,7 +117,7 @@ impl Daemon {
             FromClient::Request(_) | FromClient::Status | FromClient::Control(_) | FromClient::Invalid(..)
         );
         let is_asking = is_request || matches!(said, FromClient::Undecodable(_));
-        if client.outbox.queued() > UNHEARD && is_asking {
+        if is_asking && !clients::is_heard(client.outbox.queued()) {
             // It asks and asks and never listens, or has gone.
             return self.forget(id);
         }
@@ -209,53 +209,52 @@ impl Daemon {
         let work = request.work();
         self.requests.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });
-        if self.requests.contains_key(&id) {
-            let model = &mut self.models[pool];
-            model.totals.accepted += 1;
-            let accepted = Response::Accepted { request: id, model: model.config.name.clone() };
-            if let Some(client) = self.clients.get(&connection) {
-                client.outbox.send(&accepted);
-            }
+    }
+
+    /// A request was let in.
+    pub(super) fn accepted(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let model = &mut self.models[request.pool];
+        model.totals.accepted += 1;
+        let accepted = Response::Accepted { request: id, model: model.config.name.clone() };
+        if let Some(client) = self.clients.get(&request.client) {
+            client.outbox.send(&accepted);
         }
     }
 
     /// The model that a request means, which must be of this kind: the one that it names, or the
     /// only one.
     pub(super) fn find_model(&self, name: Option<&str>, kind: Option<ModelKind>) -> Result<PoolId, Failure> {
-        let fits = |model: &ServedModel| kind.is_none_or(|kind| model.kind() == kind);
-        let fitting = || self.models.served().filter(|(_, model)| fits(model));
-        let names = fitting().map(|(_, model)| model.config.name.as_str()).collect::<Vec<_>>().join(", ");
-        let refused = |kind, text| Err(Failure::new(kind, text));
-        let does = match kind {
-            Some(ModelKind::Generate) => "generates text",
-            Some(ModelKind::Embed) => "makes vectors",
-            None => "is served",
-        };
-        let Some(name) = name else {
-            let mut only = fitting();
-            return match (only.next(), only.next()) {
-                (Some((id, _)), None) => Ok(id),
-                (None, _) => refused(FailureKind::UnknownModel, format!("no model here {does}")),
-                (Some(_), Some(_)) => refused(FailureKind::UnknownModel, format!("name one of the models: {names}")),
+        let served = || self.models.served().map(|(id, model)| model.candidate(id));
+        routing::route(served(), name, kind).map_err(|why| {
+            let does = match kind {
+                Some(ModelKind::Generate) => "generates text",
+                Some(ModelKind::Embed) => "makes vectors",
+                None => "is served",
             };
-        };
-        match self.models.named(name) {
-            // Why a model cannot be loaded is worth more than what it would have done.
-            Some(id) if fits(&self.models[id]) || self.models[id].error.is_some() => Ok(id),
-            Some(_) if names.is_empty() => {
-                refused(FailureKind::BadRequest, format!("the model {name} cannot do that, and no other here {does}"))
+            let names =
+                |models: Vec<Candidate<'_>>| models.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
+            let fitting = names(served().filter(|model| kind.is_none_or(|kind| model.kind == kind)).collect());
+            let name = name.unwrap_or_default();
+            match why {
+                Unrouted::NoneDoes => Failure::new(FailureKind::UnknownModel, format!("no model here {does}")),
+                Unrouted::NotNamed => {
+                    Failure::new(FailureKind::UnknownModel, format!("name one of the models: {fitting}"))
+                }
+                Unrouted::OtherKind if fitting.is_empty() => {
+                    let text = format!("the model {name} cannot do that, and no other here {does}");
+                    Failure::new(FailureKind::BadRequest, text)
+                }
+                Unrouted::OtherKind => {
+                    let text = format!("the model {name} cannot do that; what {does} is: {fitting}");
+                    Failure::new(FailureKind::BadRequest, text)
+                }
+                Unrouted::Unknown => {
+                    let all = names(served().collect());
+                    let text = format!("there is no model {:?}; there is: {all}", shorten(name, NAME));
+                    Failure::new(FailureKind::UnknownModel, text)
+                }
             }
-            Some(_) => {
-                refused(FailureKind::BadRequest, format!("the model {name} cannot do that; what {does} is: {names}"))
-            }
-            None => {
-                let all =
-                    self.models.served().map(|(_, model)| model.config.name.as_str()).collect::<Vec<_>>().join(", ");
-                refused(
-                    FailureKind::UnknownModel,
-                    format!("there is no model {:?}; there is: {all}", shorten(name, NAME)),
-                )
-            }
-        }
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     shortage::{chain_with_limit, is_shortage},
 };
 use ipc::{RequestId, Response, ToTemplate, board::Word};
-use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId};
+use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId, clients};
 use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
@@ -61,6 +61,7 @@ impl Daemon {
                 }
             }
             Effect::Kill { worker, reason } => self.kill(worker, reason),
+            Effect::Accepted(request) => self.accepted(request),
             Effect::Finish { request, outcome } => self.finish(request, outcome),
             Effect::Moved { request, to } => {
                 if let Some(request) = self.requests.get_mut(&request) {
@@ -234,17 +235,12 @@ impl Daemon {
     /// Sends one piece to the request's client, unless it has too much that it has not taken. Says
     /// whether it could.
     fn deliver(&self, id: RequestId, piece: &Response) -> bool {
-        /// Most bytes that wait for all clients together.
-        const ALL_CLIENTS: usize = 256 << 20;
-        /// Bytes that may wait for any client.
-        const LITTLE: usize = 64 << 10;
         let Some(request) = self.requests.get(&id) else { return false };
         let model = &self.models[request.pool];
         let limit = request.outbox_limit(model.info.as_deref(), model.slots);
         let Some(client) = self.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
-        // Who listens does not suffer for those who do not.
-        let fits = queued <= limit && (queued <= LITTLE || self.queued.load(Relaxed) <= ALL_CLIENTS);
+        let fits = clients::may_be_sent_more(queued, limit, self.queued.load(Relaxed));
         if fits {
             client.outbox.send(piece);
         }

@@ -5,7 +5,7 @@ use ipc::{
     Life, ModelInfo, ModelKind, ModelSource, ModelSpec,
     status::{Crash, Totals},
 };
-use policy::{Identity, Isolation, PoolLimits};
+use policy::{Identity, Isolation, PoolId, PoolLimits, routing::Candidate};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
 use system::proc::Sample;
 
@@ -121,6 +121,11 @@ impl ServedModel {
             progress_timeout: self.config.progress_timeout,
             request_timeout: self.config.request_timeout,
         }
+    }
+
+    /// What a request may ask for.
+    pub(crate) fn candidate(&self, pool: PoolId) -> Candidate<'_> {
+        Candidate { pool, name: &self.config.name, kind: self.kind(), has_failed: self.error.is_some() }
     }
 
     /// What it does, as its template says, or as its path suggests before that.

@@ -196,6 +196,8 @@ struct Request {
     has_moved: bool,
     is_blocked: bool,
     is_withdrawn: bool,
+    /// Its client was told that it was let in.
+    is_accepted: bool,
     outcome: Option<Outcome>,
 }
 
@@ -317,6 +319,7 @@ impl Rules {
                     has_moved: false,
                     is_blocked: false,
                     is_withdrawn: false,
+                    is_accepted: false,
                     outcome: None,
                 };
                 self.requests.insert(request, record);

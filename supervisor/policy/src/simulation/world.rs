@@ -181,7 +181,8 @@ impl World {
                 Phase::Starting | Phase::Idle | Phase::Working | Phase::Leaving => worker.die(id),
                 Phase::Dead => {}
             }),
-            Effect::Finish { .. }
+            Effect::Accepted(_)
+            | Effect::Finish { .. }
             | Effect::DoesNotFit(..)
             | Effect::NoMemory(..)
             | Effect::Moved { .. }

@@ -86,6 +86,7 @@ impl Rules {
                 );
             }
             Effect::Kill { worker, reason } => self.killed(worker, reason),
+            Effect::Accepted(request) => self.accepted(request),
             Effect::Finish { request, outcome } => self.finished(request, outcome, policy),
             Effect::Moved { request, to } => self.moved(request, to),
             Effect::Reloaded => self.reloaded(),
@@ -264,6 +265,13 @@ impl Rules {
             }
             _ => {}
         }
+    }
+
+    fn accepted(&mut self, request: RequestId) {
+        assert!(self.open.contains(&request), "{request:?} has ended already");
+        assert!(matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request));
+        let record = self.requests.get_mut(&request).expect("it was submitted");
+        assert!(!std::mem::replace(&mut record.is_accepted, true), "{request:?} is let in twice");
     }
 
     fn finished(&mut self, request: RequestId, outcome: Outcome, policy: &Policy) {

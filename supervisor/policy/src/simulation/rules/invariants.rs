@@ -43,6 +43,13 @@ impl Rules {
                 let is_spared = self.worker(id).has_too_much && self.worker(id).killed.is_none();
                 assert!(!is_spared, "{id:?} keeps too much memory");
             }
+            Event::Submitted { request, .. } => {
+                let is_open = self.open.contains(&request);
+                assert_eq!(
+                    self.requests[&request].is_accepted, is_open,
+                    "{request:?} is let in, or not, and nobody knows"
+                );
+            }
             Event::Withdrawn(request) => assert!(!self.open.contains(&request), "{request:?} goes on for nobody"),
             _ => {}
         }
