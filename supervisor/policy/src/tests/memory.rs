@@ -136,6 +136,23 @@ fn a_reload_that_makes_models_grow_beyond_the_memory_changes_nothing() {
 }
 
 #[test]
+fn a_model_may_grow_into_what_another_one_leaves() {
+    let one = PoolLimits { workers: 1, ..LARGE };
+    let mut rig = Rig::of(Policy::new(Limits::default(), vec![one, one], 1));
+    assert_eq!(rig.effects().len(), 2);
+    let loaded = Loaded { identity: WEIGHTS, needs: NEEDS, taken: 0, memory: PLENTY };
+    for pool in [0, 1] {
+        let template = TemplateId { pool: PoolId(pool), generation: 1 };
+        assert_eq!(rig.feed(Event::TemplateReady(template, loaded)).len(), 1);
+    }
+    let grow = Change::Adjust { pool: PoolId(0), limits: LARGE };
+    let memory = memory(NEED.total(), u64::MAX);
+    let reload = |changes: &[Change]| Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec(), memory });
+    assert!(matches!(rig.feed(reload(&[grow]))[..], [Effect::ReloadRefused(ReloadRefusal::Outgrows(PoolId(0), _))]));
+    assert_eq!(rig.feed(reload(&[grow, Change::Remove(PoolId(1))]))[0], Effect::Reloaded);
+}
+
+#[test]
 fn a_model_that_is_only_opened_is_compared_with_the_whole_machine() {
     let lazy = PoolLimits { load: Load::Lazy, ..LARGE };
     let mut rig = Rig::of(Policy::new(Limits::default(), vec![REQUEST], 1));
