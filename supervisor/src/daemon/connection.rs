@@ -9,7 +9,7 @@ use ipc::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
@@ -38,6 +38,9 @@ const LARGE: usize = 64 << 10;
 /// Large payloads are read one at a time, whoever sends them, for reading one takes memory of many
 /// times its size.
 static READER: Semaphore = Semaphore::const_new(1);
+
+/// Frames that are sent with one call, if so many wait.
+const TOGETHER: usize = 16;
 
 /// A client that has not taken fewer bytes than this has caught up.
 const LITTLE: usize = 1 << 20;
@@ -236,11 +239,11 @@ async fn send_all(
     id: ConnectionId,
     inputs: mpsc::Sender<Input>,
 ) {
-    while let Some(outgoing) = outgoing.recv().await {
-        if !send_one(&mut write, &outgoing.frame, outgoing.patience).await {
+    let mut ready = Vec::with_capacity(TOGETHER);
+    while outgoing.recv_many(&mut ready, TOGETHER).await > 0 {
+        if !send_together(&mut write, &mut ready).await {
             break;
         }
-        drop(outgoing);
         if queued.load(Relaxed) < LITTLE
             && watched.swap(false, Relaxed)
             && inputs.send(Input::Client(id, FromClient::CaughtUp)).await.is_err()
@@ -251,15 +254,28 @@ async fn send_all(
     let _stopped = inputs.send(Input::Client(id, FromClient::Gone)).await;
 }
 
-/// Sends `frame`, however slowly it is taken; `false` if the client has gone or has taken nothing
-/// for `patience`.
-async fn send_one(write: &mut OwnedWriteHalf, frame: &[u8], patience: Duration) -> bool {
-    let mut rest = frame;
-    while !rest.is_empty() {
-        match timeout(patience, write.write(rest)).await {
-            Ok(Ok(count)) if count > 0 => rest = &rest[count..],
+/// Sends frames, however slowly they are taken, and each is forgotten when it is; `false` if the
+/// client has gone or has taken nothing for as long as the first that is left allows.
+async fn send_together(write: &mut OwnedWriteHalf, frames: &mut Vec<Outgoing>) -> bool {
+    // Bytes of the first frame that are taken.
+    let mut taken = 0;
+    while let Some(patience) = frames.first().map(|first| first.patience) {
+        let slices = frames.iter().enumerate().map(|(at, outgoing)| match at {
+            0 => IoSlice::new(&outgoing.frame[taken..]),
+            _ => IoSlice::new(&outgoing.frame),
+        });
+        let slices: Vec<_> = slices.collect();
+        match timeout(patience, write.write_vectored(&slices)).await {
+            Ok(Ok(count)) if count > 0 => taken += count,
             Ok(_) | Err(_) => return false,
         }
+        let mut whole = 0;
+        while let Some(length) =
+            frames.get(whole).map(|outgoing| outgoing.frame.len()).filter(|length| taken >= *length)
+        {
+            (whole, taken) = (whole + 1, taken - length);
+        }
+        frames.drain(..whole);
     }
     true
 }

@@ -67,7 +67,11 @@ pub(crate) fn run(setup: Setup) -> Result<(), RunError> {
     requirements::check().map_err(RunError::Missing)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(cannot("make the event loop"))?;
-    runtime.block_on(serve(setup))
+    // A task of its own, so that what wakes it is taken up in the turn in which it came.
+    match runtime.block_on(async { tokio::spawn(serve(setup)).await }) {
+        Ok(served) => served,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// The error of setting something up.

@@ -8,6 +8,7 @@ use crate::shortage::ThreadError;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, Write},
+    iter,
     os::fd::AsFd,
     path::PathBuf,
     sync::{
@@ -25,6 +26,9 @@ use tracing::Level;
 const LINES: usize = 4096;
 /// Most bytes that wait.
 const BYTES: usize = 4 << 20;
+/// How long lines are gathered after some were written. Whoever puts a line while this thread waits
+/// for one must wake it, which takes longer than all else about the line.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long the end of the process waits for what is not written.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -131,22 +135,30 @@ impl Writer {
 }
 
 fn write_all<S: Write + AsFd>(items: &Receiver<Item>, counts: &Counts, mut output: Output<S>) {
-    while let Ok(item) = items.recv() {
-        counts.waiting.fetch_sub(item.size(), Relaxed);
-        if let Item::Done(done) = &item {
-            // Who waited may have gone.
-            let _gone = done.try_send(());
-            continue;
+    while let Ok(first) = items.recv() {
+        for item in iter::once(first).chain(items.try_iter()) {
+            write_one(&item, counts, &mut output);
         }
-        let lost = counts.lost.swap(0, Relaxed);
-        let is_told = lost == 0 || output.write(&notice(lost)).is_ok();
-        let is_written = match &item {
-            Item::Record(record) => output.write(record).is_ok(),
-            Item::Line(line) => output.write_line(line.as_bytes()).is_ok(),
-            Item::Done(_) => true,
-        };
-        counts.lost.fetch_add(if is_told { 0 } else { lost } + u64::from(!is_written), Relaxed);
+        #[expect(clippy::disallowed_methods, reason = "it gathers; nothing is waited for")]
+        thread::sleep(PAUSE);
     }
+}
+
+fn write_one<S: Write + AsFd>(item: &Item, counts: &Counts, output: &mut Output<S>) {
+    counts.waiting.fetch_sub(item.size(), Relaxed);
+    if let Item::Done(done) = item {
+        // Who waited may have gone.
+        let _gone = done.try_send(());
+        return;
+    }
+    let lost = counts.lost.swap(0, Relaxed);
+    let is_told = lost == 0 || output.write(&notice(lost)).is_ok();
+    let is_written = match item {
+        Item::Record(record) => output.write(record).is_ok(),
+        Item::Line(line) => output.write_line(line.as_bytes()).is_ok(),
+        Item::Done(_) => true,
+    };
+    counts.lost.fetch_add(if is_told { 0 } else { lost } + u64::from(!is_written), Relaxed);
 }
 
 /// The line about lines that were lost.

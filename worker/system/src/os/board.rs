@@ -35,6 +35,9 @@ impl Board {
 
 // SAFETY: the board is shared memory that is touched through atomics only.
 unsafe impl Send for Board {}
+// SAFETY: as of one thread to another; all that can be done with a shared board is done with
+// atomics.
+unsafe impl Sync for Board {}
 
 impl Drop for Board {
     fn drop(&mut self) {
