@@ -18,7 +18,9 @@ mod admission;
 mod children;
 mod clients;
 mod connection;
+mod connections;
 mod control;
+mod decisions;
 mod effects;
 mod event_loop;
 mod examination;
@@ -33,8 +35,10 @@ mod notify;
 mod open_request;
 mod reload;
 mod report;
+mod requests;
 mod requirements;
 mod served_model;
+mod settings;
 mod signals;
 mod stderr_tail;
 mod stop;
@@ -48,35 +52,31 @@ pub(crate) use fuzzing::{hear, look};
 pub(crate) use listener::ListenError;
 
 use crate::{
-    config::{Config, ConfigSource, SupervisorConfig},
+    config::{Config, ConfigSource},
     log::Prompts,
 };
-use access_log::Peer;
-use connection::{FromClient, Outbox};
-use helper::Helpers;
+use children::Children;
+use connection::FromClient;
+use connections::Connections;
+use decisions::Decisions;
 use interprocess::local_socket::tokio::Stream;
-use ipc::RequestId;
 use listener::ClientSocket;
 use models::Models;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use notify::Notify;
-use open_request::OpenRequest;
-use policy::{Event, Limits, Policy, Time};
-use reload::Reloading;
+use policy::{Event, Limits};
+use reload::Reloads;
+use requests::Requests;
 use served_model::ServedModel;
+use settings::Settings;
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::RandomState,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    time::Duration,
 };
+use stop::Stopping;
 use system::proc::Sample;
-use template_process::{Starter, TemplateSaid};
+use template_process::TemplateSaid;
 use tokio::sync::mpsc;
 pub(crate) use worker_process::FdsForWorker;
 use worker_process::WorkerSaid;
@@ -107,150 +107,49 @@ pub(crate) enum Sampled {
     Template(policy::TemplateId),
 }
 
-/// The daemon's state.
+/// The daemon's state, in parts that own what is theirs.
 #[derive(Debug)]
 struct Daemon {
-    policy: Policy,
-    started: Instant,
-    cores: u32,
-    /// The part of the configuration that is no model's.
-    supervisor: SupervisorConfig,
-    source: ConfigSource,
-    /// Whether the configuration names models.
-    names_models: bool,
+    decisions: Decisions,
+    settings: Settings,
     models: Models,
-    requests: HashMap<RequestId, OpenRequest>,
-    clients: HashMap<ConnectionId, Client>,
-    socket: ClientSocket,
+    requests: Requests,
+    connections: Connections,
+    children: Children,
+    reloads: Reloads,
+    stopping: Stopping,
     notify: Notify,
-    starter: Starter,
-    helpers: Helpers,
-    inputs: mpsc::Sender<Input>,
-    /// What has happened and has not been told to the policy yet.
-    events: VecDeque<Event>,
-    /// Bytes that wait for clients, of all connections.
-    queued: Arc<AtomicUsize>,
-    fingerprints: RandomState,
-    prompts: Prompts,
-    connections: u64,
-    submitted: u64,
-    accepting: Accepting,
-    children_ended: bool,
-    /// The configuration that is to come into force.
-    reloading: Option<Reloading>,
-    /// Whether it is to be read once more then, and who waits for that.
-    reload_again: Option<Vec<ConnectionId>>,
-    /// Why the last reload changed nothing.
-    reload_error: Option<String>,
-    /// Whether the models' limits are others than before.
-    has_new_limits: bool,
-    /// Who waits until nothing is left to be finished.
-    drains: Vec<ConnectionId>,
-    /// Who waits for the end.
-    stops: Vec<ConnectionId>,
-    is_accepting: bool,
-    /// The end of the time in which those who had connected before the daemon was told to stop may
-    /// still ask.
-    gathering: Option<tokio::time::Instant>,
-    halted: bool,
-}
-
-/// When clients are accepted.
-#[derive(Debug)]
-struct Accepting {
-    /// None is before.
-    from: tokio::time::Instant,
-    /// Whether the last one could not be, which is told once.
-    has_failed: bool,
-}
-
-/// A client that is connected.
-#[derive(Debug)]
-struct Client {
-    outbox: Outbox,
-    peer: Peer,
-    /// The request that it waits for.
-    active: Option<RequestId>,
-    /// Whether it has shut its sending side down.
-    finished: bool,
-    /// Whether it may change what the daemon does.
-    is_operator: bool,
-    /// Whether it waits for what it has asked the daemon to do.
-    awaits: bool,
-    /// Whether it has ever sent a whole message.
-    has_asked: bool,
-    /// Since when nothing is done for it.
-    idle_since: Instant,
-}
-
-impl Client {
-    /// Whether it waits for nothing.
-    fn is_idle(&self) -> bool {
-        self.active.is_none() && !self.awaits
-    }
 }
 
 impl Daemon {
-    fn new(
-        config: Config,
-        source: ConfigSource,
-        socket: ClientSocket,
-        starter: Starter,
-        helpers: Helpers,
-        prompts: Prompts,
-        inputs: mpsc::Sender<Input>,
-    ) -> Daemon {
+    fn new(config: Config, source: ConfigSource, socket: ClientSocket, children: Children, prompts: Prompts) -> Daemon {
         let cores = config.supervisor.cores.or_all();
         let limits = Limits { cores, drain: config.supervisor.shutdown_timeout, ..Limits::default() };
         let pools: Vec<ServedModel> = config.models.into_iter().map(|model| ServedModel::new(model, cores)).collect();
         let pool_limits = pools.iter().map(|pool| pool.limits(&config.supervisor)).collect();
-        Daemon {
-            policy: Policy::new(limits, pool_limits, open_request::draw_seed()),
-            started: Instant::now(),
-            cores,
+        let settings = Settings {
             supervisor: config.supervisor,
             source,
             names_models: config.names_models,
-            models: Models::new(pools),
-            requests: HashMap::new(),
-            clients: HashMap::new(),
-            socket,
-            notify: Notify::from_environment(),
-            starter,
-            helpers,
-            inputs,
-            events: VecDeque::new(),
-            queued: Arc::new(AtomicUsize::new(0)),
-            fingerprints: RandomState::new(),
-            prompts,
-            connections: 0,
-            submitted: 0,
-            accepting: Accepting { from: tokio::time::Instant::now(), has_failed: false },
-            children_ended: false,
-            reloading: None,
-            reload_again: None,
-            reload_error: None,
+            cores,
             has_new_limits: false,
-            drains: Vec::new(),
-            stops: Vec::new(),
-            is_accepting: true,
-            gathering: None,
-            halted: false,
+        };
+        Daemon {
+            decisions: Decisions::new(limits, pool_limits, open_request::draw_seed()),
+            settings,
+            models: Models::new(pools),
+            requests: Requests::new(prompts),
+            connections: Connections::new(socket),
+            children,
+            reloads: Reloads::default(),
+            stopping: Stopping::default(),
+            notify: Notify::from_environment(),
         }
-    }
-
-    fn now(&self) -> Time {
-        self.time_of(Instant::now())
-    }
-
-    /// A moment as the policy counts time.
-    fn time_of(&self, moment: Instant) -> Time {
-        Time(moment.saturating_duration_since(self.started))
     }
 
     /// Tells the policy what has happened, and does what it wants.
     fn feed(&mut self, event: Event) {
-        self.events.push_back(event);
+        self.decisions.note(event);
         self.settle();
     }
 
@@ -272,21 +171,15 @@ impl Daemon {
         self.catch_up(inputs).await;
         // Who has moved since the last look is not stuck.
         self.observe();
-        self.policy.handle_timeout(self.now());
+        self.decisions.time_out();
         self.settle();
     }
 
     /// Does what the policy wants and tells it what comes of that, until there is nothing left to
     /// do.
     fn settle(&mut self) {
-        loop {
-            while let Some(effect) = self.policy.poll_effect() {
-                tracing::trace!(?effect);
-                self.act(effect);
-            }
-            let Some(event) = self.events.pop_front() else { return };
-            tracing::trace!(?event);
-            self.policy.handle(self.now(), event);
+        while let Some(effect) = self.decisions.next() {
+            self.act(effect);
         }
     }
 
@@ -312,27 +205,14 @@ impl Daemon {
     /// Why nothing can be served, if nothing can.
     fn nothing_served(&self) -> Option<String> {
         let reasons = || self.models.served().map(|(_, pool)| pool.why_hopeless()).collect::<Vec<_>>();
-        self.policy.is_hopeless().then(|| reasons().join("; "))
+        self.decisions.policy.is_hopeless().then(|| reasons().join("; "))
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {
-        if !self.is_accepting {
+        if self.is_stopping() {
             return std::future::pending().await;
         }
-        tokio::time::sleep_until(self.accepting.from).await;
-        self.socket.accept().await
-    }
-
-    /// Gives the last messages to clients a moment to be taken.
-    async fn say_goodbye(mut self) {
-        const MOMENT: Duration = Duration::from_secs(1);
-        self.clients.values_mut().for_each(|client| client.outbox.close());
-        let taken = async {
-            while self.queued.load(Relaxed) > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let _not_taken = tokio::time::timeout(MOMENT, taken).await;
+        self.connections.accept().await
     }
 }
 

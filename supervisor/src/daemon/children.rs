@@ -1,11 +1,12 @@
 //! What templates and workers say, checked and turned into events. Nothing that they say is
 //! believed.
 use super::{
-    Daemon, admission,
+    Daemon, Input, admission,
     effects::describe,
+    helper::Helpers,
     identity,
     open_request::WorkerReply,
-    template_process::{TemplateProcess, TemplateSaid},
+    template_process::{Starter, TemplateProcess, TemplateSaid},
     worker_process::{MakeError, WorkerSaid},
 };
 use crate::{
@@ -16,6 +17,7 @@ use ipc::{Forked, FromTemplate, FromWorker, Go, ModelInfo, ModelKind, Needs, ToW
 use policy::{Event, Identity, Isolation, Loaded, TemplateId, TemplateState, WorkerId};
 use std::{process, sync::Arc, time::Instant};
 use system::{foreign_text::chain, proc};
+use tokio::sync::mpsc;
 
 /// Most tokens of a request, whatever a template says that its model can.
 const MOST_CONTEXT: u32 = 1 << 20;
@@ -32,6 +34,16 @@ const BROKEN: &str = "it broke the protocol";
 /// Where Landlock is required, what is told of a process without it.
 const UNCONFINED: &str = "Landlock does not confine it, and the configuration says sandbox = \"require-landlock\"";
 
+/// What children are made with, and how they are heard.
+#[derive(Debug)]
+pub(super) struct Children {
+    pub(super) starter: Starter,
+    pub(super) helpers: Helpers,
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// Whether some have ended that nobody has waited for yet.
+    pub(super) have_ended: bool,
+}
+
 impl Daemon {
     pub(super) fn hear_template(&mut self, id: TemplateId, said: TemplateSaid) {
         let Some(model) = self.models.get_mut(id.pool) else { return };
@@ -47,7 +59,7 @@ impl Daemon {
                     return self.refuse_model(id, message);
                 }
                 let sandbox = &info.sandbox;
-                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                if self.settings.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
                     return self.refuse_model(id, UNCONFINED.to_owned());
                 }
                 tracing::info!(model = model.config.name, %sandbox, landlock_version = sandbox.landlock, "confined");
@@ -86,7 +98,7 @@ impl Daemon {
     /// Hears a template that is to open its model and no more.
     fn hear_opened(&mut self, id: TemplateId, said: TemplateSaid) {
         // After its first word nothing that it says matters.
-        if self.policy.pool(id.pool).state != TemplateState::Loading {
+        if self.decisions.policy.pool(id.pool).state != TemplateState::Loading {
             return;
         }
         match said {
@@ -114,7 +126,7 @@ impl Daemon {
         model.error = None;
         model.info = Some(Arc::clone(&info));
         self.feed(Event::TemplateReady(id, loaded));
-        if self.policy.pool(id.pool).state != TemplateState::Warm {
+        if self.decisions.policy.pool(id.pool).state != TemplateState::Warm {
             return;
         }
         let name = &self.models[id.pool].config.name;
@@ -148,13 +160,13 @@ impl Daemon {
     }
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
-        let inputs = self.inputs.clone();
+        let inputs = self.children.inputs.clone();
         let kind = self.models[id.pool].kind();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
         if worker.terminated {
             // It finds its socket closed.
             self.models[id.pool].workers.remove(&id.life);
-            self.events.push_back(Event::ForkFailed(id));
+            self.decisions.note(Event::ForkFailed(id));
             return self.next_fork(template);
         }
         match worker.adopt(pid, kind, &inputs) {
@@ -166,7 +178,7 @@ impl Daemon {
                     let go = Go { supervisor: process::id(), memory, single };
                     worker.send(&ToWorker::Go(go));
                 }
-                self.events.push_back(Event::Forked(id));
+                self.decisions.note(Event::Forked(id));
             }
             // There is no descriptor to hold it by, it has ended already, or a stranger's pid was
             // reported; what it was born with is closed, so it ends.
@@ -184,7 +196,7 @@ impl Daemon {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        let is_crash = self.policy.is_template_crash(id);
+        let is_crash = self.decisions.policy.is_template_crash(id);
         let model = &mut self.models[id.pool];
         if let Some(template) = model.template.take().filter(|_| is_crash) {
             let pid = template.process.pid();
@@ -236,7 +248,7 @@ impl Daemon {
         let Some(worker) = model.workers.get_mut(&id.life) else { return Ok(()) };
         let about = match &message {
             FromWorker::Hello { sandbox, .. } if worker.sandbox.is_none() => {
-                if self.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
+                if self.settings.supervisor.sandbox == Confinement::RequireLandlock && sandbox.landlock.is_none() {
                     self.misbehaved(id, UNCONFINED.to_owned());
                     return Ok(());
                 }
@@ -256,7 +268,7 @@ impl Daemon {
         let Some(part) = worker.part.filter(|part| part.request == about) else {
             return Err("it speaks of a request that it does not serve");
         };
-        let Some(request) = self.requests.get_mut(&about) else {
+        let Some(request) = self.requests.open.get_mut(&about) else {
             // It has ended, by its client's leaving; its worker may not know that yet.
             match message {
                 FromWorker::Hello { .. }
@@ -297,10 +309,10 @@ impl Daemon {
         let model = &mut self.models[id.pool];
         let Some(worker) = model.workers.remove(&id.life) else { return };
         model.totals.worker_exits += 1;
-        if let Some(request) = worker.part.and_then(|part| self.requests.get_mut(&part.request)) {
+        if let Some(request) = worker.part.and_then(|part| self.requests.open.get_mut(&part.request)) {
             request.worker_died(worker.reached());
         }
-        if self.policy.is_worker_crash(id, exit.is_clean()) {
+        if self.decisions.policy.is_worker_crash(id, exit.is_clean()) {
             model.totals.worker_crashes += 1;
             let cause = match worker.killed {
                 Some(reason) => format!("{exit}: {}", worker.misbehaviour.as_deref().unwrap_or(describe(reason))),
@@ -309,7 +321,7 @@ impl Daemon {
             let pid = worker.process.as_ref().map_or(0, Process::pid);
             let request = worker.part.map(|part| tracing::field::display(part.request));
             // What has seen prompts may repeat them.
-            let tells = !worker.has_seen_requests || self.prompts.are_full();
+            let tells = !worker.has_seen_requests || self.requests.prompts.are_full();
             let stderr_lines = Some(stderr.len()).filter(|lines| !tells && *lines > 0);
             let said = Some(stderr.join("\n")).filter(|said| tells && !said.is_empty());
             tracing::warn!(

@@ -1,8 +1,9 @@
 //! What clients ask for, checked and turned into events.
 use super::{
-    Client, ConnectionId, Daemon,
+    ConnectionId, Daemon,
     access_log::{self, Peer},
     connection::{FromClient, Outbox, to_frame},
+    connections::Client,
     listener::is_operator,
     open_request::{ModelRequest, OpenRequest},
 };
@@ -25,9 +26,6 @@ use tokio::net::UnixStream;
 /// Characters of a model's name that a message repeats.
 const NAME: usize = 64;
 
-/// How long no client is accepted after accepting one has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 impl Daemon {
     /// Takes a new client in, or tells it why not.
     pub(super) fn connect(&mut self, accepted: io::Result<Result<Stream, Stream>>) {
@@ -38,16 +36,13 @@ impl Daemon {
                 (stream, Some(Failure::new(FailureKind::NotAllowed, text)))
             }
             Err(error) => {
-                // Most likely there is no descriptor left. The client waits in the backlog; to ask
-                // again at once would spin.
-                if !std::mem::replace(&mut self.accepting.has_failed, true) {
+                if self.connections.note_accepting(false) {
                     tracing::warn!("cannot accept a client: {}", chain_with_limit(&error));
                 }
-                self.accepting.from = tokio::time::Instant::now() + ACCEPT_PAUSE;
                 return;
             }
         };
-        self.accepting.has_failed = false;
+        self.connections.note_accepting(true);
         let is_operator = is_operator(&stream);
         let Stream::UdSocket(stream) = stream;
         let stream = UnixStream::from(stream);
@@ -59,29 +54,16 @@ impl Daemon {
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
             return;
         }
-        self.connections += 1;
-        let id = ConnectionId(self.connections);
+        let id = self.connections.next_id();
         let longest = self.models.values().map(|model| model.config.client_timeout).max().unwrap_or(Duration::MAX);
-        let (inputs, parser) = (self.inputs.clone(), self.helpers.parser.clone());
-        let outbox = Outbox::open(stream, id, inputs, parser, Arc::clone(&self.queued), longest);
-        let client = Client {
-            outbox,
-            peer,
-            active: None,
-            finished: false,
-            is_operator,
-            awaits: false,
-            has_asked: false,
-            idle_since: Instant::now(),
-        };
-        self.clients.insert(id, client);
+        let (inputs, parser) = (self.children.inputs.clone(), self.children.helpers.parser.clone());
+        let outbox = Outbox::open(stream, id, inputs, parser, Arc::clone(&self.connections.queued), longest);
+        self.connections.clients.insert(id, Client::new(outbox, peer, is_operator));
     }
 
     /// Finds a place for one more client, if need be another's. `Err` says why there is none.
     fn find_place(&mut self) -> Result<(), Failure> {
-        let idle_since = |client: &Client| client.is_idle().then(|| self.time_of(client.idle_since));
-        let clients = self.clients.iter().map(|(id, client)| (*id, idle_since(client)));
-        match clients::place(clients, self.now()) {
+        match self.connections.place(|moment| self.decisions.time_of(moment)) {
             Place::Free => Ok(()),
             Place::Of(id) => {
                 self.forget(id);
@@ -98,7 +80,7 @@ impl Daemon {
     /// more.
     pub(super) fn rests(&mut self, id: ConnectionId) {
         let is_stopping = self.is_stopping();
-        if let Some(client) = self.clients.get_mut(&id) {
+        if let Some(client) = self.connections.clients.get_mut(&id) {
             (client.awaits, client.idle_since) = (false, Instant::now());
             if client.finished || is_stopping {
                 client.outbox.close();
@@ -107,7 +89,7 @@ impl Daemon {
     }
 
     pub(super) fn hear_client(&mut self, id: ConnectionId, said: FromClient) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.connections.clients.get_mut(&id) else { return };
         if client.outbox.is_closed() && !matches!(said, FromClient::Gone) {
             // It was said before the client could know.
             return;
@@ -155,7 +137,7 @@ impl Daemon {
 
     /// Sends a client what its request ends with.
     pub(super) fn reply(&mut self, id: ConnectionId, response: &Response) {
-        if let Some(client) = self.clients.get(&id) {
+        if let Some(client) = self.connections.clients.get(&id) {
             client.outbox.send(response);
             self.rests(id);
         }
@@ -164,7 +146,7 @@ impl Daemon {
     /// Tells a client why it is disconnected, and disconnects it.
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
         self.withdraw(id);
-        if let Some(client) = self.clients.get_mut(&id) {
+        if let Some(client) = self.connections.clients.get_mut(&id) {
             access_log::refused(&failure, None, client.peer);
             client.outbox.send(&Response::Failed(failure));
             client.outbox.close();
@@ -174,19 +156,19 @@ impl Daemon {
     /// Closes a client's connection and withdraws its request.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.withdraw(id);
-        self.clients.remove(&id);
+        self.connections.clients.remove(&id);
     }
 
     /// Withdraws a client's request. Nobody is told of its outcome.
     fn withdraw(&mut self, id: ConnectionId) {
-        if let Some(request) = self.clients.get_mut(&id).and_then(|client| client.active.take()) {
+        if let Some(request) = self.connections.clients.get_mut(&id).and_then(|client| client.active.take()) {
             self.feed(Event::Withdrawn(request));
         }
     }
 
     /// Refuses a request of this kind before any model sees it.
     fn refuse(&mut self, connection: ConnectionId, kind: &str, failure: Failure) {
-        let peer = self.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
+        let peer = self.connections.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
         access_log::refused(&failure, Some(kind), peer);
         self.reply(connection, &Response::Failed(failure));
     }
@@ -196,28 +178,27 @@ impl Daemon {
             Ok(pool) => pool,
             Err(failure) => return self.refuse(connection, asked.name(), failure),
         };
-        let Some(client) = self.clients.get_mut(&connection) else { return };
-        self.submitted += 1;
-        let id = RequestId(self.submitted);
+        let Some(client) = self.connections.clients.get_mut(&connection) else { return };
+        let id = self.requests.next_id();
         client.active = Some(id);
         client.outbox.patience = self.models[pool].config.client_timeout;
         asked.complete(&self.models[pool].config.template_vars);
-        let fingerprint = asked.fingerprint(&self.fingerprints, pool);
-        let noted = asked.noted(&self.prompts);
+        let fingerprint = asked.fingerprint(&self.requests.fingerprints, pool);
+        let noted = asked.noted(&self.requests.prompts);
         let slots = self.models[pool].slots;
         let request = OpenRequest::new(id, pool, connection, asked, noted, slots, Instant::now());
         let work = request.work();
-        self.requests.insert(id, request);
+        self.requests.open.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });
     }
 
     /// A request was let in.
     pub(super) fn accepted(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(&id) else { return };
+        let Some(request) = self.requests.open.get(&id) else { return };
         let model = &mut self.models[request.pool];
         model.totals.accepted += 1;
         let accepted = Response::Accepted { request: id, model: model.config.name.clone() };
-        if let Some(client) = self.clients.get(&request.client) {
+        if let Some(client) = self.connections.clients.get(&request.client) {
             client.outbox.send(&accepted);
         }
     }

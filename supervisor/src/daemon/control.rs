@@ -7,7 +7,7 @@ use policy::{Event, PoolId, WorkerState, WorkerView};
 
 impl Daemon {
     pub(super) fn control(&mut self, id: ConnectionId, control: Control) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.connections.clients.get_mut(&id) else { return };
         if !client.is_operator {
             let text = "only root and the daemon's own user may do that";
             return self.reply(id, &Response::Failed(Failure::new(FailureKind::NotAllowed, text)));
@@ -17,20 +17,20 @@ impl Daemon {
             Control::Reload => self.reload(Some(id)),
             Control::Drain => self.drain(id),
             Control::EndDrain => {
-                let line = match self.policy.is_draining() {
+                let line = match self.decisions.policy.is_draining() {
                     true => "no longer draining: requests are taken again",
                     false => "there was no draining to be ended: requests are taken",
                 };
                 tracing::info!(target: OPERATION, "{line}");
                 self.feed(Event::Drain(false));
                 let ended = Failure::new(FailureKind::Cancelled, "somebody has ended the draining");
-                for waiting in std::mem::take(&mut self.drains) {
+                for waiting in std::mem::take(&mut self.stopping.drains) {
                     self.reply(waiting, &Response::Failed(ended.clone()));
                 }
                 self.done(id, &[line.to_owned()]);
             }
             Control::Stop { now } => {
-                self.stops.push(id);
+                self.stopping.stops.push(id);
                 self.stop(now);
             }
             Control::Restart { model, slot } => match self.restart(model.as_deref(), slot) {
@@ -42,7 +42,7 @@ impl Daemon {
 
     /// One line for somebody who waits for something.
     pub(super) fn notice(&self, id: ConnectionId, line: impl Into<String>) {
-        if let Some(client) = self.clients.get(&id) {
+        if let Some(client) = self.connections.clients.get(&id) {
             client.outbox.send(&Response::Notice(line.into()));
         }
     }
@@ -58,31 +58,31 @@ impl Daemon {
     fn drain(&mut self, id: ConnectionId) {
         tracing::info!(target: OPERATION, "draining");
         self.feed(Event::Drain(true));
-        let (begun, _) = self.policy.open_requests();
+        let (begun, _) = self.decisions.policy.open_requests();
         if begun > 0 {
             self.notice(id, format!("waiting for what was begun: {}", count(begun, "request")));
         }
-        self.drains.push(id);
+        self.stopping.drains.push(id);
     }
 
     /// Something that was begun is not finished: tells those who wait for that.
     pub(super) fn drained_in_vain(&mut self) {
         let text = "the supervisor was stopped before all was finished that had been begun";
-        for id in std::mem::take(&mut self.drains) {
+        for id in std::mem::take(&mut self.stopping.drains) {
             self.reply(id, &Response::Failed(Failure::new(FailureKind::ShuttingDown, text)));
         }
     }
 
     /// Answers those who wait for something that has come about.
     pub(super) fn after_turn(&mut self) {
-        if self.policy.is_draining() && self.policy.open_requests() == (0, 0) {
-            for id in std::mem::take(&mut self.drains) {
+        if self.decisions.policy.is_draining() && self.decisions.policy.open_requests() == (0, 0) {
+            for id in std::mem::take(&mut self.stopping.drains) {
                 self.done(id, &["drained: nothing runs, and nothing is begun".to_owned()]);
             }
         }
         self.gather();
-        if self.reloading.is_none()
-            && let Some(askers) = self.reload_again.take()
+        if self.reloads.under_way.is_none()
+            && let Some(askers) = self.reloads.again.take()
         {
             self.reload_for(askers);
         }
@@ -111,7 +111,7 @@ impl Daemon {
 
     /// What a restart is about to do.
     fn describe_restart(&self, id: PoolId, slot: Option<u32>) -> String {
-        let (name, view) = (&self.models[id].config.name, self.policy.pool(id));
+        let (name, view) = (&self.models[id].config.name, self.decisions.policy.pool(id));
         if !view.workers.iter().any(|worker| self.models[id].workers.contains_key(&worker.id.life)) {
             return format!("{name}: there is no worker now that could be replaced");
         }

@@ -30,7 +30,7 @@ impl Daemon {
                 let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
             }
             Effect::DoesNotFit(id, shortage) => self.not_loaded(id, admission::describe(&shortage)),
-            Effect::ReadMemory(id) => self.events.push_back(Event::MemoryRead(id, admission::memory())),
+            Effect::ReadMemory(id) => self.decisions.note(Event::MemoryRead(id, admission::memory())),
             Effect::NoMemory(id, shortage) => self.note_shortage(id, &admission::describe(&shortage)),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.template(id) {
@@ -47,7 +47,7 @@ impl Daemon {
             Effect::ReadThreads(id) => {
                 if let Some(worker) = self.worker(id) {
                     let threads = worker.board.word(Word::Threads).load(Acquire).try_into().unwrap_or(u32::MAX);
-                    self.events.push_back(Event::ThreadsUsed { worker: id, threads });
+                    self.decisions.note(Event::ThreadsUsed { worker: id, threads });
                 }
             }
             Effect::StopRequest { worker, request } => {
@@ -64,7 +64,7 @@ impl Daemon {
             Effect::Accepted(request) => self.accepted(request),
             Effect::Finish { request, outcome } => self.finish(request, outcome),
             Effect::Moved { request, to } => {
-                if let Some(request) = self.requests.get_mut(&request) {
+                if let Some(request) = self.requests.open.get_mut(&request) {
                     request.pool = to;
                 }
             }
@@ -88,7 +88,8 @@ impl Daemon {
         let what = if only_opens { "looking whether it can be loaded" } else { "loading" };
         tracing::info!(model = model.config.name, path = %model.spec.source, "{what}");
         model.identity = Some(identity::now(&model.spec));
-        match TemplateProcess::start(&self.starter, id, &model.spec, only_opens, self.inputs.clone()) {
+        match TemplateProcess::start(&self.children.starter, id, &model.spec, only_opens, self.children.inputs.clone())
+        {
             Ok(template) => {
                 model.template_memory_file = proc::open_memory(template.process.pid()).ok().map(std::sync::Arc::new);
                 model.template_memory = None;
@@ -97,7 +98,8 @@ impl Daemon {
             }
             Err(error) => {
                 self.not_loaded(id, format!("cannot start a template: {}", chain_with_limit(&error)));
-                self.events.extend([Event::LoadFailed(id), Event::TemplateExited(id)]);
+                self.decisions.note(Event::LoadFailed(id));
+                self.decisions.note(Event::TemplateExited(id));
             }
         }
     }
@@ -135,7 +137,7 @@ impl Daemon {
     pub(super) fn no_room(&mut self, id: WorkerId, reason: &str) {
         self.note_shortage(id, reason);
         self.models[id.pool].workers.remove(&id.life);
-        self.events.push_back(Event::Shortage(id));
+        self.decisions.note(Event::Shortage(id));
     }
 
     /// Notes why a worker is missing.
@@ -152,11 +154,11 @@ impl Daemon {
         let model = &mut self.models[id.pool];
         tracing::error!(model = model.config.name, worker = %id.life, "cannot fork a worker: {reason}");
         model.workers.remove(&id.life);
-        self.events.push_back(Event::ForkFailed(id));
+        self.decisions.note(Event::ForkFailed(id));
     }
 
     fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
-        let Some(request) = self.requests.get_mut(&part.request) else { return };
+        let Some(request) = self.requests.open.get_mut(&part.request) else { return };
         let model = &mut self.models[to.pool];
         let Some(worker) = model.workers.get_mut(&to.life) else { return };
         if request.has_begun(part.number) {
@@ -190,22 +192,22 @@ impl Daemon {
     }
 
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
-        let Some(mut request) = self.requests.remove(&id) else { return };
+        let Some(mut request) = self.requests.open.remove(&id) else { return };
         let model = &mut self.models[request.pool];
         *Class::of(outcome, request.was_begun()).count(&mut model.totals) += 1;
         if outcome == Outcome::ShuttingDown && request.was_begun() {
             self.drained_in_vain();
         }
         let now = Instant::now();
-        let policy_now = self.now();
+        let policy_now = self.decisions.now();
         let model = &self.models[request.pool];
         let model =
             NamedModel { name: &model.config.name, error: model.error.as_deref(), shortage: model.shortage.as_deref() };
         let response = request.last_message(outcome, &model, policy_now, now);
-        let client = self.clients.get(&request.client);
-        access_log::ended(&request, outcome, &response, model.name, client, &self.prompts, now);
+        let client = self.connections.clients.get(&request.client);
+        access_log::ended(&request, outcome, &response, model.name, client, &self.requests.prompts, now);
         // A client whose request was withdrawn is told nothing more of it.
-        let client = self.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
+        let client = self.connections.clients.get_mut(&request.client).filter(|client| client.active == Some(id));
         if let Some(client) = client {
             client.active = None;
             client.outbox.send(&response);
@@ -218,14 +220,14 @@ impl Daemon {
     pub(super) fn deliver_all(&mut self, id: RequestId, pieces: &[Response]) {
         for piece in pieces {
             if !self.deliver(id, piece) {
-                if let Some(client) = self.requests.get(&id).map(|request| request.client) {
+                if let Some(client) = self.requests.open.get(&id).map(|request| request.client) {
                     self.forget(client);
                 }
                 return;
             }
         }
-        let Some(request) = self.requests.get(&id) else { return };
-        let outbox = self.clients.get(&request.client).map(|client| &client.outbox);
+        let Some(request) = self.requests.open.get(&id) else { return };
+        let outbox = self.connections.clients.get(&request.client).map(|client| &client.outbox);
         if let Some(outbox) = outbox.filter(|outbox| request.is_blocked_by(outbox.queued())) {
             outbox.tell_when_caught_up();
             self.feed(Event::Blocked { request: id, is_blocked: true });
@@ -235,12 +237,12 @@ impl Daemon {
     /// Sends one piece to the request's client, unless it has too much that it has not taken. Says
     /// whether it could.
     fn deliver(&self, id: RequestId, piece: &Response) -> bool {
-        let Some(request) = self.requests.get(&id) else { return false };
+        let Some(request) = self.requests.open.get(&id) else { return false };
         let model = &self.models[request.pool];
         let limit = request.outbox_limit(model.info.as_deref(), model.slots);
-        let Some(client) = self.clients.get(&request.client) else { return false };
+        let Some(client) = self.connections.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
-        let fits = clients::may_be_sent_more(queued, limit, self.queued.load(Relaxed));
+        let fits = clients::may_be_sent_more(queued, limit, self.connections.queued.load(Relaxed));
         if fits {
             client.outbox.send(piece);
         }

@@ -3,6 +3,7 @@
 //! What follows from each input is elsewhere; here is only when each is looked at.
 use super::{
     Adopted, Daemon, ListenError,
+    children::Children,
     helper::Helpers,
     housekeeping,
     listener::ClientSocket,
@@ -100,7 +101,8 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     tracing::info!(socket = %socket.path().display(), "listening");
     let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(cannot("draw random numbers"))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let mut daemon = Daemon::new(setup.config, setup.source, socket, starter, helpers, prompts, sender);
+    let children = Children { starter, helpers, inputs: sender, have_ended: false };
+    let mut daemon = Daemon::new(setup.config, setup.source, socket, children, prompts);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut memory_watch = tokio::time::interval(memory_watch::INTERVAL);
@@ -108,9 +110,8 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut watchdog = daemon.notify.watchdog_interval().map(tokio::time::interval);
     let mut batch = Vec::with_capacity(BATCH);
     daemon.settle();
-    while !daemon.halted {
-        let deadline = daemon.policy.next_deadline();
-        let deadline = deadline.map(|time| tokio::time::Instant::from_std(daemon.started + time.0));
+    while !daemon.stopping.has_halted {
+        let deadline = daemon.decisions.deadline();
         tokio::select! {
             count = inputs.recv_many(&mut batch, BATCH) => {
                 debug_assert!(count > 0, "the daemon holds a sender");
@@ -121,7 +122,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
             accepted = daemon.accept() => daemon.connect(accepted),
             signal = signals.next() => daemon.signalled(signal),
             () = until(deadline) => daemon.time_out(&mut inputs).await,
-            () = until(daemon.gathering) => daemon.gathered(),
+            () = until(daemon.stopping.gathering) => daemon.gathered(),
             _ = observe.tick() => daemon.observe(),
             _ = memory_watch.tick(), if daemon.computes() => daemon.sample_memory(),
             _ = housekeeping.tick() => daemon.keep_house().await,
@@ -134,15 +135,15 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
         }
         daemon.after_turn();
         daemon.announce();
-        if std::mem::take(&mut daemon.has_new_limits) {
+        if std::mem::take(&mut daemon.settings.has_new_limits) {
             observe = daemon.observation_interval();
         }
         if let Some(reason) = daemon.nothing_served() {
-            daemon.say_goodbye().await;
+            daemon.connections.say_goodbye().await;
             return Err(RunError::NothingServed(reason));
         }
     }
-    daemon.say_goodbye().await;
+    daemon.connections.say_goodbye().await;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ impl Daemon {
             Signalled::Reload => self.reload(None),
             // Children that are known are waited for by name; strangers can wait for the next
             // round.
-            Signalled::ChildEnded => self.children_ended = true,
+            Signalled::ChildEnded => self.children.have_ended = true,
             Signalled::Nothing => tracing::info!("SIGUSR1 and SIGUSR2 mean nothing to the daemon"),
         }
     }
@@ -48,17 +48,17 @@ impl Daemon {
 
     pub(super) async fn keep_house(&mut self) {
         if !self.is_stopping() {
-            match self.socket.heal() {
+            match self.connections.socket.heal() {
                 Ok(false) => {}
                 Ok(true) => tracing::warn!("the socket file had gone; listening on a new one"),
                 Err(error) => tracing::error!("the socket file has gone: {}", system::foreign_text::chain(&error)),
             }
         }
-        if std::mem::take(&mut self.children_ended) {
+        if std::mem::take(&mut self.children.have_ended) {
             self.reap_orphans();
         }
         self.watch_all();
-        if self.policy.needs_time() && (self.policy.is_closing() || !self.notify.is_ready()) {
+        if self.decisions.policy.needs_time() && (self.decisions.policy.is_closing() || !self.notify.is_ready()) {
             self.notify.extend(EXTENSION);
         }
         self.say_status();
@@ -73,7 +73,7 @@ impl Daemon {
     pub(super) fn announce(&mut self) {
         if self.is_stopping() {
             self.notify.stopping();
-        } else if !self.notify.is_ready() && self.reloading.is_none() && self.policy.is_ready() {
+        } else if !self.notify.is_ready() && self.reloads.under_way.is_none() && self.decisions.policy.is_ready() {
             // Who has waited for this looks at the status next.
             self.say_status();
             self.notify.ready();
@@ -82,7 +82,7 @@ impl Daemon {
 
     /// Tells the service manager that the daemon lives, if it does.
     pub(super) fn feed_watchdog(&mut self) {
-        match self.policy.stalled(self.now()) {
+        match self.decisions.policy.stalled(self.decisions.now()) {
             None => self.notify.watchdog(),
             Some(id) => {
                 let model = &self.models[id].config.name;
@@ -95,7 +95,7 @@ impl Daemon {
     fn reap_orphans(&mut self) {
         if self.models.values().any(|model| model.template.as_ref().is_some_and(|template| template.is_forking())) {
             // One of them may be about to be introduced.
-            self.children_ended = true;
+            self.children.have_ended = true;
             return;
         }
         let templates =
@@ -105,7 +105,7 @@ impl Daemon {
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         let Ok(children) = proc::children() else {
             // There is no descriptor left to look with.
-            self.children_ended = true;
+            self.children.have_ended = true;
             return;
         };
         for pid in children.into_iter().filter(|pid| !known.contains(pid)) {

@@ -75,7 +75,7 @@ impl Daemon {
     }
 
     fn sample(&self, file: Arc<File>, whose: Sampled) {
-        let (inputs, sampler) = (self.inputs.clone(), self.helpers.sampler.clone());
+        let (inputs, sampler) = (self.children.inputs.clone(), self.children.helpers.sampler.clone());
         tokio::spawn(async move {
             let read = sampler.run(move || proc::read(&file)).await;
             // A process that has ended has no memory.

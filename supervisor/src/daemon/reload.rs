@@ -20,6 +20,17 @@ use system::foreign_text::chain;
 /// What is told of a configuration that has lost its models.
 const NO_MODELS: &str = "the configuration names no model any more; to serve the built-in one alone, name it: [[model]] with path = \"builtin:pocket\"";
 
+/// New configurations.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    /// The one that is to come into force.
+    pub(super) under_way: Option<Reloading>,
+    /// Whether the file is to be read once more then, and who waits for that.
+    pub(super) again: Option<Vec<ConnectionId>>,
+    /// Why the last one changed nothing.
+    pub(super) error: Option<String>,
+}
+
 /// A configuration that is to come into force.
 #[derive(Debug)]
 pub(crate) struct Reloading {
@@ -56,8 +67,8 @@ struct Planned {
 impl Daemon {
     /// Reads the configuration again, now or when the reload that is under way has ended.
     pub(super) fn reload(&mut self, asker: Option<ConnectionId>) {
-        match self.reloading {
-            Some(_) => self.reload_again.get_or_insert_default().extend(asker),
+        match self.reloads.under_way {
+            Some(_) => self.reloads.again.get_or_insert_default().extend(asker),
             None => self.reload_for(asker.into_iter().collect()),
         }
     }
@@ -68,9 +79,9 @@ impl Daemon {
             let failure = Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down");
             return self.refuse_reload(askers, failure);
         }
-        let planned = match self.source.read() {
+        let planned = match self.settings.source.read() {
             // A file that was emptied, or is only half written, is no wish for another model.
-            Ok(config) if self.names_models && !config.names_models => {
+            Ok(config) if self.settings.names_models && !config.names_models => {
                 Err(Failure::new(FailureKind::BadRequest, NO_MODELS))
             }
             Ok(config) => Ok(self.plan(config)),
@@ -80,9 +91,12 @@ impl Daemon {
             Ok((reloading, changes)) => {
                 // The service manager hears that it is ready when that has ended.
                 self.notify.reloading();
-                self.reloading = Some(Reloading { askers, ..reloading });
-                let drain =
-                    self.reloading.as_ref().map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
+                self.reloads.under_way = Some(Reloading { askers, ..reloading });
+                let drain = self
+                    .reloads
+                    .under_way
+                    .as_ref()
+                    .map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
                 self.feed(Event::Reload(Reload { drain, changes, memory: admission::memory() }));
             }
             Err(failure) => self.refuse_reload(askers, failure),
@@ -92,7 +106,7 @@ impl Daemon {
     /// Says why nothing has changed.
     fn refuse_reload(&mut self, askers: Vec<ConnectionId>, mut failure: Failure) {
         tracing::error!(target: OPERATION, "nothing has changed: {}", failure.message);
-        self.reload_error = Some(failure.message.clone());
+        self.reloads.error = Some(failure.message.clone());
         failure.message = format!("nothing has changed: {}", failure.message);
         for asker in askers {
             self.reply(asker, &Response::Failed(failure.clone()));
@@ -117,7 +131,7 @@ impl Daemon {
 
     /// What is different of what holds for the daemon as a whole.
     fn remarks(&self, new: &SupervisorConfig) -> Vec<String> {
-        let old = &self.supervisor;
+        let old = &self.settings.supervisor;
         let changed = [
             ("allow_users", new.allow_users != old.allow_users),
             ("shutdown_timeout", new.shutdown_timeout != old.shutdown_timeout),
@@ -139,12 +153,12 @@ impl Daemon {
 
     /// A model of the new configuration beside the one of its name that is served.
     fn compare(&self, config: ModelConfig, supervisor: &SupervisorConfig) -> Compared {
-        let new = ServedModel::new(config, self.cores);
+        let new = ServedModel::new(config, self.settings.cores);
         let old = self.models.named(&new.config.name).map(|old| {
             let before = &self.models[old];
             let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
-            let is_cold = self.policy.pool(old).state == TemplateState::Cold;
-            (old, Difference::between((before, &self.supervisor), (&new, supervisor), has_new_files, is_cold))
+            let is_cold = self.decisions.policy.pool(old).state == TemplateState::Cold;
+            (old, Difference::between((before, &self.settings.supervisor), (&new, supervisor), has_new_files, is_cold))
         });
         Compared { new, old }
     }
@@ -170,7 +184,7 @@ impl Daemon {
 
     /// The new configuration is in force.
     pub(super) fn reloaded(&mut self) {
-        let Some(reloading) = self.reloading.take() else { return };
+        let Some(reloading) = self.reloads.under_way.take() else { return };
         let mut lines = Vec::new();
         for model in &reloading.models {
             if let Some(old) = model.old {
@@ -183,7 +197,7 @@ impl Daemon {
             }
             let pool = &mut self.models[model.pool];
             if let Some(config) = &model.adjusted {
-                pool.adjust(config.clone(), self.cores);
+                pool.adjust(config.clone(), self.settings.cores);
             }
             lines.push(format!("{}: {}", pool.config.name, describe(model, pool)));
         }
@@ -192,13 +206,9 @@ impl Daemon {
         }
         lines.extend(reloading.remarks);
         self.models.serve(reloading.models.iter().map(|model| model.pool).collect());
-        let old = std::mem::replace(&mut self.supervisor, reloading.supervisor);
-        self.supervisor.socket = old.socket;
-        (self.supervisor.cores, self.supervisor.sandbox) = (old.cores, old.sandbox);
-        (self.supervisor.log_format, self.supervisor.log_prompts) = (old.log_format, old.log_prompts);
-        self.socket.allow(self.supervisor.allow_users.clone());
-        self.names_models = reloading.names_models;
-        (self.has_new_limits, self.reload_error) = (true, None);
+        self.settings.reloaded(reloading.supervisor, reloading.names_models);
+        self.connections.socket.allow(self.settings.supervisor.allow_users.clone());
+        self.reloads.error = None;
         for line in &lines {
             tracing::info!(target: OPERATION, "reloaded: {line}");
         }
@@ -209,7 +219,7 @@ impl Daemon {
 
     /// The new configuration is not in force.
     pub(super) fn reload_refused(&mut self, refusal: ReloadRefusal) {
-        let Some(reloading) = self.reloading.take() else { return };
+        let Some(reloading) = self.reloads.under_way.take() else { return };
         let because_of = |id: PoolId, reason: String| {
             Failure::new(FailureKind::Unavailable, format!("{}: {reason}", self.models[id].config.name))
         };
@@ -223,7 +233,7 @@ impl Daemon {
 
     /// Whether a reload tries this model.
     pub(super) fn is_tried(&self, id: PoolId) -> bool {
-        self.reloading.as_ref().is_some_and(|reloading| reloading.models.iter().any(|model| model.pool == id))
+        self.reloads.under_way.as_ref().is_some_and(|reloading| reloading.models.iter().any(|model| model.pool == id))
     }
 
     /// Nothing is left of a model: what was counted goes on with its name.

@@ -15,21 +15,21 @@ use std::{
 impl Daemon {
     /// The status.
     pub(super) fn report(&self) -> Status {
-        let (now, policy_now) = (Instant::now(), self.now());
+        let (now, policy_now) = (Instant::now(), self.decisions.now());
         let models = self.models.iter();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime_s: seconds(self.started.elapsed()),
-            cores: self.cores as usize,
+            uptime_s: seconds(self.decisions.started.elapsed()),
+            cores: self.settings.cores as usize,
             models: models.map(|(id, served)| self.model(id, served, now, policy_now)).collect(),
             state: self.state().to_owned(),
-            reload_error: self.reload_error.clone(),
+            reload_error: self.reloads.error.clone(),
         }
     }
 
     fn model(&self, id: PoolId, served: &ServedModel, now: Instant, policy_now: Time) -> ModelStatus {
-        let mut model = model(served, &self.policy.pool(id), self.supervisor.queue, now, policy_now);
+        let mut model = model(served, &self.decisions.policy.pool(id), self.settings.supervisor.queue, now, policy_now);
         if !self.models.is_served(id) && !self.is_tried(id) {
             "draining".clone_into(&mut model.state);
         }
@@ -40,9 +40,9 @@ impl Daemon {
     fn state(&self) -> &'static str {
         if self.is_stopping() {
             "stopping"
-        } else if self.policy.is_draining() {
+        } else if self.decisions.policy.is_draining() {
             "draining"
-        } else if self.reloading.is_some() {
+        } else if self.reloads.under_way.is_some() {
             "reloading"
         } else {
             "serving"
@@ -54,7 +54,7 @@ impl Daemon {
         let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
         let (mut busy, mut waiting, mut slots) = (0, 0, 0);
         for (id, served) in self.models.served() {
-            let view = self.policy.pool(id);
+            let view = self.decisions.policy.pool(id);
             *match view.state {
                 TemplateState::Warm => &mut warm,
                 TemplateState::Loading | TemplateState::Waiting { .. } => &mut loading,

@@ -3,7 +3,7 @@
 //! First nobody is accepted any more. Those who had connected before and have not asked for
 //! anything yet have a moment to; whoever waits for nothing is disconnected. Then the policy
 //! finishes what was admitted, for as long as the configuration says.
-use super::{Client, Daemon, control::count};
+use super::{ConnectionId, Daemon, connections::Client, control::count};
 use crate::log::OPERATION;
 use ipc::Response;
 use policy::Event;
@@ -12,10 +12,25 @@ use std::time::Duration;
 /// How long those may take to ask who had connected before.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// The end, and what operators wait for until then.
+#[derive(Debug, Default)]
+pub(super) struct Stopping {
+    /// Whether the daemon has been told to stop.
+    pub(super) has_begun: bool,
+    /// The end of the time in which those who had connected before may still ask.
+    pub(super) gathering: Option<tokio::time::Instant>,
+    /// Whether nothing is left to be done.
+    pub(super) has_halted: bool,
+    /// Who waits until nothing is left to be finished.
+    pub(super) drains: Vec<ConnectionId>,
+    /// Who waits for the end.
+    pub(super) stops: Vec<ConnectionId>,
+}
+
 impl Daemon {
     /// Whether the daemon has been told to stop.
     pub(super) fn is_stopping(&self) -> bool {
-        !self.is_accepting
+        self.stopping.has_begun
     }
 
     /// Stops, in order; a second time, or at once, without finishing anything.
@@ -23,20 +38,22 @@ impl Daemon {
         let again = self.is_stopping();
         tracing::info!(target: OPERATION, again, at_once, "told to stop");
         if !again {
-            self.is_accepting = false;
-            match self.socket.close() {
+            self.stopping.has_begun = true;
+            match self.connections.socket.close() {
                 Ok(waiting) => waiting.into_iter().for_each(|client| self.connect(Ok(client))),
                 Err(error) => tracing::warn!("cannot close the socket: {error}"),
             }
-            self.gathering = Some(tokio::time::Instant::now() + MOMENT);
-            for client in self.clients.values_mut().filter(|client| client.is_idle() && !is_about_to_ask(client)) {
+            self.stopping.gathering = Some(tokio::time::Instant::now() + MOMENT);
+            for client in
+                self.connections.clients.values_mut().filter(|client| client.is_idle() && !is_about_to_ask(client))
+            {
                 client.outbox.close();
             }
         }
-        let (begun, waiting) = self.policy.open_requests();
-        for id in &self.stops {
+        let (begun, waiting) = self.decisions.policy.open_requests();
+        for id in &self.stopping.stops {
             if !again && !at_once && begun + waiting > 0 {
-                let limit = humantime::format_duration(self.supervisor.shutdown_timeout);
+                let limit = humantime::format_duration(self.settings.supervisor.shutdown_timeout);
                 let requests = count(begun + waiting, "request");
                 let waits = match waiting {
                     0 => String::new(),
@@ -54,17 +71,17 @@ impl Daemon {
 
     /// Goes on with stopping when nobody is left who might ask.
     pub(super) fn gather(&mut self) {
-        if self.gathering.is_some() && !self.clients.values().any(is_about_to_ask) {
+        if self.stopping.gathering.is_some() && !self.connections.clients.values().any(is_about_to_ask) {
             self.gathered();
         }
     }
 
     /// Nobody else is served.
     pub(super) fn gathered(&mut self) {
-        if self.gathering.take().is_none() {
+        if self.stopping.gathering.take().is_none() {
             return;
         }
-        for client in self.clients.values_mut().filter(|client| client.is_idle()) {
+        for client in self.connections.clients.values_mut().filter(|client| client.is_idle()) {
             client.outbox.close();
         }
         self.feed(Event::ShutdownRequested);
@@ -72,14 +89,14 @@ impl Daemon {
 
     /// Everything has ended, or cannot be ended.
     pub(super) fn halt(&mut self) {
-        self.halted = true;
+        self.stopping.has_halted = true;
         let workers = self.models.values().flat_map(|model| model.workers.values());
         let workers = workers.filter_map(|worker| worker.process.as_ref());
         let templates = self.models.values().filter_map(|model| model.template.as_ref());
         for process in workers.chain(templates.map(|template| &template.process)) {
             tracing::error!(target: OPERATION, pid = process.pid(), "a process has not ended although it was killed; it is left behind");
         }
-        for id in std::mem::take(&mut self.stops) {
+        for id in std::mem::take(&mut self.stopping.stops) {
             self.reply(id, &Response::Controlled);
         }
     }

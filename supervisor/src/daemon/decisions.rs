@@ -1,0 +1,55 @@
+//! The policy, its clock, and what it has not been told yet.
+use policy::{Effect, Event, Limits, Policy, PoolLimits, Time};
+use std::{collections::VecDeque, time::Instant};
+
+#[derive(Debug)]
+pub(super) struct Decisions {
+    pub(super) policy: Policy,
+    pub(super) started: Instant,
+    events: VecDeque<Event>,
+}
+
+impl Decisions {
+    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Decisions {
+        let policy = Policy::new(limits, pools, seed);
+        Decisions { policy, started: Instant::now(), events: VecDeque::new() }
+    }
+
+    /// The policy's time.
+    pub(super) fn now(&self) -> Time {
+        self.time_of(Instant::now())
+    }
+
+    /// A moment as the policy counts time.
+    pub(super) fn time_of(&self, moment: Instant) -> Time {
+        Time(moment.saturating_duration_since(self.started))
+    }
+
+    /// When the policy wants to be told what time it is.
+    pub(super) fn deadline(&self) -> Option<tokio::time::Instant> {
+        self.policy.next_deadline().map(|time| tokio::time::Instant::from_std(self.started + time.0))
+    }
+
+    /// Notes what has happened. The policy is told when it is asked for the next thing to do.
+    pub(super) fn note(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Tells the policy what time it is.
+    pub(super) fn time_out(&mut self) {
+        self.policy.handle_timeout(self.now());
+    }
+
+    /// The next thing to do; none when the policy knows all that has happened and wants nothing.
+    pub(super) fn next(&mut self) -> Option<Effect> {
+        loop {
+            if let Some(effect) = self.policy.poll_effect() {
+                tracing::trace!(?effect);
+                return Some(effect);
+            }
+            let event = self.events.pop_front()?;
+            tracing::trace!(?event);
+            self.policy.handle(self.now(), event);
+        }
+    }
+}
