@@ -3,21 +3,22 @@
 //! Every value in a [`Config`] has been checked, whether it comes from a file, the command line or
 //! the defaults. What depends on the machine or on a model's file (`auto`, a context that the model
 //! cannot have, the default socket) is left to those who know it. Nothing here opens a model.
-mod entry;
 mod error;
 mod file;
 mod source;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub(crate) use error::{ConfigError, Place};
 pub(crate) use source::ConfigSource;
 
-use entry::{Entry, Value};
 use ipc::{ModelSource, Precision, TemplateVars};
 use policy::{Isolation, Load};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use value::Value;
 
 /// The built-in model, which needs no file.
 const BUILTIN_MODEL: &str = "builtin:pocket";
@@ -34,26 +35,36 @@ pub(crate) struct Config {
 }
 
 /// What concerns the daemon as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, rename = "[supervisor]", expecting = "a table, which begins with [supervisor]")]
 pub(crate) struct SupervisorConfig {
     /// The socket to listen on; the default one if `None`.
+    #[serde(deserialize_with = "value::socket")]
     pub(crate) socket: Option<PathBuf>,
     /// Most requests that wait, for each model.
+    #[serde(deserialize_with = "value::queue")]
     pub(crate) queue: usize,
     /// Longest wait in the queue.
+    #[serde(deserialize_with = "value::duration")]
     pub(crate) queue_timeout: Duration,
     /// The thread budget of the host.
+    #[serde(deserialize_with = "value::cores")]
     pub(crate) cores: Auto<u32>,
     /// Uids that may connect besides the daemon's own user and root; if there are none, the
     /// socket's group may too.
+    #[serde(deserialize_with = "value::users")]
     pub(crate) allow_users: Vec<u32>,
     /// How long a shutdown waits for the requests that run and wait.
+    #[serde(deserialize_with = "value::duration")]
     pub(crate) shutdown_timeout: Duration,
     /// What must confine templates and workers.
+    #[serde(deserialize_with = "value::sandbox")]
     pub(crate) sandbox: Confinement,
     /// How lines of the log look; `auto` depends on where they go.
+    #[serde(deserialize_with = "value::log_format")]
     pub(crate) log_format: Auto<LogFormat>,
     /// What the log says of prompts.
+    #[serde(deserialize_with = "value::log_prompts")]
     pub(crate) log_prompts: LogPrompts,
 }
 
@@ -67,39 +78,56 @@ pub(crate) enum Confinement {
 }
 
 /// What concerns one model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, rename = "[[model]]", expecting = "a list of tables, each of which begins with [[model]]")]
 pub(crate) struct ModelConfig {
     /// What clients call it.
+    #[serde(deserialize_with = "value::name")]
     pub(crate) name: String,
     /// What it is read from.
+    #[serde(rename = "path", deserialize_with = "value::model_source")]
     pub(crate) source: ModelSource,
     /// Most requests that run at once; `auto` is one for each core.
+    #[serde(deserialize_with = "value::workers")]
     pub(crate) workers: Auto<u32>,
     /// Most threads that one worker may use.
+    #[serde(deserialize_with = "value::cores")]
     pub(crate) threads: Auto<u32>,
     /// A fresh process for each request, or one for many; `auto` depends on what the model does.
+    #[serde(deserialize_with = "value::isolation")]
     pub(crate) isolation: Auto<Isolation>,
     /// Most tokens of prompt and answer together; the model's own limit if `None`.
+    #[serde(deserialize_with = "value::context")]
     pub(crate) context: Option<u32>,
     /// When the model is loaded.
+    #[serde(deserialize_with = "value::load")]
     pub(crate) load: Load,
     /// How long the model is kept with no request; always if `None`.
+    #[serde(deserialize_with = "value::idle_unload")]
     pub(crate) idle_unload: Option<Duration>,
     /// What an embedding model computes in; others take no notice.
+    #[serde(deserialize_with = "value::precision")]
     pub(crate) precision: Precision,
     /// Bytes of memory that a worker may have for itself.
+    #[serde(deserialize_with = "value::memory")]
     pub(crate) memory_per_worker: u64,
     /// Longest time without progress.
+    #[serde(deserialize_with = "value::duration")]
     pub(crate) progress_timeout: Duration,
     /// Longest time from a request's first dispatch to its end.
+    #[serde(deserialize_with = "value::duration")]
     pub(crate) request_timeout: Duration,
     /// Longest time for a client to take nothing.
+    #[serde(deserialize_with = "value::duration")]
     pub(crate) client_timeout: Duration,
     /// Workers that may die under one request.
+    #[serde(deserialize_with = "value::attempts")]
     pub(crate) max_attempts: u32,
     /// The only SHA-256 that the model's file may have, in lowercase hexadecimal.
+    #[serde(deserialize_with = "value::sha256")]
     pub(crate) sha256: Option<String>,
     /// What the chat template can name besides the conversation, unless a request says otherwise.
+    #[serde(deserialize_with = "value::template_vars")]
     pub(crate) template_vars: TemplateVars,
 }
 
@@ -203,26 +231,37 @@ impl Config {
             self.models.clear();
             self.names_models = true;
             for (name, path) in &overrides.models {
-                let name = Entry::new(&option, "name", Value::Text(name)).name()?;
-                let source = Entry::new(&option, "path", Value::Text(path)).model_source(Path::new(""))?;
-                self.add(ModelConfig::new(name, source.absolute()), &option)?;
+                let text = |text: &String| Value::Text(text.clone());
+                let refused = |key, text: &str| {
+                    let (place, value) = (option.clone(), value::quoted(text));
+                    move |rule| value::refused(&place, key, value, rule)
+                };
+                let model_name = text(name).name().map_err(refused("name", name))?;
+                let source = text(path).model_source().map_err(refused("path", path))?;
+                self.add(ModelConfig::new(model_name, source.absolute()), &option)?;
             }
         }
+        let refused = |option, key, value: String| move |rule| value::refused(&Place::option(option), key, value, rule);
         if let Some(workers) = overrides.workers {
-            let entry = Entry::new(&Place::option("--workers"), "workers", Value::Integer(workers.into()));
-            let workers = entry.automatic(entry::WORKERS)?;
+            let value = Value::Integer(workers.into());
+            let workers = value.workers().map_err(refused("--workers", "workers", workers.to_string()))?;
             self.models.iter_mut().for_each(|model| model.workers = workers);
         }
         if let Some(threads) = overrides.threads {
-            let value = match threads {
-                Auto::Auto => Value::Text("auto"),
-                Auto::Fixed(threads) => Value::Integer(threads.into()),
+            let threads = match threads {
+                Auto::Auto => Auto::Auto,
+                Auto::Fixed(threads) => Value::Integer(threads.into()).cores().map_err(refused(
+                    "--threads",
+                    "threads",
+                    threads.to_string(),
+                ))?,
             };
-            let threads = Entry::new(&Place::option("--threads"), "threads", value).automatic(entry::CORES)?;
             self.models.iter_mut().for_each(|model| model.threads = threads);
         }
         if let Some(socket) = &overrides.socket {
-            self.supervisor.socket = Some(entry::socket(&Place::option("--socket"), socket.clone())?);
+            let value = value::quoted(&socket.to_string_lossy());
+            let socket = value::socket_at(socket.clone()).map_err(refused("--socket", "socket", value))?;
+            self.supervisor.socket = Some(socket);
         }
         if let Some(format) = overrides.log_format {
             self.supervisor.log_format = Auto::Fixed(format);
@@ -253,6 +292,13 @@ impl Default for SupervisorConfig {
             log_format: Auto::Auto,
             log_prompts: LogPrompts::None,
         }
+    }
+}
+
+impl Default for ModelConfig {
+    /// A model that has neither a name nor a path yet.
+    fn default() -> ModelConfig {
+        ModelConfig::new(String::new(), ModelSource::parse(""))
     }
 }
 

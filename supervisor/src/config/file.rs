@@ -1,68 +1,54 @@
 //! The configuration's file: which keys its tables have, and on which line each of them is.
 //!
-//! The tables are walked in the order of the file, so that the first thing that is wrong is the one
-//! that is told.
-use super::entry::{self, Entry, Value};
+//! The keys are the fields of the structs that serde reads; here is a deserializer that knows where
+//! each value stands. The tables are walked in the order of the file, so that the first thing that
+//! is wrong is the one that is told.
+use super::value::{self, Value};
 use super::{Config, ConfigError, ModelConfig, Place, SupervisorConfig};
-use ipc::{ModelSource, TemplateVars};
-use std::path::Path;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use ipc::ModelSource;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor, value::StrDeserializer},
+    forward_to_deserialize_any,
+};
+use std::{
+    fmt::{self, Display, Formatter},
+    path::Path,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-/// A table and its keys, which the hint for an unknown one is taken from.
-struct Table {
-    name: &'static str,
-    keys: &'static [&'static str],
+/// The file as a whole.
+#[derive(Default, Deserialize)]
+#[serde(default, rename = "the file")]
+struct Root {
+    supervisor: SupervisorConfig,
+    #[serde(deserialize_with = "value::models")]
+    model: Vec<ModelConfig>,
 }
-
-const ROOT: Table = Table { name: "the file", keys: &["supervisor", "model"] };
-const SUPERVISOR: Table = Table {
-    name: "[supervisor]",
-    keys: &[
-        "socket",
-        "queue",
-        "queue_timeout",
-        "cores",
-        "allow_users",
-        "shutdown_timeout",
-        "sandbox",
-        "log_format",
-        "log_prompts",
-    ],
-};
-const MODEL: Table = Table {
-    name: "[[model]]",
-    keys: &[
-        "name",
-        "path",
-        "workers",
-        "threads",
-        "isolation",
-        "context",
-        "load",
-        "idle_unload",
-        "precision",
-        "memory_per_worker",
-        "progress_timeout",
-        "request_timeout",
-        "client_timeout",
-        "max_attempts",
-        "sha256",
-        "template_vars",
-    ],
-};
 
 /// Parses the text of the file at `path`. There may be no model in it.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    let file = File { text, name: path.display().to_string(), folder: path.parent().unwrap_or(Path::new("")) };
-    let root = DeTable::parse(text).map_err(|error| file.syntax(&error))?;
-    let mut config = Config { supervisor: SupervisorConfig::default(), models: Vec::new(), names_models: false };
-    for entry in file.entries(root.get_ref()) {
-        match entry.key {
-            "supervisor" => config.supervisor = file.supervisor(&entry)?,
-            "model" => file.models(&entry, &mut config)?,
-            _ => return Err(unknown(entry, &ROOT)),
-        }
+    let file = File { text, name: path.display().to_string() };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let tree = DeTable::parse(text).map_err(|error| file.syntax(&error))?;
+    let root = Table { file: &file, entries: tree.get_ref() };
+    let Root { mut supervisor, model: models } = Root::deserialize(root).map_err(|error| match error {
+        Refusal::Config(error) => error,
+        // The file is a table, so this is never alone.
+        Refusal::Rule(message) => ConfigError::Syntax { place: file.place(0), message },
+    })?;
+    let socket = root.entry("supervisor").and_then(|entry| entry.table()?.entry("socket"));
+    if let Some((socket, entry)) = supervisor.socket.as_mut().zip(socket) {
+        *socket = value::socket_at(folder.join(&socket)).map_err(|rule| entry.refused(rule))?;
+    }
+    let mut config = Config { supervisor, models: Vec::new(), names_models: false };
+    let tables = root.entry("model").map(|entry| entry.items()).unwrap_or_default();
+    for (model, table) in models.into_iter().zip(tables) {
+        let (model, place) = file.complete(model, &table, folder)?;
+        config.add(model, &place)?;
     }
     Ok(config)
 }
@@ -70,142 +56,33 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
 /// Every key of `[supervisor]` and `[[model]]`.
 #[cfg(test)]
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    SUPERVISOR.keys.iter().chain(MODEL.keys).copied()
+    SupervisorConfig::keys().1.iter().chain(ModelConfig::keys().1).copied()
 }
 
 struct File<'a> {
     text: &'a str,
     name: String,
-    folder: &'a Path,
 }
 
-impl<'a> File<'a> {
-    fn supervisor(&self, table: &Entry<'a>) -> Result<SupervisorConfig, ConfigError> {
-        let Value::Table(keys) = table.value else {
-            return Err(table.refused("must be a table, which begins with [supervisor]"));
-        };
-        let mut supervisor = SupervisorConfig::default();
-        for entry in self.entries(keys) {
-            match entry.key {
-                "socket" => supervisor.socket = Some(entry.socket(self.folder)?),
-                "queue" => supervisor.queue = entry.whole(0..=100_000)? as usize,
-                "queue_timeout" => supervisor.queue_timeout = entry.duration()?,
-                "cores" => supervisor.cores = entry.automatic(entry::CORES)?,
-                "allow_users" => supervisor.allow_users = self.users(&entry)?,
-                "shutdown_timeout" => supervisor.shutdown_timeout = entry.duration()?,
-                "sandbox" => supervisor.sandbox = entry.confinement()?,
-                "log_format" => supervisor.log_format = entry.log_format()?,
-                "log_prompts" => supervisor.log_prompts = entry.log_prompts()?,
-                _ => return Err(unknown(entry, &SUPERVISOR)),
-            }
+impl File<'_> {
+    /// A model with what depends on where its path and its name stand, and where its name comes
+    /// from.
+    fn complete(
+        &self,
+        mut model: ModelConfig,
+        table: &Entry<'_>,
+        folder: &Path,
+    ) -> Result<(ModelConfig, Place), ConfigError> {
+        let entry = |key| table.table().and_then(|table| table.entry(key));
+        let path = entry("path").ok_or_else(|| ConfigError::NoPath { place: table.place() })?;
+        model.source = value::source_in(&model.source, folder).map_err(|rule| path.refused(rule))?;
+        if let Some(name) = entry("name") {
+            return Ok((model, name.place()));
         }
-        Ok(supervisor)
-    }
-
-    fn users(&self, list: &Entry<'a>) -> Result<Vec<u32>, ConfigError> {
-        let Value::Array(users) = list.value else {
-            return Err(list.refused("must be a list of user names and uids, like [\"alice\", 1000]"));
-        };
-        users.iter().map(|user| self.entry("a user in allow_users", user).user()).collect()
-    }
-
-    fn models(&self, list: &Entry<'a>, config: &mut Config) -> Result<(), ConfigError> {
-        const RULE: &str = "must be a list of tables, each of which begins with [[model]]";
-        let Value::Array(models) = list.value else { return Err(list.refused(RULE)) };
-        for model in models.iter() {
-            let model = self.entry("model", model);
-            let Value::Table(keys) = model.value else { return Err(model.refused(RULE)) };
-            let (model, place) = self.model(keys, model.place)?;
-            config.add(model, &place)?;
-        }
-        Ok(())
-    }
-
-    /// A model, and where its name comes from.
-    fn model(&self, keys: &'a DeTable<'a>, place: Place) -> Result<(ModelConfig, Place), ConfigError> {
-        let mut model = ModelConfig::new(String::new(), ModelSource::parse(""));
-        let mut name = None;
-        let mut path = None;
-        for entry in self.entries(keys) {
-            match entry.key {
-                "name" => {
-                    model.name = entry.name()?;
-                    name = Some(entry.place);
-                }
-                "path" => {
-                    model.source = entry.model_source(self.folder)?;
-                    path = Some(entry.place);
-                }
-                "workers" => model.workers = entry.automatic(entry::WORKERS)?,
-                "threads" => model.threads = entry.automatic(entry::CORES)?,
-                "isolation" => model.isolation = entry.isolation()?,
-                "context" => model.context = Some(entry.whole(1..=u32::MAX)?),
-                "load" => model.load = entry.load()?,
-                "precision" => model.precision = entry.precision()?,
-                "idle_unload" => model.idle_unload = entry.idle_unload()?,
-                "memory_per_worker" => model.memory_per_worker = entry.memory()?,
-                "progress_timeout" => model.progress_timeout = entry.duration()?,
-                "request_timeout" => model.request_timeout = entry.duration()?,
-                "client_timeout" => model.client_timeout = entry.duration()?,
-                "max_attempts" => model.max_attempts = entry.whole(1..=100)?,
-                "sha256" => model.sha256 = entry.sha256()?,
-                "template_vars" => model.template_vars = self.template_vars(&entry)?,
-                _ => return Err(unknown(entry, &MODEL)),
-            }
-        }
-        let path = path.ok_or(ConfigError::NoPath { place })?;
-        let name = match name {
-            Some(name) => name,
-            None => {
-                let derived = Entry::new(&path, "name (from path)", Value::Text(name_of(&model.source))).name()?;
-                model.name = derived;
-                path
-            }
-        };
-        Ok((model, name))
-    }
-
-    fn template_vars(&self, table: &Entry<'a>) -> Result<TemplateVars, ConfigError> {
-        let Value::Table(values) = table.value else {
-            return Err(table.refused("must be a table, like { enable_thinking = false }"));
-        };
-        let mut variables = TemplateVars::new();
-        for entry in self.entries(values) {
-            ipc::check_template_var(entry.key).map_err(|_| {
-                entry.refused(if entry.key.is_empty() {
-                    "a variable has a name"
-                } else {
-                    "a template has it from the request"
-                })
-            })?;
-            let (_, value) = values.get_key_value(entry.key).ok_or_else(|| entry.refused("must be there"))?;
-            let json =
-                json(value.get_ref()).ok_or_else(|| entry.refused("must be what JSON can say, without dates"))?;
-            variables.insert(entry.key.to_owned(), json);
-        }
-        Ok(variables)
-    }
-
-    /// A table's entries, in the order of the file.
-    fn entries(&self, table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        entries.into_iter().map(|(key, value)| self.entry(key.get_ref(), value)).collect()
-    }
-
-    fn entry(&self, key: &'a str, value: &'a Spanned<DeValue<'a>>) -> Entry<'a> {
-        let raw = self.text.get(value.span()).unwrap_or_default();
-        let place = self.place(value.span().start);
-        let value = match value.get_ref() {
-            DeValue::Integer(number) => {
-                i128::from_str_radix(number.as_str(), number.radix()).map_or(Value::Other(raw), Value::Integer)
-            }
-            DeValue::String(text) => Value::Text(text),
-            DeValue::Array(array) => Value::Array(array),
-            DeValue::Table(table) => Value::Table(table),
-            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => Value::Other(raw),
-        };
-        Entry { place, key, value }
+        let derived = name_of(&model.source).to_owned();
+        let refused = |rule| value::refused(&path.place(), "name (from path)", value::quoted(&derived), rule);
+        model.name = Value::Text(derived.clone()).name().map_err(refused)?;
+        Ok((model, path.place()))
     }
 
     fn place(&self, start: usize) -> Place {
@@ -217,30 +94,261 @@ impl<'a> File<'a> {
         let span = error.span().unwrap_or_default();
         // The parser's words alone do not say which key is there twice.
         let message = match self.text.get(span.clone()).and_then(|text| text.lines().next()) {
-            Some(text) if !text.is_empty() => format!("{} at {:?}", error.message(), entry::shortened(text)),
+            Some(text) if !text.is_empty() => format!("{} at {:?}", error.message(), value::shortened(text)),
             _ => error.message().to_string(),
         };
         ConfigError::Syntax { place: self.place(span.start), message }
     }
 }
 
-/// A value as JSON; none if it has one that JSON has not.
-fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
-    Some(match value {
-        DeValue::String(text) => text.as_ref().into(),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
-        DeValue::Float(number) => number.as_str().parse::<f64>().ok().filter(|number| number.is_finite())?.into(),
-        DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect::<Option<Vec<_>>>()?.into(),
-        DeValue::Table(pairs) => {
-            let mut object = serde_json::Map::new();
-            for (key, value) in pairs {
-                object.insert(key.get_ref().to_string(), json(value.get_ref())?);
-            }
-            object.into()
+/// A value, by whose key it is called in errors.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    file: &'a File<'a>,
+    key: &'a str,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Entry<'a> {
+    fn place(&self) -> Place {
+        self.file.place(self.value.span().start)
+    }
+
+    fn table(&self) -> Option<Table<'a>> {
+        let DeValue::Table(entries) = self.value.get_ref() else { return None };
+        Some(Table { file: self.file, entries })
+    }
+
+    /// The values of a list, called as the list is, or as what is in it.
+    fn items(&self) -> Vec<Entry<'a>> {
+        let DeValue::Array(items) = self.value.get_ref() else { return Vec::new() };
+        let key = if self.key == "allow_users" { "a user in allow_users" } else { self.key };
+        items.iter().map(|value| Entry { value, key, ..*self }).collect()
+    }
+
+    /// The error that this value breaks a rule.
+    fn refused(&self, rule: String) -> ConfigError {
+        let value = match (self.value.get_ref(), self.integer()) {
+            (_, Some(number)) => number.to_string(),
+            (DeValue::String(text), _) => value::quoted(text),
+            (DeValue::Array(_), _) => "a list".to_owned(),
+            (DeValue::Table(_), _) => "a table".to_owned(),
+            _ => value::shortened(self.file.text.get(self.value.span()).unwrap_or_default()),
+        };
+        value::refused(&self.place(), self.key, value, rule)
+    }
+
+    fn integer(&self) -> Option<i128> {
+        let DeValue::Integer(number) = self.value.get_ref() else { return None };
+        i128::from_str_radix(number.as_str(), number.radix()).ok()
+    }
+}
+
+/// What is wrong: a rule that some value breaks, or the sentence that says which.
+#[derive(Debug)]
+enum Refusal {
+    Rule(String),
+    Config(ConfigError),
+}
+
+impl Display for Refusal {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Rule(rule) => formatter.write_str(rule),
+            Refusal::Config(error) => error.fmt(formatter),
         }
-        DeValue::Datetime(_) => return None,
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl serde::de::Error for Refusal {
+    fn custom<T: Display>(rule: T) -> Refusal {
+        Refusal::Rule(rule.to_string())
+    }
+
+    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Refusal {
+        Refusal::Rule(format!("must be {expected}"))
+    }
+}
+
+/// The entries of a table.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    file: &'a File<'a>,
+    entries: &'a DeTable<'a>,
+}
+
+impl<'a> Table<'a> {
+    fn entry(&self, key: &str) -> Option<Entry<'a>> {
+        let (key, value) = self.entries.get_key_value(key)?;
+        Some(Entry { file: self.file, key: key.get_ref(), value })
+    }
+
+    /// In the order of the file.
+    fn walk(self) -> Walk<'a> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|(key, _)| std::cmp::Reverse(key.span().start));
+        let entry = |(key, value): (&'a Spanned<_>, _)| Entry {
+            file: self.file,
+            key: AsRef::<str>::as_ref(key.get_ref()),
+            value,
+        };
+        Walk { rest: entries.into_iter().map(entry).collect(), fields: None, next: None }
+    }
+}
+
+impl<'de> Deserializer<'de> for Table<'de> {
+    type Error = Refusal;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        visitor.visit_map(self.walk())
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        visitor.visit_map(Walk { fields: Some((name, fields)), ..self.walk() })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// A walk through entries, the last of which are the next.
+struct Walk<'a> {
+    rest: Vec<Entry<'a>>,
+    /// What the table is called and which keys it has, if it does not take any.
+    fields: Option<(&'static str, &'static [&'static str])>,
+    next: Option<Entry<'a>>,
+}
+
+impl<'de> MapAccess<'de> for Walk<'de> {
+    type Error = Refusal;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refusal> {
+        self.next = self.rest.pop();
+        let Some(entry) = self.next else { return Ok(None) };
+        if let Some((table, fields)) = self.fields.filter(|(_, fields)| !fields.contains(&entry.key)) {
+            let (key, hint) = (value::shortened(entry.key), hint(entry.key, table, fields));
+            return Err(Refusal::Config(ConfigError::UnknownKey { place: entry.place(), key, table, hint }));
+        }
+        seed.deserialize(StrDeserializer::new(entry.key)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refusal> {
+        let entry = self.next.take().ok_or_else(|| Refusal::Rule("must have a key".to_owned()))?;
+        read(entry, seed)
+    }
+}
+
+impl<'de> SeqAccess<'de> for Walk<'de> {
+    type Error = Refusal;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refusal> {
+        self.rest.pop().map(|entry| read(entry, seed)).transpose()
+    }
+}
+
+/// Reads a value. A rule that it breaks becomes a sentence about it.
+fn read<'de, T: DeserializeSeed<'de>>(entry: Entry<'de>, seed: T) -> Result<T::Value, Refusal> {
+    seed.deserialize(entry).map_err(|error| match error {
+        Refusal::Rule(rule) => Refusal::Config(entry.refused(rule)),
+        Refusal::Config(error) => Refusal::Config(error),
     })
+}
+
+impl<'de> Deserializer<'de> for Entry<'de> {
+    type Error = Refusal;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        let rest = || self.items().into_iter().rev().collect();
+        match self.value.get_ref() {
+            DeValue::String(text) => visitor.visit_str(text),
+            DeValue::Boolean(flag) => visitor.visit_bool(*flag),
+            DeValue::Integer(_) => match self.integer().map(i64::try_from) {
+                Some(Ok(number)) => visitor.visit_i64(number),
+                Some(Err(_)) | None => Err(Refusal::Rule(value::JSON.to_owned())),
+            },
+            DeValue::Float(number) => match number.as_str().replace('_', "").parse::<f64>() {
+                Ok(number) if number.is_finite() => visitor.visit_f64(number),
+                Ok(_) | Err(_) => Err(Refusal::Rule(value::JSON.to_owned())),
+            },
+            DeValue::Datetime(_) => Err(Refusal::Rule(value::JSON.to_owned())),
+            DeValue::Array(_) => visitor.visit_seq(Walk { rest: rest(), fields: None, next: None }),
+            DeValue::Table(entries) => Table { file: self.file, entries }.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        match self.table() {
+            Some(table) => table.deserialize_struct(name, fields, visitor),
+            None => Err(serde::de::Error::invalid_type(Unexpected::Other("no table"), &visitor)),
+        }
+    }
+
+    /// Reads a value whatever it is, for those who say themselves what it must be.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match (self.value.get_ref(), self.integer()) {
+            (DeValue::String(text), _) => visitor.visit_str(text),
+            (_, Some(number)) => visitor.visit_i128(number),
+            _ => visitor.visit_unit(),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+    }
+}
+
+/// A struct's name and its fields, as serde reads them.
+trait Keys: Sized {
+    fn keys() -> (&'static str, &'static [&'static str]);
+}
+
+impl<T: for<'de> Deserialize<'de>> Keys for T {
+    fn keys() -> (&'static str, &'static [&'static str]) {
+        let mut keys = ("", &[][..]);
+        let _asked = T::deserialize(Asking(&mut keys));
+        keys
+    }
+}
+
+/// Finds out for which fields it is asked, and gives nothing.
+struct Asking<'a>(&'a mut (&'static str, &'static [&'static str]));
+
+impl<'de> Deserializer<'de> for Asking<'_> {
+    type Error = Refusal;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Refusal> {
+        Err(Refusal::Rule(String::new()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        *self.0 = (name, fields);
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 /// The name of a model that is given none: what follows `builtin:`, or the file's name without
@@ -257,21 +365,16 @@ fn name_of(source: &ModelSource) -> &str {
     }
 }
 
-fn unknown(entry: Entry<'_>, table: &Table) -> ConfigError {
-    let hint = hint(entry.key, table);
-    ConfigError::UnknownKey { place: entry.place, key: entry::shortened(entry.key), table: table.name, hint }
-}
-
 /// The table that the key belongs to, or the key of this table that is spelled most alike; nothing
 /// if none is near.
-fn hint(key: &str, table: &Table) -> String {
+fn hint(key: &str, table: &str, fields: &[&str]) -> String {
     let spelled = key.to_lowercase().replace('-', "_");
-    if let Some(other) = [SUPERVISOR, MODEL].iter().find(|other| other.keys.contains(&spelled.as_str()))
-        && other.name != table.name
-    {
-        return format!("; {spelled:?} belongs in {}", other.name);
+    let others = [SupervisorConfig::keys(), ModelConfig::keys()];
+    let has_key = |(name, keys): &&(&str, &[&str])| *name != table && keys.contains(&spelled.as_str());
+    if let Some((other, _)) = others.iter().find(has_key) {
+        return format!("; {spelled:?} belongs in {other}");
     }
-    let distances = table.keys.iter().map(|known| (strsim::damerau_levenshtein(&spelled, known), known));
+    let distances = fields.iter().map(|known| (strsim::damerau_levenshtein(&spelled, known), known));
     match distances.min() {
         Some((distance, known)) if distance <= 1 + spelled.chars().count() / 3 => format!("; did you mean {known:?}?"),
         _ => String::new(),

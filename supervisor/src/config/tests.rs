@@ -307,6 +307,11 @@ fn a_models_values_are_checked() {
             "template_vars = { day = 1979-05-27 }",
             "day is 1979-05-27, but must be what JSON can say, without dates".into(),
         ),
+        ("template_vars = { far = inf }", "far is inf, but must be what JSON can say, without dates".into()),
+        (
+            "template_vars = { more = { large = 9223372036854775808 } }",
+            "large is 9223372036854775808, but must be what JSON can say, without dates".into(),
+        ),
         ("sha256 = \"abc\"", format!("sha256 is \"abc\", but must be {digits}")),
         ("sha256 = 1979-05-27", format!("sha256 is 1979-05-27, but must be {digits}")),
         (
