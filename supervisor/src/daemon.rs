@@ -14,13 +14,10 @@
 
 mod access_log;
 mod activation;
-mod admission;
 mod children;
 mod clients;
 mod connection;
-mod connections;
 mod control;
-mod decisions;
 mod effects;
 mod event_loop;
 mod examination;
@@ -29,10 +26,13 @@ mod helper;
 mod housekeeping;
 mod identity;
 mod listener;
+mod memory_shortage;
 mod memory_watch;
 mod models;
 mod notify;
+mod open_connections;
 mod open_request;
+mod policy_driver;
 mod reload;
 mod report;
 mod requests;
@@ -57,14 +57,14 @@ use crate::{
 };
 use children::Children;
 use connection::FromClient;
-use connections::Connections;
-use decisions::Decisions;
 use interprocess::local_socket::tokio::Stream;
 use listener::ClientSocket;
 use models::Models;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use notify::Notify;
+use open_connections::Connections;
 use policy::{Event, Limits};
+use policy_driver::PolicyDriver;
 use reload::Reloads;
 use requests::Requests;
 use served_model::ServedModel;
@@ -110,7 +110,7 @@ pub(crate) enum Sampled {
 /// The daemon's state, in parts that own what is theirs.
 #[derive(Debug)]
 struct Daemon {
-    decisions: Decisions,
+    driver: PolicyDriver,
     settings: Settings,
     models: Models,
     requests: Requests,
@@ -135,7 +135,7 @@ impl Daemon {
             has_new_limits: false,
         };
         Daemon {
-            decisions: Decisions::new(limits, pool_limits, open_request::draw_seed()),
+            driver: PolicyDriver::new(limits, pool_limits, open_request::draw_seed()),
             settings,
             models: Models::new(pools),
             requests: Requests::new(prompts),
@@ -149,7 +149,7 @@ impl Daemon {
 
     /// Tells the policy what has happened, and does what it wants.
     fn feed(&mut self, event: Event) {
-        self.decisions.note(event);
+        self.driver.note(event);
         self.settle();
     }
 
@@ -171,14 +171,14 @@ impl Daemon {
         self.catch_up(inputs).await;
         // Who has moved since the last look is not stuck.
         self.observe();
-        self.decisions.time_out();
+        self.driver.time_out();
         self.settle();
     }
 
     /// Does what the policy wants and tells it what comes of that, until there is nothing left to
     /// do.
     fn settle(&mut self) {
-        while let Some(effect) = self.decisions.next() {
+        while let Some(effect) = self.driver.next() {
             self.act(effect);
         }
     }
@@ -205,7 +205,7 @@ impl Daemon {
     /// Why nothing can be served, if nothing can.
     fn nothing_served(&self) -> Option<String> {
         let reasons = || self.models.served().map(|(_, pool)| pool.why_hopeless()).collect::<Vec<_>>();
-        self.decisions.policy.is_hopeless().then(|| reasons().join("; "))
+        self.driver.policy.is_hopeless().then(|| reasons().join("; "))
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {

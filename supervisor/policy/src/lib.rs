@@ -77,7 +77,7 @@
 #![forbid(unsafe_code)]
 
 mod back_off;
-pub mod clients;
+pub mod client_limits;
 mod context;
 mod event;
 mod lifecycle;

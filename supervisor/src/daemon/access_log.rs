@@ -2,7 +2,7 @@
 //!
 //! What is in it never comes from a process that has seen a prompt, unless prompts are logged.
 use super::{
-    connections::Client,
+    open_connections::Client,
     open_request::{Measure, OpenRequest},
 };
 use crate::log::{Prompts, REQUEST};

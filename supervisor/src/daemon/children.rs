@@ -1,10 +1,10 @@
 //! What templates and workers say, checked and turned into events. Nothing that they say is
 //! believed.
 use super::{
-    Daemon, Input, admission,
+    Daemon, Input,
     effects::describe,
     helper::Helpers,
-    identity,
+    identity, memory_shortage,
     open_request::WorkerReply,
     template_process::{Starter, TemplateProcess, TemplateSaid},
     worker_process::{MakeError, WorkerSaid},
@@ -70,7 +70,7 @@ impl Daemon {
                 self.template_ready(id, identity, info);
             }
             TemplateSaid::Message(FromTemplate::Needs(needs)) => {
-                self.feed(Event::Needs { template: id, needs, memory: admission::memory() });
+                self.feed(Event::Needs { template: id, needs, memory: memory_shortage::memory() });
             }
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
@@ -98,18 +98,18 @@ impl Daemon {
     /// Hears a template that is to open its model and no more.
     fn hear_opened(&mut self, id: TemplateId, said: TemplateSaid) {
         // After its first word nothing that it says matters.
-        if self.decisions.policy.pool(id.pool).state != TemplateState::Loading {
+        if self.driver.policy.pool(id.pool).state != TemplateState::Loading {
             return;
         }
         match said {
             TemplateSaid::Message(FromTemplate::Needs(needs)) => {
-                self.feed(Event::Needs { template: id, needs, memory: admission::memory() });
+                self.feed(Event::Needs { template: id, needs, memory: memory_shortage::memory() });
             }
             // One that has nothing to ask for is loaded at once.
             TemplateSaid::Message(FromTemplate::Ready(_)) => self.feed(Event::Examined(id)),
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.refuse_model(id, message),
             TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
-                self.refuse_model(id, admission::UNASKED.to_owned());
+                self.refuse_model(id, memory_shortage::UNASKED.to_owned());
             }
             TemplateSaid::Exited(..) => {}
         }
@@ -121,12 +121,12 @@ impl Daemon {
         let remarks = info.remarks.drain(..).take(MOST_REMARKS).collect::<Vec<_>>();
         let taken = model.template.as_ref().map_or(0, |template| proc::anonymous(template.process.pid()));
         let needs = Needs { weights: info.weights, cache: info.cache };
-        let loaded = Loaded { identity, needs, taken, memory: admission::memory() };
+        let loaded = Loaded { identity, needs, taken, memory: memory_shortage::memory() };
         let info = Arc::new(info);
         model.error = None;
         model.info = Some(Arc::clone(&info));
         self.feed(Event::TemplateReady(id, loaded));
-        if self.decisions.policy.pool(id.pool).state != TemplateState::Warm {
+        if self.driver.policy.pool(id.pool).state != TemplateState::Warm {
             return;
         }
         let name = &self.models[id.pool].config.name;
@@ -166,7 +166,7 @@ impl Daemon {
         if worker.terminated {
             // It finds its socket closed.
             self.models[id.pool].workers.remove(&id.life);
-            self.decisions.note(Event::ForkFailed(id));
+            self.driver.note(Event::ForkFailed(id));
             return self.next_fork(template);
         }
         match worker.adopt(pid, kind, &inputs) {
@@ -178,7 +178,7 @@ impl Daemon {
                     let go = Go { supervisor: process::id(), memory, single };
                     worker.send(&ToWorker::Go(go));
                 }
-                self.decisions.note(Event::Forked(id));
+                self.driver.note(Event::Forked(id));
             }
             // There is no descriptor to hold it by, it has ended already, or a stranger's pid was
             // reported; what it was born with is closed, so it ends.
@@ -196,7 +196,7 @@ impl Daemon {
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {
-        let is_crash = self.decisions.policy.is_template_crash(id);
+        let is_crash = self.driver.policy.is_template_crash(id);
         let model = &mut self.models[id.pool];
         if let Some(template) = model.template.take().filter(|_| is_crash) {
             let pid = template.process.pid();
@@ -312,7 +312,7 @@ impl Daemon {
         if let Some(request) = worker.part.and_then(|part| self.requests.open.get_mut(&part.request)) {
             request.worker_died(worker.reached());
         }
-        if self.decisions.policy.is_worker_crash(id, exit.is_clean()) {
+        if self.driver.policy.is_worker_crash(id, exit.is_clean()) {
             model.totals.worker_crashes += 1;
             let cause = match worker.killed {
                 Some(reason) => format!("{exit}: {}", worker.misbehaviour.as_deref().unwrap_or(describe(reason))),

@@ -3,8 +3,8 @@ use super::{
     ConnectionId, Daemon,
     access_log::{self, Peer},
     connection::{FromClient, Outbox, to_frame},
-    connections::Client,
     listener::is_operator,
+    open_connections::Client,
     open_request::{ModelRequest, OpenRequest},
 };
 use crate::shortage::chain_with_limit;
@@ -12,7 +12,7 @@ use interprocess::local_socket::tokio::Stream;
 use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
 use policy::{
     Event, PoolId,
-    clients::{self, Place},
+    client_limits::{self, Place},
     routing::{self, Candidate, Unrouted},
 };
 use std::{
@@ -63,14 +63,14 @@ impl Daemon {
 
     /// Finds a place for one more client, if need be another's. `Err` says why there is none.
     fn find_place(&mut self) -> Result<(), Failure> {
-        match self.connections.place(|moment| self.decisions.time_of(moment)) {
+        match self.connections.place(|moment| self.driver.time_of(moment)) {
             Place::Free => Ok(()),
             Place::Of(id) => {
                 self.forget(id);
                 Ok(())
             }
             Place::None => {
-                let text = format!("{} clients are connected already", clients::CONNECTIONS);
+                let text = format!("{} clients are connected already", client_limits::CONNECTIONS);
                 Err(Failure { retry_after_ms: Some(1000), ..Failure::new(FailureKind::Busy, text) })
             }
         }
@@ -99,7 +99,7 @@ impl Daemon {
             FromClient::Request(_) | FromClient::Status | FromClient::Control(_) | FromClient::Invalid(..)
         );
         let is_asking = is_request || matches!(said, FromClient::Undecodable(_));
-        if is_asking && !clients::is_heard(client.outbox.queued()) {
+        if is_asking && !client_limits::is_heard(client.outbox.queued()) {
             // It asks and asks and never listens, or has gone.
             return self.forget(id);
         }

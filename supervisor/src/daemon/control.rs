@@ -17,7 +17,7 @@ impl Daemon {
             Control::Reload => self.reload(Some(id)),
             Control::Drain => self.drain(id),
             Control::EndDrain => {
-                let line = match self.decisions.policy.is_draining() {
+                let line = match self.driver.policy.is_draining() {
                     true => "no longer draining: requests are taken again",
                     false => "there was no draining to be ended: requests are taken",
                 };
@@ -58,7 +58,7 @@ impl Daemon {
     fn drain(&mut self, id: ConnectionId) {
         tracing::info!(target: OPERATION, "draining");
         self.feed(Event::Drain(true));
-        let (begun, _) = self.decisions.policy.open_requests();
+        let (begun, _) = self.driver.policy.open_requests();
         if begun > 0 {
             self.notice(id, format!("waiting for what was begun: {}", count(begun, "request")));
         }
@@ -75,7 +75,7 @@ impl Daemon {
 
     /// Answers those who wait for something that has come about.
     pub(super) fn after_turn(&mut self) {
-        if self.decisions.policy.is_draining() && self.decisions.policy.open_requests() == (0, 0) {
+        if self.driver.policy.is_draining() && self.driver.policy.open_requests() == (0, 0) {
             for id in std::mem::take(&mut self.stopping.drains) {
                 self.done(id, &["drained: nothing runs, and nothing is begun".to_owned()]);
             }
@@ -111,7 +111,7 @@ impl Daemon {
 
     /// What a restart is about to do.
     fn describe_restart(&self, id: PoolId, slot: Option<u32>) -> String {
-        let (name, view) = (&self.models[id].config.name, self.decisions.policy.pool(id));
+        let (name, view) = (&self.models[id].config.name, self.driver.policy.pool(id));
         if !view.workers.iter().any(|worker| self.models[id].workers.contains_key(&worker.id.life)) {
             return format!("{name}: there is no worker now that could be replaced");
         }

@@ -2,7 +2,7 @@
 use super::{
     Daemon,
     access_log::{self, Class},
-    admission, identity,
+    identity, memory_shortage,
     open_request::{NamedModel, ServedBy},
     template_process::TemplateProcess,
     worker_process::{MakeError, Origin, WorkerProcess},
@@ -12,7 +12,7 @@ use crate::{
     shortage::{chain_with_limit, is_shortage},
 };
 use ipc::{RequestId, Response, ToTemplate, board::Word};
-use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId, clients};
+use policy::{Effect, Event, KillReason, Outcome, Part, TemplateId, WorkerId, client_limits};
 use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
@@ -29,9 +29,9 @@ impl Daemon {
                 // One that has ended is about to be seen as such.
                 let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
             }
-            Effect::DoesNotFit(id, shortage) => self.not_loaded(id, admission::describe(&shortage)),
-            Effect::ReadMemory(id) => self.decisions.note(Event::MemoryRead(id, admission::memory())),
-            Effect::NoMemory(id, shortage) => self.note_shortage(id, &admission::describe(&shortage)),
+            Effect::DoesNotFit(id, shortage) => self.not_loaded(id, memory_shortage::describe(&shortage)),
+            Effect::ReadMemory(id) => self.driver.note(Event::MemoryRead(id, memory_shortage::memory())),
+            Effect::NoMemory(id, shortage) => self.note_shortage(id, &memory_shortage::describe(&shortage)),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.template(id) {
                     template.process.kill();
@@ -47,7 +47,7 @@ impl Daemon {
             Effect::ReadThreads(id) => {
                 if let Some(worker) = self.worker(id) {
                     let threads = worker.board.word(Word::Threads).load(Acquire).try_into().unwrap_or(u32::MAX);
-                    self.decisions.note(Event::ThreadsUsed { worker: id, threads });
+                    self.driver.note(Event::ThreadsUsed { worker: id, threads });
                 }
             }
             Effect::StopRequest { worker, request } => {
@@ -98,8 +98,8 @@ impl Daemon {
             }
             Err(error) => {
                 self.not_loaded(id, format!("cannot start a template: {}", chain_with_limit(&error)));
-                self.decisions.note(Event::LoadFailed(id));
-                self.decisions.note(Event::TemplateExited(id));
+                self.driver.note(Event::LoadFailed(id));
+                self.driver.note(Event::TemplateExited(id));
             }
         }
     }
@@ -137,7 +137,7 @@ impl Daemon {
     pub(super) fn no_room(&mut self, id: WorkerId, reason: &str) {
         self.note_shortage(id, reason);
         self.models[id.pool].workers.remove(&id.life);
-        self.decisions.note(Event::Shortage(id));
+        self.driver.note(Event::Shortage(id));
     }
 
     /// Notes why a worker is missing.
@@ -154,7 +154,7 @@ impl Daemon {
         let model = &mut self.models[id.pool];
         tracing::error!(model = model.config.name, worker = %id.life, "cannot fork a worker: {reason}");
         model.workers.remove(&id.life);
-        self.decisions.note(Event::ForkFailed(id));
+        self.driver.note(Event::ForkFailed(id));
     }
 
     fn dispatch(&mut self, to: WorkerId, part: Part, attempt: u32) {
@@ -199,7 +199,7 @@ impl Daemon {
             self.drained_in_vain();
         }
         let now = Instant::now();
-        let policy_now = self.decisions.now();
+        let policy_now = self.driver.now();
         let model = &self.models[request.pool];
         let model =
             NamedModel { name: &model.config.name, error: model.error.as_deref(), shortage: model.shortage.as_deref() };
@@ -242,7 +242,7 @@ impl Daemon {
         let limit = request.outbox_limit(model.info.as_deref(), model.slots);
         let Some(client) = self.connections.clients.get(&request.client) else { return false };
         let queued = client.outbox.queued();
-        let fits = clients::may_be_sent_more(queued, limit, self.connections.queued.load(Relaxed));
+        let fits = client_limits::may_be_sent_more(queued, limit, self.connections.queued.load(Relaxed));
         if fits {
             client.outbox.send(piece);
         }

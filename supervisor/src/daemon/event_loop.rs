@@ -111,7 +111,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     let mut batch = Vec::with_capacity(BATCH);
     daemon.settle();
     while !daemon.stopping.has_halted {
-        let deadline = daemon.decisions.deadline();
+        let deadline = daemon.driver.deadline();
         tokio::select! {
             count = inputs.recv_many(&mut batch, BATCH) => {
                 debug_assert!(count > 0, "the daemon holds a sender");

@@ -4,7 +4,7 @@
 //! No weights are read, and each model is compared with the machine's memory alone, since nobody
 //! knows which others will be loaded beside it.
 use super::{
-    Input, admission,
+    Input, memory_shortage,
     served_model::ServedModel,
     template_process::{StartError, Starter, TemplateProcess, TemplateSaid},
 };
@@ -71,7 +71,7 @@ async fn open(
         match said {
             // Its first word counts, and it is not needed any more.
             TemplateSaid::Message(said) => {
-                answer.get_or_insert_with(|| admission::can_be_loaded(limits, said));
+                answer.get_or_insert_with(|| memory_shortage::can_be_loaded(limits, said));
                 template.process.kill();
             }
             TemplateSaid::Exited(exit, stderr) => {

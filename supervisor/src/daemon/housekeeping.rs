@@ -58,7 +58,7 @@ impl Daemon {
             self.reap_orphans();
         }
         self.watch_all();
-        if self.decisions.policy.needs_time() && (self.decisions.policy.is_closing() || !self.notify.is_ready()) {
+        if self.driver.policy.needs_time() && (self.driver.policy.is_closing() || !self.notify.is_ready()) {
             self.notify.extend(EXTENSION);
         }
         self.say_status();
@@ -73,7 +73,7 @@ impl Daemon {
     pub(super) fn announce(&mut self) {
         if self.is_stopping() {
             self.notify.stopping();
-        } else if !self.notify.is_ready() && self.reloads.under_way.is_none() && self.decisions.policy.is_ready() {
+        } else if !self.notify.is_ready() && self.reloads.under_way.is_none() && self.driver.policy.is_ready() {
             // Who has waited for this looks at the status next.
             self.say_status();
             self.notify.ready();
@@ -82,7 +82,7 @@ impl Daemon {
 
     /// Tells the service manager that the daemon lives, if it does.
     pub(super) fn feed_watchdog(&mut self) {
-        match self.decisions.policy.stalled(self.decisions.now()) {
+        match self.driver.policy.stalled(self.driver.now()) {
             None => self.notify.watchdog(),
             Some(id) => {
                 let model = &self.models[id].config.name;

@@ -6,7 +6,7 @@
 //! says by then.
 mod difference;
 
-use super::{ConnectionId, Daemon, admission, identity, served_model::ServedModel};
+use super::{ConnectionId, Daemon, identity, memory_shortage, served_model::ServedModel};
 use crate::{
     config::{Config, ModelConfig, SupervisorConfig},
     log::OPERATION,
@@ -97,7 +97,7 @@ impl Daemon {
                     .under_way
                     .as_ref()
                     .map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
-                self.feed(Event::Reload(Reload { drain, changes, memory: admission::memory() }));
+                self.feed(Event::Reload(Reload { drain, changes, memory: memory_shortage::memory() }));
             }
             Err(failure) => self.refuse_reload(askers, failure),
         }
@@ -157,7 +157,7 @@ impl Daemon {
         let old = self.models.named(&new.config.name).map(|old| {
             let before = &self.models[old];
             let has_new_files = before.identity.is_some_and(|identity| identity != identity::now(&before.spec));
-            let is_cold = self.decisions.policy.pool(old).state == TemplateState::Cold;
+            let is_cold = self.driver.policy.pool(old).state == TemplateState::Cold;
             (old, Difference::between((before, &self.settings.supervisor), (&new, supervisor), has_new_files, is_cold))
         });
         Compared { new, old }
@@ -225,7 +225,7 @@ impl Daemon {
         };
         let failure = match refusal {
             ReloadRefusal::NotServed(id) => because_of(id, self.models[id].why_refused()),
-            ReloadRefusal::Outgrows(id, shortage) => because_of(id, admission::describe(&shortage)),
+            ReloadRefusal::Outgrows(id, shortage) => because_of(id, memory_shortage::describe(&shortage)),
             ReloadRefusal::ShuttingDown => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
         };
         self.refuse_reload(reloading.askers, failure);

@@ -15,12 +15,12 @@ use std::{
 impl Daemon {
     /// The status.
     pub(super) fn report(&self) -> Status {
-        let (now, policy_now) = (Instant::now(), self.decisions.now());
+        let (now, policy_now) = (Instant::now(), self.driver.now());
         let models = self.models.iter();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime_s: seconds(self.decisions.started.elapsed()),
+            uptime_s: seconds(self.driver.started.elapsed()),
             cores: self.settings.cores as usize,
             models: models.map(|(id, served)| self.model(id, served, now, policy_now)).collect(),
             state: self.state().to_owned(),
@@ -29,7 +29,7 @@ impl Daemon {
     }
 
     fn model(&self, id: PoolId, served: &ServedModel, now: Instant, policy_now: Time) -> ModelStatus {
-        let mut model = model(served, &self.decisions.policy.pool(id), self.settings.supervisor.queue, now, policy_now);
+        let mut model = model(served, &self.driver.policy.pool(id), self.settings.supervisor.queue, now, policy_now);
         if !self.models.is_served(id) && !self.is_tried(id) {
             "draining".clone_into(&mut model.state);
         }
@@ -40,7 +40,7 @@ impl Daemon {
     fn state(&self) -> &'static str {
         if self.is_stopping() {
             "stopping"
-        } else if self.decisions.policy.is_draining() {
+        } else if self.driver.policy.is_draining() {
             "draining"
         } else if self.reloads.under_way.is_some() {
             "reloading"
@@ -54,7 +54,7 @@ impl Daemon {
         let (mut warm, mut loading, mut failed, mut cold) = (0, 0, 0, 0);
         let (mut busy, mut waiting, mut slots) = (0, 0, 0);
         for (id, served) in self.models.served() {
-            let view = self.decisions.policy.pool(id);
+            let view = self.driver.policy.pool(id);
             *match view.state {
                 TemplateState::Warm => &mut warm,
                 TemplateState::Loading | TemplateState::Waiting { .. } => &mut loading,

@@ -3,7 +3,7 @@
 //! First nobody is accepted any more. Those who had connected before and have not asked for
 //! anything yet have a moment to; whoever waits for nothing is disconnected. Then the policy
 //! finishes what was admitted, for as long as the configuration says.
-use super::{ConnectionId, Daemon, connections::Client, control::count};
+use super::{ConnectionId, Daemon, control::count, open_connections::Client};
 use crate::log::OPERATION;
 use ipc::Response;
 use policy::Event;
@@ -50,7 +50,7 @@ impl Daemon {
                 client.outbox.close();
             }
         }
-        let (begun, waiting) = self.decisions.policy.open_requests();
+        let (begun, waiting) = self.driver.policy.open_requests();
         for id in &self.stopping.stops {
             if !again && !at_once && begun + waiting > 0 {
                 let limit = humantime::format_duration(self.settings.supervisor.shutdown_timeout);

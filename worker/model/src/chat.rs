@@ -2,7 +2,7 @@
 //!
 //! The template comes with the model and is a program, so it is not trusted: it runs out of fuel,
 //! its output has a bound, and it can reach nothing but the conversation and the date. What it
-//! cannot be kept from is building long values in memory; that ends the worker. `source` and
+//! cannot be kept from is building long values in memory; that ends the worker. `jinja_source` and
 //! `python` make minijinja read it as Jinja2 does; `conversation` has what it sees, and
 //! `provenance` keeps apart what it says itself and what the client said.
 //!
@@ -12,10 +12,10 @@
 //! and `filesizeformat` are not there; arguments by name are not passed on by `map`; floats are
 //! printed without an exponent; `\U`, `\N` and `\a` in a text are no escapes.
 mod conversation;
+mod jinja_source;
 mod json;
 mod provenance;
 mod python;
-mod source;
 
 #[cfg(test)]
 mod tests;
@@ -88,8 +88,8 @@ impl ChatTemplate {
             let message = python::arranged(&["message"], &by_place, &by_name)?[0].to_string();
             Err(Error::new(ErrorKind::InvalidOperation, RAISED).with_source(Raised(message)))
         });
-        let prepared = source::prepared(source);
-        if source::is_too_deep(&prepared) {
+        let prepared = jinja_source::prepared(source);
+        if jinja_source::is_too_deep(&prepared) {
             let reason = "an expression in it is longer than any that can be compiled";
             return ChatTemplate(Kind::Broken(reason.to_owned()));
         }

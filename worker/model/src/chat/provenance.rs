@@ -68,7 +68,7 @@ impl Literals {
 
     /// Those of a source that a template may look for.
     pub(super) fn of(source: &str) -> Literals {
-        let mut literals = super::source::literals(source);
+        let mut literals = super::jinja_source::literals(source);
         literals.retain(|literal| !literal.is_empty() && literal.len() <= Self::LONGEST);
         literals.truncate(Self::MOST);
         Literals(AhoCorasick::new(literals).ok())

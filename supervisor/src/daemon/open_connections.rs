@@ -2,7 +2,7 @@
 use super::{ConnectionId, access_log::Peer, connection::Outbox, listener::ClientSocket};
 use interprocess::local_socket::tokio::Stream;
 use ipc::RequestId;
-use policy::clients::{self, Place};
+use policy::client_limits::{self, Place};
 use std::{
     collections::HashMap,
     io,
@@ -84,7 +84,7 @@ impl Connections {
     pub(super) fn place(&self, time_of: impl Fn(Instant) -> policy::Time) -> Place<ConnectionId> {
         let idle_since = |client: &Client| client.is_idle().then(|| time_of(client.idle_since));
         let clients = self.clients.iter().map(|(id, client)| (*id, idle_since(client)));
-        clients::place(clients, time_of(Instant::now()))
+        client_limits::place(clients, time_of(Instant::now()))
     }
 
     pub(super) async fn accept(&self) -> io::Result<Result<Stream, Stream>> {

@@ -3,16 +3,16 @@ use policy::{Effect, Event, Limits, Policy, PoolLimits, Time};
 use std::{collections::VecDeque, time::Instant};
 
 #[derive(Debug)]
-pub(super) struct Decisions {
+pub(super) struct PolicyDriver {
     pub(super) policy: Policy,
     pub(super) started: Instant,
     events: VecDeque<Event>,
 }
 
-impl Decisions {
-    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> Decisions {
+impl PolicyDriver {
+    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> PolicyDriver {
         let policy = Policy::new(limits, pools, seed);
-        Decisions { policy, started: Instant::now(), events: VecDeque::new() }
+        PolicyDriver { policy, started: Instant::now(), events: VecDeque::new() }
     }
 
     /// The policy's time.
