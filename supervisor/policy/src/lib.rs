@@ -198,7 +198,12 @@ impl Policy {
                 None
             }
         };
+        // They come with every token, and only put off a deadline: nothing follows from that.
+        let is_progress = matches!(event, Event::Streamed(_) | Event::Observed { .. });
         if let Some(pool) = pool.and_then(|id| self.pools.get_mut(&id)) {
+            if is_progress {
+                return pool.handle(event, &mut self.context);
+            }
             let submitted = if let Event::Submitted { request, .. } = event { Some(request) } else { None };
             pool.handle(event, &mut self.context);
             pool.settle(&mut self.context);
