@@ -23,6 +23,12 @@ pub(crate) enum CliError {
     /// What a service manager handed over cannot be used.
     #[error(transparent)]
     Activation(#[from] ActivationError),
+    /// It cannot be made to end with the process that has started it.
+    #[error("cannot have this process told when its parent ends")]
+    Tie(#[source] io::Error),
+    /// The process that has started it has ended already.
+    #[error("the process that has started this one has ended")]
+    Orphaned,
     /// The log cannot be written.
     #[error("cannot start the log")]
     Log(#[source] LogError),

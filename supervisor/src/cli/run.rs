@@ -5,6 +5,10 @@ use crate::{
     daemon::{self, Adopted, Setup, SocketSource},
     log::{Log, Settings},
 };
+use nix::{
+    sys::{prctl, signal::Signal},
+    unistd::getppid,
+};
 use std::{path::PathBuf, sync::Arc};
 use system::sandbox::has_landlock;
 use tracing::level_filters::LevelFilter;
@@ -35,6 +39,9 @@ pub(crate) struct Arguments {
     /// Only validate the configuration, and look whether each model can be loaded
     #[arg(long)]
     check: bool,
+    /// Stop when this process ends, which has started this one
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
     /// Start this instead of the executable itself as template, for tests
     #[arg(long, hide = true, value_name = "FILE")]
     template_executable: Option<PathBuf>,
@@ -84,7 +91,17 @@ fn parse_threads(text: &str) -> Result<Auto<u32>, String> {
     }
 }
 
+/// Has this process told to stop when its parent ends, however that may be.
+fn tie_to(parent: u32) -> Result<(), CliError> {
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| CliError::Tie(error.into()))?;
+    // It may have ended before.
+    if getppid().as_raw().unsigned_abs() == parent { Ok(()) } else { Err(CliError::Orphaned) }
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
+    if let Some(parent) = arguments.parent {
+        tie_to(parent)?;
+    }
     // Before anything is opened.
     let adopted = Adopted::take()?;
     let overrides = Overrides {

@@ -33,6 +33,8 @@ impl Daemon {
         let process = Command::new(executable)
             .args(["run", "--model", &model, "--workers", &workers.to_string(), "--socket"])
             .arg(&socket)
+            // It is told when this thread ends, which is the last of this process.
+            .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)

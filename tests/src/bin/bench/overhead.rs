@@ -17,7 +17,7 @@ use std::{
 use tokio::task::JoinSet;
 
 /// What the supervisor may add to half of all requests.
-const REACH: Duration = Duration::from_micros(100);
+const REACH: Duration = Duration::from_micros(60);
 /// Turns, and requests of each turn. A process for each request takes longer, so there are fewer of
 /// them.
 const TURNS: usize = 20;

@@ -74,6 +74,18 @@ fn an_interrupt_leaves_no_process_behind() {
 }
 
 #[test]
+fn a_kill_leaves_no_process_behind() {
+    let demo = Call::new(["demo"]).start();
+    until("the first worker answers", LIMIT, || demo.stdout().contains("req-1: worker "));
+    let daemons = process::children(demo.pid());
+    let workers: Vec<u32> = daemons.iter().flat_map(|daemon| process::started_by(*daemon)).collect();
+    assert!(daemons.len() == 1 && workers.len() >= 3, "{daemons:?} {workers:?}");
+    demo.signal(Signal::SIGKILL);
+    let _killed = demo.wait();
+    until("all processes have ended", LIMIT, || !daemons.iter().chain(&workers).any(|pid| process::lives(*pid)));
+}
+
+#[test]
 fn a_reader_who_has_gone_ends_it() {
     for bytes in [0, 1] {
         let ended = Call::new(["demo", "--fast"]).taken(bytes).run();
