@@ -16,8 +16,9 @@ use crate::{Signal, exchange::Outcome, process, random::Random, wait::pause};
 use ipc::{GenerateRequest, Request, Sampling};
 use std::{collections::BTreeSet, fmt, sync::OnceLock, thread};
 
-/// How often a text may be finished before three of its workers are found.
-const TRIES: usize = 20;
+/// The model of the texts: it waits before each token, so that each of their workers is there for far
+/// longer than it takes to find it.
+const PACED: &str = "builtin:pocket?token_us=2000";
 
 /// What came of such requests.
 #[derive(Clone, Debug)]
@@ -38,7 +39,8 @@ impl Campaign {
     ///
     /// If there is no daemon to be had.
     pub fn refusals(&self, times: usize) -> Result<Refusals, String> {
-        self.with_daemon(&mut Err("it is not needed".to_owned()), |daemon, _| {
+        let paced = Campaign { model: PACED.to_owned(), log: self.log.clone(), ..*self };
+        paced.with_daemon(&mut Err("it is not needed".to_owned()), |daemon, _| {
             let catalogue = Catalogue::record(daemon, self.longest)?;
             let before = LeakCheck::at_rest(daemon)?;
             let start = sums(&daemon.status().models);
@@ -80,25 +82,18 @@ struct Doom<'a> {
 impl Doom<'_> {
     /// Kills each worker of a long text.
     fn kill_all(&mut self, number: usize, longest: u32, phase: &mut Phase) -> Result<(), String> {
-        for attempt in 0..TRIES {
-            self.harness.let_work(&mut self.random);
-            let request = GenerateRequest {
-                model: Some(Pool::Text.name().to_owned()),
-                sampling: Sampling { seed: Some(7), ..Sampling::default() },
-                max_tokens: Some(longest),
-                ignore_end: true,
-                ..GenerateRequest::raw(format!("Story {number}.{attempt}:"))
-            };
-            let request = Request::Generate(Box::new(request));
-            let (outcome, died) = self.ask(Pool::Text, &request, true, phase)?;
-            self.died += died;
-            match outcome {
-                // It was faster than whoever looks for its workers.
-                Outcome::Answered(..) => phase.tally.answered += 1,
-                outcome => return self.check(Pool::Text, &request, outcome, died, phase),
-            }
-        }
-        Err(format!("{TRIES} texts were finished before {MAX_ATTEMPTS} of their workers were found"))
+        self.harness.let_work(&mut self.random);
+        let request = GenerateRequest {
+            model: Some(Pool::Text.name().to_owned()),
+            sampling: Sampling { seed: Some(7), ..Sampling::default() },
+            max_tokens: Some(longest),
+            ignore_end: true,
+            ..GenerateRequest::raw(format!("Story {number}:"))
+        };
+        let request = Request::Generate(Box::new(request));
+        let (outcome, died) = self.ask(Pool::Text, &request, true, phase)?;
+        self.died += died;
+        self.check(Pool::Text, &request, outcome, died, phase)
     }
 
     /// Asks for what crashes each worker.
