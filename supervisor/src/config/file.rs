@@ -13,6 +13,7 @@ use serde::{
 };
 use std::{
     fmt::{self, Display, Formatter},
+    marker::PhantomData,
     path::Path,
 };
 use toml::{
@@ -34,13 +35,14 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let file = File { text, name: path.display().to_string() };
     let folder = path.parent().unwrap_or(Path::new(""));
     let tree = DeTable::parse(text).map_err(|error| file.syntax(&error))?;
-    let root = Table { file: &file, entries: tree.get_ref() };
-    let Root { mut supervisor, model: models } = Root::deserialize(root).map_err(|error| match error {
+    let tree = Spanned::new(tree.span(), DeValue::Table(tree.into_inner()));
+    let root = Entry { file: &file, key: "the file", value: &tree };
+    let read = read(root, PhantomData::<Root>).map_err(|error| match error {
         Refusal::Config(error) => error,
-        // The file is a table, so this is never alone.
-        Refusal::Rule(message) => ConfigError::Syntax { place: file.place(0), message },
-    })?;
-    let socket = root.entry("supervisor").and_then(|entry| entry.table()?.entry("socket"));
+        Refusal::Rule(rule) => root.refused(rule),
+    });
+    let Root { mut supervisor, model: models } = read?;
+    let socket = root.entry("supervisor").and_then(|entry| entry.entry("socket"));
     if let Some((socket, entry)) = supervisor.socket.as_mut().zip(socket) {
         *socket = value::socket_at(folder.join(&socket)).map_err(|rule| entry.refused(rule))?;
     }
@@ -73,10 +75,9 @@ impl File<'_> {
         table: &Entry<'_>,
         folder: &Path,
     ) -> Result<(ModelConfig, Place), ConfigError> {
-        let entry = |key| table.table().and_then(|table| table.entry(key));
-        let path = entry("path").ok_or_else(|| ConfigError::NoPath { place: table.place() })?;
+        let path = table.entry("path").ok_or_else(|| ConfigError::NoPath { place: table.place() })?;
         model.source = value::source_in(&model.source, folder).map_err(|rule| path.refused(rule))?;
-        if let Some(name) = entry("name") {
+        if let Some(name) = table.entry("name") {
             return Ok((model, name.place()));
         }
         let derived = name_of(&model.source).to_owned();
@@ -114,9 +115,14 @@ impl<'a> Entry<'a> {
         self.file.place(self.value.span().start)
     }
 
-    fn table(&self) -> Option<Table<'a>> {
-        let DeValue::Table(entries) = self.value.get_ref() else { return None };
-        Some(Table { file: self.file, entries })
+    fn table(&self) -> Option<&'a DeTable<'a>> {
+        if let DeValue::Table(table) = self.value.get_ref() { Some(table) } else { None }
+    }
+
+    /// A value of a table.
+    fn entry(&self, key: &str) -> Option<Entry<'a>> {
+        let (key, value) = self.table()?.get_key_value(key)?;
+        Some(Entry { key: key.get_ref(), value, ..*self })
     }
 
     /// The values of a list, called as the list is, or as what is in it.
@@ -172,60 +178,22 @@ impl serde::de::Error for Refusal {
     }
 }
 
-/// The entries of a table.
-#[derive(Clone, Copy)]
-struct Table<'a> {
-    file: &'a File<'a>,
-    entries: &'a DeTable<'a>,
-}
-
-impl<'a> Table<'a> {
-    fn entry(&self, key: &str) -> Option<Entry<'a>> {
-        let (key, value) = self.entries.get_key_value(key)?;
-        Some(Entry { file: self.file, key: key.get_ref(), value })
-    }
-
-    /// In the order of the file.
-    fn walk(self) -> Walk<'a> {
-        let mut entries: Vec<_> = self.entries.iter().collect();
-        entries.sort_by_key(|(key, _)| std::cmp::Reverse(key.span().start));
-        let entry = |(key, value): (&'a Spanned<_>, _)| Entry {
-            file: self.file,
-            key: AsRef::<str>::as_ref(key.get_ref()),
-            value,
-        };
-        Walk { rest: entries.into_iter().map(entry).collect(), fields: None, next: None }
-    }
-}
-
-impl<'de> Deserializer<'de> for Table<'de> {
-    type Error = Refusal;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
-        visitor.visit_map(self.walk())
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Refusal> {
-        visitor.visit_map(Walk { fields: Some((name, fields)), ..self.walk() })
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
-}
-
 /// A walk through entries, the last of which are the next.
 struct Walk<'a> {
     rest: Vec<Entry<'a>>,
     /// What the table is called and which keys it has, if it does not take any.
     fields: Option<(&'static str, &'static [&'static str])>,
     next: Option<Entry<'a>>,
+}
+
+impl<'a> Walk<'a> {
+    /// Through a table, in the order of the file.
+    fn through(table: &'a DeTable<'a>, of: Entry<'a>, fields: Option<(&'static str, &'static [&'static str])>) -> Self {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| std::cmp::Reverse(key.span().start));
+        let entry = |(key, value): (&'a Spanned<_>, _)| Entry { key: AsRef::<str>::as_ref(key.get_ref()), value, ..of };
+        Walk { rest: entries.into_iter().map(entry).collect(), fields, next: None }
+    }
 }
 
 impl<'de> MapAccess<'de> for Walk<'de> {
@@ -281,7 +249,7 @@ impl<'de> Deserializer<'de> for Entry<'de> {
             },
             DeValue::Datetime(_) => Err(Refusal::Rule(value::JSON.to_owned())),
             DeValue::Array(_) => visitor.visit_seq(Walk { rest: rest(), fields: None, next: None }),
-            DeValue::Table(entries) => Table { file: self.file, entries }.deserialize_any(visitor),
+            DeValue::Table(table) => visitor.visit_map(Walk::through(table, self, None)),
         }
     }
 
@@ -292,7 +260,7 @@ impl<'de> Deserializer<'de> for Entry<'de> {
         visitor: V,
     ) -> Result<V::Value, Refusal> {
         match self.table() {
-            Some(table) => table.deserialize_struct(name, fields, visitor),
+            Some(table) => visitor.visit_map(Walk::through(table, self, Some((name, fields)))),
             None => Err(serde::de::Error::invalid_type(Unexpected::Other("no table"), &visitor)),
         }
     }
