@@ -69,9 +69,7 @@ impl Daemon {
                 }
                 self.template_ready(id, identity, info);
             }
-            TemplateSaid::Message(FromTemplate::Needs(needs)) => {
-                self.feed(Event::Needs { template: id, needs, memory: memory_shortage::memory() });
-            }
+            TemplateSaid::Message(FromTemplate::Needs(needs)) => self.needs(id, needs),
             TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.load_failed(id, message),
             TemplateSaid::Message(
                 FromTemplate::Forked(Forked { life, .. }) | FromTemplate::ForkFailed { life, .. },
@@ -101,18 +99,17 @@ impl Daemon {
         if self.driver.policy.pool(id.pool).state != TemplateState::Loading {
             return;
         }
-        match said {
-            TemplateSaid::Message(FromTemplate::Needs(needs)) => {
-                self.feed(Event::Needs { template: id, needs, memory: memory_shortage::memory() });
-            }
-            // One that has nothing to ask for is loaded at once.
-            TemplateSaid::Message(FromTemplate::Ready(_)) => self.feed(Event::Examined(id)),
-            TemplateSaid::Message(FromTemplate::LoadFailed { message }) => self.refuse_model(id, message),
-            TemplateSaid::Message(FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. }) => {
-                self.refuse_model(id, memory_shortage::UNASKED.to_owned());
-            }
-            TemplateSaid::Exited(..) => {}
+        let TemplateSaid::Message(said) = said else { return };
+        match memory_shortage::asked(said) {
+            Ok(Some(needs)) => self.needs(id, needs),
+            Ok(None) => self.feed(Event::Examined(id)),
+            Err(message) => self.refuse_model(id, message),
         }
+    }
+
+    /// A template says what its model needs, and waits.
+    fn needs(&mut self, template: TemplateId, needs: Needs) {
+        self.feed(Event::Needs { template, needs, memory: memory_shortage::memory() });
     }
 
     /// A template has loaded its model, and the daemon has nothing against that.

@@ -1,6 +1,6 @@
 //! Whether a model or a worker fits into memory: what the policy is told of the machine, and its
 //! verdicts in words.
-use ipc::FromTemplate;
+use ipc::{FromTemplate, Needs};
 use policy::{Memory, MemoryShortage, Need, PoolLimits};
 use system::{limits, proc::HostMemory};
 
@@ -10,22 +10,25 @@ pub(super) fn memory() -> Memory {
     Memory { total, available, addresses: limits::addresses() }
 }
 
-/// Whether a model can be loaded if nothing else is there then, by the first word of a template
-/// that is only to open it. `Err` says why it never can.
-pub(super) fn can_be_loaded(limits: &PoolLimits, said: FromTemplate) -> Result<(), String> {
+/// What the first word of a template that is only to open its model asks for; none if the model can
+/// be loaded without asking. `Err` says why it cannot be loaded.
+pub(super) fn asked(said: FromTemplate) -> Result<Option<Needs>, String> {
     match said {
-        FromTemplate::Needs(needs) => {
-            Need::of(limits, needs).fits_alone(memory()).map_err(|shortage| describe(&shortage))
-        }
-        // One that has nothing to ask for is loaded at once.
-        FromTemplate::Ready(_) => Ok(()),
+        FromTemplate::Needs(needs) => Ok(Some(needs)),
+        FromTemplate::Ready(_) => Ok(None),
         FromTemplate::LoadFailed { message } => Err(message),
-        FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. } => Err(UNASKED.to_owned()),
+        FromTemplate::Forked(_) | FromTemplate::ForkFailed { .. } => {
+            Err("its template speaks of a worker that it was not asked for".to_owned())
+        }
     }
 }
 
-/// What is told of a template that speaks of workers although it was only to open its model.
-pub(super) const UNASKED: &str = "its template speaks of a worker that it was not asked for";
+/// Whether a model can be loaded if nothing else is there then, by such a word. `Err` says why it
+/// never can.
+pub(super) fn can_be_loaded(limits: &PoolLimits, said: FromTemplate) -> Result<(), String> {
+    let fits = |needs| Need::of(limits, needs).fits_alone(memory());
+    asked(said)?.map_or(Ok(()), fits).map_err(|shortage| describe(&shortage))
+}
 
 /// Why there is no room.
 pub(super) fn describe(shortage: &MemoryShortage) -> String {
