@@ -92,9 +92,7 @@ pub(crate) fn tie_to(supervisor: u32) -> Result<bool, StartupError> {
     if !(0..MOMENT).any(|_| is_parent() || sched_yield().is_err()) {
         return Ok(false);
     }
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(StartupError::Tie)?;
-    // The signal comes only for a parent that dies from now on.
-    Ok(is_parent())
+    system::die_with(supervisor, Signal::SIGKILL).map_err(StartupError::Tie)
 }
 
 /// Waits for the supervisor's `Go`; `None` if it hangs up first, as it does when it does not want

@@ -19,7 +19,7 @@ use nix::{
         socket::{MsgFlags, send},
         wait::waitpid,
     },
-    unistd::{getppid, pipe2, setsid},
+    unistd::{pipe2, setsid},
 };
 use std::{
     ffi::CString,
@@ -340,9 +340,7 @@ fn set_up(supervisor: u32) -> Result<OwnProcess, TemplateError> {
     // It fails only for the leader of a process group, who has a session of its own or asked for
     // none.
     let _already_leader = setsid();
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(TemplateError::Tie)?;
-    // The signal comes only for a parent that dies from now on.
-    if getppid().as_raw().unsigned_abs() != supervisor {
+    if !system::die_with(supervisor, Signal::SIGKILL).map_err(TemplateError::Tie)? {
         return Err(TemplateError::Orphaned);
     }
     // A service manager may send these to every process of a service.

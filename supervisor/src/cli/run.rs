@@ -5,10 +5,7 @@ use crate::{
     daemon::{self, Adopted, Setup, SocketSource},
     log::{Log, Settings},
 };
-use nix::{
-    sys::{prctl, signal::Signal},
-    unistd::getppid,
-};
+use nix::sys::signal::Signal;
 use std::{path::PathBuf, sync::Arc};
 use system::sandbox::has_landlock;
 use tracing::level_filters::LevelFilter;
@@ -93,9 +90,8 @@ fn parse_threads(text: &str) -> Result<Auto<u32>, String> {
 
 /// Has this process told to stop when its parent ends, however that may be.
 fn tie_to(parent: u32) -> Result<(), CliError> {
-    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|error| CliError::Tie(error.into()))?;
-    // It may have ended before.
-    if getppid().as_raw().unsigned_abs() == parent { Ok(()) } else { Err(CliError::Orphaned) }
+    let is_tied = system::die_with(parent, Signal::SIGTERM).map_err(|error| CliError::Tie(error.into()))?;
+    if is_tied { Ok(()) } else { Err(CliError::Orphaned) }
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {

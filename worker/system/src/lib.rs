@@ -21,5 +21,5 @@ pub mod sandbox;
 #[cfg(feature = "process")]
 pub use os::{
     Board, CANNOT_CONFINE, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED, SealedMemoryError, ThreadPool,
-    exit_now, fork, ignore, live_alone, receive_packet, sealed_memory, trim_heap,
+    die_with, exit_now, fork, ignore, live_alone, receive_packet, sealed_memory, trim_heap,
 };

@@ -3,10 +3,11 @@ use crate::limits::TASKS;
 use nix::{
     dir::Dir,
     sys::{
+        prctl,
         resource::{Resource, getrlimit},
         signal::{SigHandler, Signal},
     },
-    unistd::{ForkResult, Pid},
+    unistd::{ForkResult, Pid, getppid},
 };
 use std::{
     os::fd::RawFd,
@@ -131,6 +132,13 @@ pub fn ignore(signal: Signal) -> nix::Result<()> {
     // SAFETY: no handler of this process is replaced that somebody relies on, and to ignore runs no
     // code.
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map(drop)
+}
+
+/// Has this process sent a signal when its parent ends, if that is `parent`. `false` if it is not, or
+/// no more: the signal comes only for a parent that ends from now on.
+pub fn die_with(parent: u32, signal: Signal) -> nix::Result<bool> {
+    prctl::set_pdeathsig(signal)?;
+    Ok(getppid().as_raw().unsigned_abs() == parent)
 }
 
 /// Gives the memory that loading has freed back to the system, so that workers do not inherit it.
