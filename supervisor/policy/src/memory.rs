@@ -10,6 +10,7 @@
 use super::Policy;
 use super::event::{Effect, Loaded, PoolId, TemplateId};
 use super::limits::PoolLimits;
+use super::pool::Pool;
 use super::reload::{Change, Reload};
 use ipc::Needs;
 
@@ -204,10 +205,7 @@ impl Policy {
     /// What a model that needs so much now may need in the course of the reload that is under way,
     /// if one is.
     fn most_needed(&self, id: PoolId, now: Need) -> Need {
-        let planned = self.reload.iter().flat_map(|reload| &reload.changes).find_map(|change| match change {
-            Change::Adjust { pool, limits } if *pool == id => Some(now.by(limits)),
-            _ => None,
-        });
+        let planned = self.reload.as_ref().and_then(|reload| reload.limits(id)).map(|limits| now.by(limits));
         planned.filter(|planned| planned.total() > now.total()).unwrap_or(now)
     }
 
@@ -215,19 +213,12 @@ impl Policy {
     /// others are to need. What is loaded anew is looked at when it says what it needs, and what it
     /// replaces is there until then.
     pub(super) fn outgrows(&self, reload: &Reload) -> Option<(PoolId, MemoryShortage)> {
-        let mut planned = Vec::new();
-        for pool in self.pools.values().filter(|pool| pool.is_serving()) {
-            let Some(now) = pool.need else { continue };
-            let change = reload.changes.iter().find(|change| match change {
-                Change::Adjust { pool: changed, .. } | Change::Remove(changed) => *changed == pool.id,
-                Change::Add { .. } | Change::Replace { .. } => false,
-            });
-            match change {
-                Some(Change::Remove(_)) => {}
-                Some(Change::Adjust { limits, .. }) => planned.push((pool.id, now, now.by(limits))),
-                _ => planned.push((pool.id, now, now)),
-            }
-        }
+        let stays = |pool: &&Pool| pool.is_serving() && !reload.changes.contains(&Change::Remove(pool.id));
+        let planned = self.pools.values().filter(stays).filter_map(|pool| {
+            let now = pool.need?;
+            Some((pool.id, now, reload.limits(pool.id).map_or(now, |limits| now.by(limits))))
+        });
+        let planned: Vec<_> = planned.collect();
         planned.iter().filter(|(_, now, then)| then.total() > now.total()).find_map(|(id, _, then)| {
             let others = planned.iter().filter(|(other, ..)| other != id).map(|(.., then)| then.total());
             let fits = then.fits_now(others.fold(0, u64::saturating_add), 0, reload.memory);

@@ -163,9 +163,8 @@ impl Pool {
                 self.is_clock_stopped = false;
             }
         }
-        let lacks_worker = |slot: &Slot| slot.lacks_worker(self.limits.isolation) && slot.fork_at <= context.now;
-        let is_due = self.wanted_slots().any(lacks_worker);
-        if is_due && self.may_fork(context) && !self.asks_memory {
+        let wants_fork = self.wanted_slots().any(|slot| slot.wants_fork(self.limits.isolation, context.now));
+        if wants_fork && self.may_fork(context) && !self.asks_memory {
             self.asks_memory = true;
             context.emit(Effect::ReadMemory(self.id));
         }
@@ -177,12 +176,11 @@ impl Pool {
         if !std::mem::take(&mut self.asks_memory) || !self.may_fork(context) {
             return;
         }
-        let (Some(identity), isolation) = (self.template.identity, self.limits.isolation) else { return };
+        let Some(identity) = self.template.identity else { return };
+        let (isolation, now) = (self.limits.isolation, context.now);
         let mut is_short = false;
-        for slot in self.slots.iter_mut().take(self.limits.workers as usize) {
-            if !slot.lacks_worker(isolation) || slot.fork_at > context.now {
-                continue;
-            }
+        let wanted = self.slots.iter_mut().take(self.limits.workers as usize);
+        for slot in wanted.filter(|slot| slot.wants_fork(isolation, now)) {
             let is_first = slot.serving().is_none();
             match self.need.map_or(Ok(()), |need| need.has_room_for_worker(is_first, memory)) {
                 Ok(()) => slot.fork(self.template.id, identity, &self.limits, context),

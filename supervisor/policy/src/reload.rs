@@ -24,6 +24,16 @@ pub struct Reload {
     pub memory: Memory,
 }
 
+impl Reload {
+    /// The limits that a pool which stays is to live by, if they change.
+    pub(super) fn limits(&self, id: PoolId) -> Option<&PoolLimits> {
+        self.changes.iter().find_map(|change| match change {
+            Change::Adjust { pool, limits } if *pool == id => Some(limits),
+            Change::Add { .. } | Change::Replace { .. } | Change::Adjust { .. } | Change::Remove(_) => None,
+        })
+    }
+}
+
 /// What happens to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -80,6 +80,11 @@ impl Slot {
         }
     }
 
+    /// Whether one should be forked now.
+    pub(super) fn wants_fork(&self, isolation: Isolation, now: Time) -> bool {
+        self.lacks_worker(isolation) && self.fork_at <= now
+    }
+
     pub(super) fn fork(
         &mut self,
         template: TemplateId,
