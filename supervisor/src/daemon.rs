@@ -147,10 +147,11 @@ impl Daemon {
         }
     }
 
-    /// Tells the policy what has happened, and does what it wants.
+    /// Tells the policy what has happened, and does what must be done at once. What follows comes
+    /// when the policy settles, at the end of the turn.
     fn feed(&mut self, event: Event) {
         self.driver.note(event);
-        self.settle();
+        self.act_all();
     }
 
     /// Takes in what has happened by now. If this process was not running for a while, others may
@@ -171,13 +172,21 @@ impl Daemon {
         self.catch_up(inputs).await;
         // Who has moved since the last look is not stuck.
         self.observe();
+        self.settle();
         self.driver.time_out();
         self.settle();
     }
 
-    /// Does what the policy wants and tells it what comes of that, until there is nothing left to
-    /// do.
+    /// Has the policy settle, and does what it wants, until nothing is left to be done.
     fn settle(&mut self) {
+        self.act_all();
+        while self.driver.settle() {
+            self.act_all();
+        }
+    }
+
+    /// Does what the policy wants by now, and tells it what comes of that.
+    fn act_all(&mut self) {
         while let Some(effect) = self.driver.next() {
             self.act(effect);
         }

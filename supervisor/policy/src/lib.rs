@@ -1,9 +1,11 @@
 //! What the supervisor decides, with no I/O, no clock, no threads and no logging in it.
 //!
 //! The daemon tells the policy what has happened ([`Policy::handle`]) and what time it is
-//! ([`Policy::handle_timeout`], when [`Policy::next_deadline`] has come), and then does what
-//! [`Policy::poll_effect`] says. The same calls with the same seed give the same effects, so that
-//! `simulation.rs` can try ten thousand lives of a supervisor in seconds.
+//! ([`Policy::handle_timeout`], when [`Policy::next_deadline`] has come), and after each of these
+//! does what [`Policy::poll_effect`] says. What an event does to a process or a request is done at
+//! once. What follows from the state that all events have led to is done by [`Policy::settle`], once
+//! for as many events as the daemon likes. The same calls with the same seed give the same effects,
+//! so that `simulation.rs` can try ten thousand lives of a supervisor in seconds.
 //!
 //! ```text
 //!                   Event                                             Effect
@@ -23,6 +25,7 @@
 //!   Events of different processes may come in any order.
 //! * `TemplateExited` comes after each `Forked` of that template. A worker that was not reported by
 //!   then is never spoken of again. If it was half made, the daemon ends it.
+//! * Before time goes on, and before it is asked for its next deadline, the policy has settled.
 //! * Each `ReadMemory` is answered by one `MemoryRead` before time goes on.
 //! * Whatever the policy killed or terminated ends with `Exited`, `ForkFailed` or its template's
 //!   `TemplateExited`. That also holds for what was still to be forked.
@@ -32,7 +35,8 @@
 //!
 //! # Invariants
 //!
-//! The simulation asserts them after every step.
+//! The simulation asserts them each time that the policy has settled, and draws how many events
+//! come before that. Those of requests and processes also hold after each event.
 //!
 //! Requests:
 //!
@@ -111,7 +115,7 @@ pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
 use context::Context;
 use pool::Pool;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The supervisor's policy: pools, queues, deadlines, back-off, replay and shutdown.
 #[derive(Debug)]
@@ -123,6 +127,10 @@ pub struct Policy {
     reload: Option<Reload>,
     /// Whether a model has ever been loaded.
     has_served: bool,
+    /// Whether something has happened that more may follow from.
+    is_unsettled: bool,
+    /// The pools that it has happened to.
+    unsettled: BTreeSet<PoolId>,
 }
 
 /// How far the supervisor's life has come.
@@ -147,75 +155,97 @@ impl Policy {
         let mut context = Context::new(limits, seed);
         let pools = pools.into_iter().enumerate().map(|(index, limits)| (PoolId(index), limits));
         let pools = pools.map(|(id, limits)| (id, Pool::new(id, limits, &mut context))).collect();
-        Policy { pools, context, phase: Phase::Serving, reload: None, has_served: false }
+        Policy {
+            pools,
+            context,
+            phase: Phase::Serving,
+            reload: None,
+            has_served: false,
+            is_unsettled: false,
+            unsettled: BTreeSet::new(),
+        }
     }
 
     /// Takes in what has happened. What is said of a process or a request that is no more changes
     /// nothing.
     pub fn handle(&mut self, now: Time, event: Event) {
         self.context.now = now;
-        let pool = match event {
-            Event::Reload(reload) => {
-                self.begin_reload(reload);
-                return self.settle();
+        // These come with every token, and only put off a deadline: nothing follows from that.
+        self.is_unsettled |= !matches!(event, Event::Streamed(_) | Event::Observed { .. });
+        match event {
+            Event::Submitted { request, pool, .. } if !self.pools.contains_key(&pool) => {
+                // A model that is not there gets its client an answer, too.
+                let outcome =
+                    if self.is_closing() { Outcome::ShuttingDown } else { Outcome::Unavailable { until: now } };
+                self.context.finish(request, outcome);
             }
-            Event::Submitted { pool, .. } | Event::Restart { pool, .. } => Some(pool),
+            Event::Submitted { request, pool, .. } => {
+                // It is judged by what is left when all that came before it has been served, and
+                // an idle worker that it was let in for is its own.
+                self.settle_pool(pool);
+                self.handle_in(pool, event);
+                self.settle_pool(pool);
+                if self.context.requests.contains_key(&request) {
+                    self.context.emit(Effect::Accepted(request));
+                }
+            }
+            Event::Restart { pool, .. } | Event::MemoryRead(pool, _) => self.handle_in(pool, event),
             Event::Withdrawn(request) | Event::Blocked { request, .. } => {
-                self.context.requests.get(&request).map(|record| record.pool)
+                if let Some(pool) = self.context.requests.get(&request).map(|record| record.pool) {
+                    self.handle_in(pool, event);
+                }
             }
-            Event::Needs { template: id, needs, memory } => {
-                self.needs(id, needs, memory);
-                Some(id.pool)
+            Event::Needs { template, needs, memory } => {
+                self.needs(template, needs, memory);
+                self.unsettled.insert(template.pool);
             }
             Event::TemplateReady(id, loaded) => {
                 self.loaded(id, loaded);
-                Some(id.pool)
+                self.unsettled.insert(id.pool);
             }
-            Event::MemoryRead(id, _) => Some(id),
-            Event::Examined(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => Some(id.pool),
+            Event::Examined(id) | Event::LoadFailed(id) | Event::TemplateExited(id) => self.handle_in(id.pool, event),
+            Event::Streamed(id) | Event::Observed { worker: id, .. } => {
+                if let Some(pool) = self.pools.get_mut(&id.pool) {
+                    pool.handle(event, &mut self.context);
+                }
+            }
             Event::Forked(id)
             | Event::ForkFailed(id)
             | Event::Shortage(id)
             | Event::Ready(id)
-            | Event::Streamed(id)
-            | Event::Observed { worker: id, .. }
             | Event::Answered(id)
             | Event::Rejected(id)
             | Event::Misbehaved(id)
             | Event::MemoryTaken { worker: id, .. }
-            | Event::Exited(id) => Some(id.pool),
-            Event::ThreadsUsed { worker, threads } => {
-                self.context.threads.used(worker, threads);
-                None
-            }
+            | Event::Exited(id) => self.handle_in(id.pool, event),
+            Event::ThreadsUsed { worker, threads } => self.context.threads.used(worker, threads),
             Event::Drain(is_draining) => {
                 self.context.draining = is_draining;
-                self.settle_pools();
-                None
+                self.unsettled.extend(self.pools.keys());
             }
-            Event::ShutdownRequested => {
-                self.shutdown();
-                None
-            }
-        };
-        // They come with every token, and only put off a deadline: nothing follows from that.
-        let is_progress = matches!(event, Event::Streamed(_) | Event::Observed { .. });
-        if let Some(pool) = pool.and_then(|id| self.pools.get_mut(&id)) {
-            if is_progress {
-                return pool.handle(event, &mut self.context);
-            }
-            let submitted = if let Event::Submitted { request, .. } = event { Some(request) } else { None };
-            pool.handle(event, &mut self.context);
-            pool.settle(&mut self.context);
-            if let Some(request) = submitted.filter(|request| self.context.requests.contains_key(request)) {
-                self.context.emit(Effect::Accepted(request));
-            }
-        } else if let Event::Submitted { request, .. } = event {
-            // A model that is not there gets its client an answer, too.
-            let outcome = if self.is_closing() { Outcome::ShuttingDown } else { Outcome::Unavailable { until: now } };
-            self.context.finish(request, outcome);
+            Event::ShutdownRequested => self.shutdown(),
+            Event::Reload(reload) => self.begin_reload(reload),
         }
-        self.settle();
+    }
+
+    fn handle_in(&mut self, id: PoolId, event: Event) {
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.handle(event, &mut self.context);
+            self.unsettled.insert(id);
+        }
+    }
+
+    /// Whether something has happened since the policy settled last.
+    pub fn is_unsettled(&self) -> bool {
+        self.is_unsettled
+    }
+
+    /// Does what follows from all that has happened.
+    pub fn settle(&mut self, now: Time) {
+        self.context.now = now;
+        if self.is_unsettled {
+            self.settle_all();
+        }
     }
 
     /// Does what has come due. Calling it too early or too often changes nothing.
@@ -228,10 +258,10 @@ impl Policy {
         }
         for pool in self.pools.values_mut() {
             pool.expire(&mut self.context);
-            pool.settle(&mut self.context);
         }
+        self.unsettled.extend(self.pools.keys());
         self.context.expire_threads();
-        self.settle();
+        self.settle_all();
     }
 
     /// When [`Policy::handle_timeout`] must be called, unless an event changes it before.
@@ -248,8 +278,8 @@ impl Policy {
             .min()
     }
 
-    /// The next thing to do. To be called until there is none, after each of the calls above and
-    /// after `new`.
+    /// The next thing to do. To be called until there is none, after `new` and after each call that
+    /// says what has happened, that time has passed, or that the policy is to settle.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.context.effects.pop_front()
     }
@@ -306,7 +336,7 @@ impl Policy {
             Phase::Serving => {
                 self.context.closing = true;
                 self.phase = Phase::Draining { deadline: self.context.now.after(self.context.limits.drain) };
-                self.settle_pools();
+                self.unsettled.extend(self.pools.keys());
             }
             Phase::Draining { .. } => self.stop_at_once(),
             Phase::Stopping { .. } | Phase::Halted => {}
@@ -320,16 +350,32 @@ impl Policy {
         }
     }
 
-    fn settle_pools(&mut self) {
-        for pool in self.pools.values_mut() {
+    fn settle_pool(&mut self, id: PoolId) {
+        if self.unsettled.remove(&id)
+            && let Some(pool) = self.pools.get_mut(&id)
+        {
             pool.settle(&mut self.context);
+            self.deliver_transfers();
         }
     }
 
-    /// Does what follows for all pools together.
-    fn settle(&mut self) {
+    /// Does what follows for each pool. What takes another one's place has a later number, so it
+    /// gets what waits there before it serves anything.
+    fn settle_pools(&mut self) {
+        while let Some(id) = self.unsettled.first().copied() {
+            self.settle_pool(id);
+        }
+    }
+
+    /// Does all that follows.
+    fn settle_all(&mut self) {
+        self.is_unsettled = false;
+        self.settle_pools();
         self.conclude_reload();
-        self.deliver_transfers();
+        self.settle_pools();
+        while self.note_predecessors() {
+            self.settle_pools();
+        }
         self.remove_retired();
         self.context.balance_threads();
         match self.phase {

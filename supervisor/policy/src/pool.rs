@@ -135,13 +135,11 @@ impl Pool {
             Event::Needs { .. } | Event::TemplateReady(..) => {}
             Event::ShutdownRequested | Event::Drain(_) | Event::Reload(_) | Event::ThreadsUsed { .. } => {}
         }
+        self.end_doomed(context);
     }
 
     /// Does what follows from the state that the pool is in.
     pub(super) fn settle(&mut self, context: &mut Context) {
-        for (request, outcome) in std::mem::take(&mut context.doomed) {
-            self.end(request, outcome, context);
-        }
         self.hand_over(context);
         if context.draining {
             self.finish_newcomers(Outcome::Draining, context);

@@ -110,10 +110,12 @@ impl Policy {
             staged.filter_map(|id| self.pools.get(&id)).map(|pool| (pool.id, pool.proof()))
         };
         let failed = proofs().find(|(_, proof)| *proof == Proof::Failed).map(|(id, _)| id);
-        if failed.is_some() {
-            // When the supervisor stops, nothing that is tried has a use.
-            let failed = failed.filter(|_| !self.context.closing);
-            let refusal = failed.map_or(ReloadRefusal::ShuttingDown, ReloadRefusal::NotServed);
+        // When the supervisor stops, nothing that is tried has a use.
+        let refusal = match failed {
+            _ if self.context.closing => Some(ReloadRefusal::ShuttingDown),
+            failed => failed.map(ReloadRefusal::NotServed),
+        };
+        if let Some(refusal) = refusal {
             self.context.emit(Effect::ReloadRefused(refusal));
             for id in reload.changes.iter().filter_map(Change::staged) {
                 self.retire(id, None);
@@ -124,7 +126,7 @@ impl Policy {
         } else {
             self.bring_into_force(&reload);
         }
-        self.settle_pools();
+        self.unsettled.extend(self.pools.keys());
     }
 
     fn bring_into_force(&mut self, reload: &Reload) {
@@ -158,37 +160,26 @@ impl Policy {
 
     /// Lets those wait elsewhere who wait for a model that was replaced.
     pub(super) fn deliver_transfers(&mut self) {
-        while !self.context.moves.is_empty() || self.settle_successors() {
-            let moves = std::mem::take(&mut self.context.moves);
-            let targets: BTreeSet<_> = moves.iter().map(|moved| moved.to).collect();
-            // All come before any is served.
-            for moved in moves {
-                if let Some(pool) = self.pools.get_mut(&moved.to) {
-                    pool.receive(moved, &mut self.context);
-                }
-            }
-            for target in targets {
-                if let Some(pool) = self.pools.get_mut(&target) {
-                    pool.settle(&mut self.context);
-                }
+        for moved in std::mem::take(&mut self.context.moves) {
+            if let Some(pool) = self.pools.get_mut(&moved.to) {
+                self.unsettled.insert(pool.id);
+                pool.receive(moved, &mut self.context);
             }
         }
     }
 
-    /// Has pools be there for as long as requests may come to them. Says whether anything has
-    /// followed from that.
-    fn settle_successors(&mut self) -> bool {
+    /// Has pools be there for as long as requests may come to them. Says whether anything may follow
+    /// from that.
+    pub(super) fn note_predecessors(&mut self) -> bool {
         let old = self.pools.values().filter(|pool| pool.successor().is_some() && pool.has_requests());
         let successors: BTreeSet<_> = old.filter_map(Pool::successor).map(|successor| successor.pool).collect();
-        let mut has_settled = false;
         for pool in self.pools.values_mut() {
             let awaits_predecessor = successors.contains(&pool.id);
             if std::mem::replace(&mut pool.awaits_predecessor, awaits_predecessor) && !awaits_predecessor {
-                pool.settle(&mut self.context);
-                has_settled = true;
+                self.unsettled.insert(pool.id);
             }
         }
-        has_settled
+        !self.unsettled.is_empty()
     }
 
     /// Forgets pools of which nothing is left.

@@ -204,7 +204,10 @@ impl Simulation {
             }
             27 => self.tell_stale(),
             28 => self.world.strike(&mut self.random),
-            29 => self.now = self.now.after(Duration::from_millis(self.below(60))),
+            29 => {
+                self.settle();
+                self.now = self.now.after(Duration::from_millis(self.below(60)));
+            }
             30 => self.time_passes(self.now),
             _ => self.next_deadline_passes(),
         }
@@ -218,6 +221,8 @@ impl Simulation {
                 self.deliver();
             } else if self.world.can_act() {
                 self.act();
+            } else if self.policy.is_unsettled() {
+                self.settle();
             } else if self.policy.next_deadline().is_some() {
                 self.next_deadline_passes();
             } else {
@@ -277,6 +282,7 @@ impl Simulation {
         }
     }
 
+    /// Tells the policy what has happened, and has it settle or not yet.
     fn feed(&mut self, event: Event) {
         if self.prints {
             println!("{:?} <- {event:?}", self.now.0);
@@ -284,8 +290,26 @@ impl Simulation {
         self.rules.before(self.now, &event, &self.policy);
         self.policy.handle(self.now, event.clone());
         self.take_effects();
-        self.rules.after_event(&event, &self.policy);
+        self.rules.after_event(&event);
         self.look();
+        if self.below(3) > 0 {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            if self.prints {
+                println!("{:?} <- settle", self.now.0);
+            }
+            self.policy.settle(self.now);
+            self.take_effects();
+            self.rules.after_batch(&self.policy);
+            self.look();
+            if !self.policy.is_unsettled() {
+                return;
+            }
+        }
     }
 
     /// Tells again what a process said that has ended since, or tells of one that never was.
@@ -301,8 +325,10 @@ impl Simulation {
         };
         // Nothing may be due, or it would be done now.
         self.time_passes(self.now);
+        self.settle();
         let before = format!("{:?}", self.policy);
         self.policy.handle(self.now, event.clone());
+        self.policy.settle(self.now);
         assert_eq!(self.policy.poll_effect(), None, "{event:?}");
         assert_eq!(before, format!("{:?}", self.policy), "{event:?}");
     }
@@ -339,6 +365,7 @@ impl Simulation {
     }
 
     fn next_deadline_passes(&mut self) {
+        self.settle();
         if let Some(deadline) = self.policy.next_deadline() {
             let late = if self.below(4) == 0 { Duration::from_millis(self.below(5)) } else { Duration::ZERO };
             self.time_passes(self.now.max(deadline).after(late));
@@ -346,6 +373,7 @@ impl Simulation {
     }
 
     fn time_passes(&mut self, until: Time) {
+        self.settle();
         self.now = until;
         if self.prints {
             println!("{:?} <- time", self.now.0);
@@ -364,6 +392,7 @@ impl Simulation {
     fn apply_effects(&mut self) {
         self.take_effects();
         self.look();
+        self.settle();
     }
 
     fn take_effects(&mut self) {

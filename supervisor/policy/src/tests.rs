@@ -75,7 +75,7 @@ impl Rig {
     }
 
     fn feed(&mut self, event: Event) -> Vec<Effect> {
-        self.policy.handle(self.now, event);
+        tell(&mut self.policy, self.now, event);
         self.effects()
     }
 
@@ -138,7 +138,7 @@ impl Rig {
                 }
             }
             let Some(pool) = asked.pop() else { return effects };
-            self.policy.handle(self.now, Event::MemoryRead(pool, self.memory));
+            tell(&mut self.policy, self.now, Event::MemoryRead(pool, self.memory));
         }
     }
 
@@ -199,9 +199,15 @@ fn ready_with(template: TemplateId, identity: Identity) -> Event {
     Event::TemplateReady(template, Loaded { identity, needs, taken: 0, memory: PLENTY })
 }
 
+/// Tells the policy that something has happened, and has it do what follows.
+fn tell(policy: &mut Policy, now: Time, event: Event) {
+    policy.handle(now, event);
+    policy.settle(now);
+}
+
 /// Has a policy with much memory fork the workers that it wants.
 fn read_memory(policy: &mut Policy, now: Time, pool: usize) {
-    policy.handle(now, Event::MemoryRead(PoolId(pool), PLENTY));
+    tell(policy, now, Event::MemoryRead(PoolId(pool), PLENTY));
 }
 
 fn fork(generation: u64, worker: WorkerId) -> Effect {

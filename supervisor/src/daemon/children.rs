@@ -189,7 +189,7 @@ impl Daemon {
         while let Some(Err((life, error))) = self.template(id).map(|template| template.answered()) {
             self.not_made(WorkerId { pool: id.pool, life }, &MakeError::Ask(error));
         }
-        self.settle();
+        self.act_all();
     }
 
     fn template_exited(&mut self, id: TemplateId, exit: Exit, stderr: Vec<String>) {

@@ -133,7 +133,9 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
                 daemon.feed_watchdog();
             }
         }
+        daemon.settle();
         daemon.after_turn();
+        daemon.settle();
         daemon.announce();
         if std::mem::take(&mut daemon.settings.has_new_limits) {
             observe = daemon.observation_interval();

@@ -35,12 +35,20 @@ impl PolicyDriver {
         self.events.push_back(event);
     }
 
+    /// Has the policy do what follows from all that it has been told. Says whether there was any.
+    pub(super) fn settle(&mut self) -> bool {
+        let is_unsettled = self.policy.is_unsettled();
+        self.policy.settle(self.now());
+        is_unsettled
+    }
+
     /// Tells the policy what time it is.
     pub(super) fn time_out(&mut self) {
         self.policy.handle_timeout(self.now());
     }
 
-    /// The next thing to do; none when the policy knows all that has happened and wants nothing.
+    /// The next thing to do; none when the policy knows all that has happened. What follows from
+    /// that is yet to be asked for.
     pub(super) fn next(&mut self) -> Option<Effect> {
         loop {
             if let Some(effect) = self.policy.poll_effect() {

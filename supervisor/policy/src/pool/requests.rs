@@ -59,6 +59,13 @@ impl Pool {
         context.finish(request, outcome);
     }
 
+    /// Ends the requests whose workers have died too often.
+    pub(crate) fn end_doomed(&mut self, context: &mut Context) {
+        for (request, outcome) in std::mem::take(&mut context.doomed) {
+            self.end(request, outcome, context);
+        }
+    }
+
     /// A worker has computed a part.
     pub(crate) fn part_answered(&mut self, part: Part, context: &mut Context) {
         if context.requests.get_mut(&part.request).is_some_and(|record| record.done(part.number)) {

@@ -62,5 +62,6 @@ impl Pool {
                 self.template.kill(context);
             }
         }
+        self.end_doomed(context);
     }
 }

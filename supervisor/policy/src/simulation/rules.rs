@@ -31,8 +31,8 @@ pub(super) struct Rules {
     open: BTreeSet<RequestId>,
     poison: BTreeMap<u64, Time>,
     now: Time,
-    /// What is being handled; none while time passes.
-    event: Option<Event>,
+    /// What has been told since the policy settled last; nothing while time passes.
+    batch: Vec<Event>,
     /// The request of which the end is being handled.
     answering: Option<RequestId>,
     /// Requests of which a part is not computed any more, although it could be: they must end in
@@ -261,7 +261,7 @@ impl Rules {
             open: BTreeSet::new(),
             poison: BTreeMap::new(),
             now: Time::default(),
-            event: None,
+            batch: Vec::new(),
             answering: None,
             given_up: Vec::new(),
             turns: 0,
@@ -299,12 +299,12 @@ impl Rules {
 
     /// Records what the policy is about to be told.
     pub(super) fn before(&mut self, now: Time, event: &Event, policy: &Policy) {
-        (self.now, self.event, self.decided) = (now, Some(event.clone()), None);
+        (self.now, self.decided) = (now, None);
+        self.batch.push(event.clone());
         self.note_use();
         match *event {
             Event::Reload(ref reload) => self.before_reload(reload, policy),
             Event::Submitted { request, pool, fingerprint, work } => {
-                self.turns += 1;
                 let record = Request {
                     pool,
                     fingerprint,
@@ -314,7 +314,7 @@ impl Rules {
                     may_run: Duration::ZERO,
                     dispatched: None,
                     parts: Vec::new(),
-                    turn: self.turns,
+                    turn: u64::MAX,
                     identity: None,
                     has_moved: false,
                     is_blocked: false,
@@ -445,11 +445,22 @@ impl Rules {
     }
 
     pub(super) fn before_timeout(&mut self, now: Time) {
-        (self.now, self.event, self.decided) = (now, None, None);
+        (self.now, self.decided) = (now, None);
+        assert_eq!(self.batch, [], "time goes on before the policy has settled");
         if self.stop_by.is_some_and(|time| time <= now) {
             self.stopping.get_or_insert(now);
         }
         self.note_use();
+    }
+
+    /// Whether this has been told since the policy settled last.
+    fn was_told(&self, is_it: impl Fn(&Event) -> bool) -> bool {
+        self.batch.iter().any(is_it)
+    }
+
+    /// Whether the request has just come.
+    fn is_new(&self, request: RequestId) -> bool {
+        matches!(self.batch.last(), Some(Event::Submitted { request: new, .. }) if *new == request)
     }
 
     fn template(&mut self, id: TemplateId, change: impl FnOnce(&mut Template)) {
@@ -469,7 +480,7 @@ impl Rules {
         pool.need = None;
         assert_eq!(template.id, id);
         pool.has_failed |= !template.has_opened;
-        if !template.has_failed && !template.is_expected_to_exit && !pool.is_parked {
+        if !template.has_failed && !template.is_expected_to_exit && !pool.is_parked && !pool.must_park {
             pool.must_park |= count(&mut pool.crashes, &limits);
         }
         self.workers.retain(|worker, state| worker.pool != id.pool || state.is_forked);
@@ -513,7 +524,11 @@ impl Rules {
     fn count_death(&mut self, id: WorkerId) {
         if let Some(part) = self.worker(id).part.take() {
             let request = self.requests.get_mut(&part.request).expect("it was submitted");
-            request.parts[part.number as usize].deaths += 1;
+            let deaths = &mut request.parts[part.number as usize].deaths;
+            *deaths += 1;
+            if *deaths >= self.pools[id.pool.0].limits.max_attempts && self.open.contains(&part.request) {
+                self.poison.insert(request.fingerprint, self.now.after(self.limits.poison));
+            }
         }
     }
 }

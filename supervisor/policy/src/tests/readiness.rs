@@ -19,11 +19,11 @@ fn template_of(pool: usize) -> TemplateId {
 
 /// The model is loaded and its first worker is ready.
 fn serve(policy: &mut Policy, pool: usize) {
-    policy.handle(Time::default(), ready_with(template_of(pool), WEIGHTS));
+    tell(policy, Time::default(), ready_with(template_of(pool), WEIGHTS));
     read_memory(policy, Time::default(), pool);
-    policy.handle(Time::default(), Event::Forked(of(pool, worker(0, 1))));
+    tell(policy, Time::default(), Event::Forked(of(pool, worker(0, 1))));
     assert!(!policy.is_ready(), "nobody could be served");
-    policy.handle(Time::default(), Event::Ready(of(pool, worker(0, 1))));
+    tell(policy, Time::default(), Event::Ready(of(pool, worker(0, 1))));
 }
 
 #[test]
@@ -34,18 +34,18 @@ fn it_is_ready_when_every_eager_model_is_served() {
     assert!(!policy.is_ready() && policy.needs_time(), "the other one is being loaded");
     serve(&mut policy, 0);
     assert!(policy.is_ready() && !policy.needs_time());
-    policy.handle(Time::default(), Event::ShutdownRequested);
+    tell(&mut policy, Time::default(), Event::ShutdownRequested);
     assert!(!policy.is_ready() && policy.needs_time());
-    policy.handle(Time::default(), Event::ShutdownRequested);
+    tell(&mut policy, Time::default(), Event::ShutdownRequested);
     assert!(!policy.is_ready() && !policy.needs_time(), "killing takes no time");
 }
 
 #[test]
 fn a_model_that_cannot_be_loaded_does_not_keep_the_others() {
     let mut policy = policy(vec![REQUEST, WORKER]);
-    policy.handle(Time::default(), Event::LoadFailed(template_of(0)));
+    tell(&mut policy, Time::default(), Event::LoadFailed(template_of(0)));
     assert!(!policy.is_ready() && policy.needs_time(), "there is another one to come");
-    policy.handle(Time::default(), Event::TemplateExited(template_of(0)));
+    tell(&mut policy, Time::default(), Event::TemplateExited(template_of(0)));
     // It is tried again, which may take as long as it likes.
     let retry = policy.next_deadline().unwrap();
     policy.handle_timeout(retry);
@@ -76,12 +76,12 @@ fn models_that_are_loaded_when_they_are_asked_for_are_there() {
     assert!(only_lazy.is_ready() && !only_lazy.needs_time());
     let work = Work::WHOLE;
     let request = Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, work };
-    only_lazy.handle(Time::default(), request);
+    tell(&mut only_lazy, Time::default(), request);
     assert!(only_lazy.is_ready() && !only_lazy.needs_time());
 
     let mut beside_failed = policy(vec![LAZY, REQUEST]);
     assert!(!beside_failed.is_ready());
-    beside_failed.handle(Time::default(), Event::LoadFailed(template_of(1)));
+    tell(&mut beside_failed, Time::default(), Event::LoadFailed(template_of(1)));
     assert!(beside_failed.is_ready());
 }
 
@@ -91,7 +91,7 @@ fn a_reload_takes_its_time_whatever_it_tries() {
     assert!(!rig.policy.needs_time());
     // It is loaded anew because it is loaded now.
     let change = Change::Replace { old: PoolId(0), new: PoolId(1), limits: LAZY };
-    rig.policy.handle(rig.now, Event::Reload(Reload { drain: seconds(7), changes: vec![change], memory: PLENTY }));
+    tell(&mut rig.policy, rig.now, Event::Reload(Reload { drain: seconds(7), changes: vec![change], memory: PLENTY }));
     assert!(rig.policy.is_ready() && rig.policy.needs_time());
     assert!(rig.feed(Event::LoadFailed(TemplateId { pool: PoolId(1), generation: 2 })).len() > 1);
     assert!(rig.policy.is_ready() && !rig.policy.needs_time());

@@ -31,7 +31,8 @@ fn adjust(limits: PoolLimits) -> Change {
 
 impl Rig {
     fn reload(&mut self, changes: &[Change]) -> Vec<Effect> {
-        self.policy.handle(
+        tell(
+            &mut self.policy,
             self.now,
             Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec(), memory: self.memory }),
         );

@@ -289,12 +289,20 @@ fn pools_do_not_take_each_others_requests() {
     let mut policy = Policy::new(Limits::default(), vec![WORKER, WORKER], 1);
     let other = WorkerId { pool: PoolId(1), life: Life { slot: 0, generation: 1 } };
     let now = Time::default();
-    policy.handle(now, ready_with(TemplateId { pool: PoolId(1), generation: 1 }, WEIGHTS));
+    tell(&mut policy, now, ready_with(TemplateId { pool: PoolId(1), generation: 1 }, WEIGHTS));
     read_memory(&mut policy, now, 1);
-    policy.handle(now, Event::Forked(other));
-    policy.handle(now, Event::Ready(other));
-    policy.handle(now, Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, work: Work::WHOLE });
-    policy.handle(now, Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2, work: Work::WHOLE });
+    tell(&mut policy, now, Event::Forked(other));
+    tell(&mut policy, now, Event::Ready(other));
+    tell(
+        &mut policy,
+        now,
+        Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, work: Work::WHOLE },
+    );
+    tell(
+        &mut policy,
+        now,
+        Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2, work: Work::WHOLE },
+    );
     let dispatches: Vec<_> = std::iter::from_fn(|| policy.poll_effect())
         .filter(|effect| matches!(effect, Effect::Dispatch { .. }))
         .collect();

@@ -26,7 +26,7 @@ fn with_nothing_to_do_it_stops_in_order() {
 #[test]
 fn without_models_it_stops_at_once() {
     let mut policy = Policy::new(Limits::default(), Vec::new(), 1);
-    policy.handle(Time::default(), Event::ShutdownRequested);
+    tell(&mut policy, Time::default(), Event::ShutdownRequested);
     assert_eq!(policy.poll_effect(), Some(Effect::Halt));
     assert_eq!(policy.poll_effect(), None);
 }

@@ -134,11 +134,12 @@ fn models_share_the_cores_and_each_has_its_own_most() {
     let now = Time::default();
     let ids = [0, 1].map(|pool| WorkerId { pool: PoolId(pool), life: Life { slot: 0, generation: 1 } });
     for id in ids {
-        policy.handle(now, ready_with(TemplateId { pool: id.pool, generation: 1 }, WEIGHTS));
+        tell(&mut policy, now, ready_with(TemplateId { pool: id.pool, generation: 1 }, WEIGHTS));
         read_memory(&mut policy, now, id.pool.0);
-        policy.handle(now, Event::Forked(id));
-        policy.handle(now, Event::Ready(id));
-        policy.handle(
+        tell(&mut policy, now, Event::Forked(id));
+        tell(&mut policy, now, Event::Ready(id));
+        tell(
+            &mut policy,
             now,
             Event::Submitted { request: RequestId(id.pool.0 as u64), pool: id.pool, fingerprint: 1, work: Work::WHOLE },
         );

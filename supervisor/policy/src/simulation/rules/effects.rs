@@ -20,7 +20,7 @@ impl Rules {
                 assert!(pool.template.is_none(), "two templates");
                 assert_eq!(id.generation, pool.loaded + 1);
                 pool.loaded = id.generation;
-                pool.has_failed = false;
+                (pool.has_failed, pool.is_parked) = (false, false);
                 (pool.is_resident, pool.is_unloaded) = (true, false);
                 pool.is_first_load = !self.workers.keys().any(|worker| worker.pool == id.pool);
                 pool.template = Some(Template::new(id, now, false));
@@ -42,7 +42,7 @@ impl Rules {
             Effect::Dispatch { to, part, attempt } => self.dispatched(to, part, attempt),
             Effect::SetBudget { worker, threads } => self.budget_set(worker, threads),
             Effect::ReadThreads(id) => {
-                assert_eq!(self.event, None, "boards are looked at when it is time to");
+                assert_eq!(self.batch, [], "boards are looked at when it is time to");
                 let worker = self.worker(id);
                 assert!(worker.held > worker.granted, "{id:?} owes nothing");
             }
@@ -75,6 +75,7 @@ impl Rules {
                 let is_replaced = worker.replace_when_idle && (has_successor || is_spare);
                 assert!(
                     is_parked
+                        || pool.is_parked
                         || pool.must_park
                         || self.closing > 0
                         || pool.is_unloaded
@@ -107,7 +108,9 @@ impl Rules {
         let parks =
             self.pools[id.pool.0].must_park || matches!(policy.pool(id.pool).state, TemplateState::Parked { .. });
         let is_unwanted = self.closing > 0 || self.pools[id.pool.0].lifecycle == Lifecycle::Retired;
-        let is_done = is_unwanted && !self.open.iter().any(|request| self.requests[request].pool == id.pool);
+        // What has just come is not let in any more.
+        let mut open = self.open.iter().filter(|request| !self.is_new(**request));
+        let is_done = is_unwanted && !open.any(|request| self.requests[request].pool == id.pool);
         let is_idle = self.is_idle(id.pool);
         self.template(id, |template| {
             assert_eq!(template.killed, None, "a template is killed once");
@@ -229,7 +232,7 @@ impl Rules {
         let (limits, now, closing) = (self.limits, self.now, self.closing);
         let pool = self.pools[id.pool.0].limits;
         let over = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
-        let event = self.event.clone();
+        let last = self.batch.last().cloned();
         let worker = self.worker(id);
         assert_eq!(worker.killed, None, "{id:?} is killed twice");
         let has_reason = match reason {
@@ -246,7 +249,7 @@ impl Rules {
             KillReason::Shutdown => closing > 0,
             KillReason::Restarted => {
                 let goes = worker.retires.is_some() || worker.terminates.is_some();
-                !goes && event == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) })
+                !goes && last == Some(Event::Restart { pool: id.pool, slot: Some(id.life.slot) })
             }
         };
         assert!(has_reason, "no reason to kill {id:?}: {reason:?} {worker:?}");
@@ -269,7 +272,7 @@ impl Rules {
 
     fn accepted(&mut self, request: RequestId) {
         assert!(self.open.contains(&request), "{request:?} has ended already");
-        assert!(matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request));
+        assert!(self.is_new(request));
         let record = self.requests.get_mut(&request).expect("it was submitted");
         assert!(!std::mem::replace(&mut record.is_accepted, true), "{request:?} is let in twice");
     }
@@ -280,30 +283,27 @@ impl Rules {
         let record = self.requests.get_mut(&request).expect("it was submitted");
         record.outcome = Some(outcome);
         let id = record.pool;
-        if self.pools.get(id.0).is_none_or(|pool| pool.lifecycle != Lifecycle::Serving)
-            && matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request)
-        {
+        if self.pools.get(id.0).is_none_or(|pool| pool.lifecycle != Lifecycle::Serving) && self.is_new(request) {
             let is_told = matches!(outcome, Outcome::Unavailable { until } if until == now);
             assert!(is_told || outcome == Outcome::ShuttingDown, "nobody asks for {id:?}");
             return;
         }
+        let (is_new, may_retire) = (self.is_new(request), self.may_retire(id));
         let record = self.requests.get_mut(&request).expect("it was submitted");
         let pool = self.pools[record.pool.0].limits;
-        let is_new = matches!(self.event, Some(Event::Submitted { request: new, .. }) if new == request);
         // With its last request, a model that was removed may have gone already.
         let view = policy.pools.contains_key(&id).then(|| policy.pool(id));
         let (queued, state) = view.map_or((0, TemplateState::Stopped), |view| (view.queued, view.state));
         let is_answer = self.answering == Some(request);
         let is_due = |since: Option<Time>, limit| since.is_some_and(|since: Time| since.after(limit) <= now);
         let has_reason = match outcome {
-            Outcome::Answered => is_answer && matches!(self.event, Some(Event::Answered(_))) && record.is_done(),
-            Outcome::Rejected => is_answer && matches!(self.event, Some(Event::Rejected(_))),
+            Outcome::Answered => is_answer && matches!(self.batch.last(), Some(Event::Answered(_))) && record.is_done(),
+            Outcome::Rejected => is_answer && matches!(self.batch.last(), Some(Event::Rejected(_))),
             Outcome::Cancelled => record.is_withdrawn,
             Outcome::QueueFull => is_new && queued >= pool.queue,
             Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), record.may_wait),
             Outcome::RequestTimeout => is_due(record.dispatched, record.may_run),
             Outcome::WorkersDied { attempts } => {
-                self.poison.insert(record.fingerprint, now.after(self.limits.poison));
                 attempts >= pool.max_attempts && record.parts.iter().any(|part| part.deaths == attempts)
             }
             Outcome::Poisonous { until } => {
@@ -315,7 +315,9 @@ impl Rules {
                         until == retry_at.max(now)
                     }
                     // With its last request, the pool's reason to be has ended too.
-                    TemplateState::Stopped => self.closing > 0 || self.pools[id.0].lifecycle == Lifecycle::Retired,
+                    TemplateState::Stopped => {
+                        self.closing > 0 || self.pools[id.0].lifecycle == Lifecycle::Retired || may_retire
+                    }
                     TemplateState::Cold
                     | TemplateState::Loading
                     | TemplateState::Warm

@@ -18,7 +18,10 @@ impl Rules {
         // Without a queue, nobody can wait for a model that is loaded when it is asked for.
         let is_in_vain = limits.queue == 0 && (limits.load == Load::Lazy || limits.idle_unload.is_some());
         let is_answered = record.outcome == Some(Outcome::Answered);
-        assert!(is_answered || is_in_vain && record.outcome == Some(Outcome::QueueFull), "{:?}", record.outcome);
+        let is_full = is_in_vain && record.outcome == Some(Outcome::QueueFull);
+        // A batch may be begun by the last worker of a model that comes back as another one.
+        let is_changed = record.work.parts > 1 && record.outcome == Some(Outcome::ModelChanged);
+        assert!(is_answered || is_full || is_changed, "{:?}", record.outcome);
     }
 
     /// Says whether something was left behind.
@@ -32,7 +35,8 @@ impl Rules {
         is_left
     }
 
-    pub(in super::super) fn after_event(&mut self, event: &Event, policy: &Policy) {
+    /// What must be done at once, whatever else is told before the policy settles.
+    pub(in super::super) fn after_event(&mut self, event: &Event) {
         match *event {
             Event::Answered(_) | Event::Rejected(_) => {
                 let answered = self.answering.take();
@@ -43,10 +47,15 @@ impl Rules {
                 let is_spared = self.worker(id).has_too_much && self.worker(id).killed.is_none();
                 assert!(!is_spared, "{id:?} keeps too much memory");
             }
+            // What came before it has had its turn by now.
             Event::Submitted { request, .. } => {
-                let is_open = self.open.contains(&request);
+                self.turns += 1;
+                let record = self.requests.get_mut(&request).expect("it was submitted");
+                record.turn = record.turn.min(self.turns);
+                let is_accepted = record.is_accepted;
                 assert_eq!(
-                    self.requests[&request].is_accepted, is_open,
+                    is_accepted,
+                    self.open.contains(&request),
                     "{request:?} is let in, or not, and nobody knows"
                 );
             }
@@ -55,6 +64,11 @@ impl Rules {
         }
         self.check_verdict();
         assert!(self.outgrown.is_empty(), "a model grows beyond the memory: {:?}", self.outgrown);
+    }
+
+    /// What must hold when the policy has settled.
+    pub(in super::super) fn after_batch(&mut self, policy: &Policy) {
+        self.batch.clear();
         self.check_hope(policy);
         for pool in self.there() {
             self.check_pool(pool, policy);
@@ -84,9 +98,14 @@ impl Rules {
     pub(super) fn check_template_crash(&self, id: TemplateId, policy: &Policy) {
         let pool = &self.pools[id.pool.0];
         let template = pool.template.as_ref().expect("it ends once");
-        let is_let_go = template.has_failed || template.has_opened || template.is_expected_to_exit || pool.is_parked;
+        let is_parked = pool.is_parked || pool.must_park;
+        let is_let_go = template.has_failed || template.has_opened || template.is_expected_to_exit || is_parked;
         // One that was killed because it was stuck may be wanted by nobody since.
         let is_unwanted = pool.lifecycle == Lifecycle::Retired && !self.has_open(id.pool);
+        if is_unwanted && self.batch.len() > 1 {
+            // The policy may not have settled since then.
+            return;
+        }
         let is_crash = self.closing == 0 && !is_let_go && !is_unwanted;
         assert_eq!(policy.is_template_crash(id), is_crash, "{id:?}");
     }

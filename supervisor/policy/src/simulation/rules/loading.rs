@@ -27,9 +27,10 @@ impl Rules {
 
     /// A model may be loaded that is to be there always, or that a request has come for.
     pub(super) fn check_wanted(&self, id: PoolId) {
-        let has_come = self.closing == 0 && matches!(self.event, Some(Event::Submitted { pool, .. }) if pool == id);
+        let has_come =
+            self.closing == 0 && self.was_told(|event| matches!(*event, Event::Submitted { pool, .. } if pool == id));
         let pool = &self.pools[id.0];
-        let is_tried = pool.lifecycle == Lifecycle::Staged && matches!(self.event, Some(Event::Reload(_)));
+        let is_tried = pool.lifecycle == Lifecycle::Staged && self.was_told(|event| matches!(event, Event::Reload(_)));
         assert!(!is_tried || !pool.is_only_opened, "{id:?} is loaded for nobody");
         assert!(is_tried || pool.is_resident || has_come || self.has_open(id), "nobody wants {id:?}");
         assert!(is_tried || pool.lifecycle != Lifecycle::Staged, "{id:?} has one try");
@@ -39,7 +40,7 @@ impl Rules {
     /// A model that is to be loaded when it is asked for must be one, before it comes into force.
     pub(super) fn check_examined(&self, id: PoolId) {
         let pool = &self.pools[id.0];
-        let is_tried = pool.lifecycle == Lifecycle::Staged && matches!(self.event, Some(Event::Reload(_)));
+        let is_tried = pool.lifecycle == Lifecycle::Staged && self.was_told(|event| matches!(event, Event::Reload(_)));
         assert!(is_tried && pool.is_only_opened, "nobody wants to know whether {id:?} can be loaded");
     }
 

@@ -100,7 +100,7 @@ impl Rules {
 
     pub(super) fn admitted(&mut self, id: TemplateId) {
         assert_eq!(self.verdict.take(), Some((id, Verdict::Admit)), "there is no room for what {id:?} loads");
-        assert!(matches!(self.event, Some(Event::Needs { .. })));
+        assert!(matches!(self.batch.last(), Some(Event::Needs { .. })));
     }
 
     pub(super) fn does_not_fit(&mut self, id: TemplateId, shortage: MemoryShortage) {
@@ -128,7 +128,9 @@ impl Rules {
 
     /// Whether one more worker of this slot fits, if the memory is being told.
     fn has_room(&self, id: WorkerId) -> bool {
-        let Some(Event::MemoryRead(pool, memory)) = self.event else { panic!("nobody has looked at the memory") };
+        let Some(&Event::MemoryRead(pool, memory)) = self.batch.last() else {
+            panic!("nobody has looked at the memory")
+        };
         assert_eq!(pool, id.pool);
         let pool = &self.pools[id.pool.0];
         let needs = pool.need.expect("its template has said what it needs");

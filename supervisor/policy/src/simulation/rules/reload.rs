@@ -35,6 +35,17 @@ impl Rules {
         concerned.collect()
     }
 
+    /// Whether it may be retired in the step that is under way.
+    pub(super) fn may_retire(&self, pool: PoolId) -> bool {
+        let changes = self.reload.iter().flat_map(|reload| &reload.changes);
+        let mut retired = changes.filter_map(|change| match *change {
+            Change::Replace { old, .. } => Some(old),
+            Change::Remove(pool) => Some(pool),
+            Change::Add { .. } | Change::Adjust { .. } => None,
+        });
+        retired.any(|retired| retired == pool)
+    }
+
     fn staged(changes: &[Change]) -> impl Iterator<Item = PoolId> {
         changes.iter().filter_map(|change| match *change {
             Change::Add { pool, .. } | Change::Replace { new: pool, .. } => Some(pool),
