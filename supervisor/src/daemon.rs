@@ -43,6 +43,8 @@ mod signals;
 mod stderr_tail;
 mod stop;
 mod template_process;
+mod worker_board;
+mod worker_memory;
 mod worker_process;
 
 pub(crate) use activation::{ActivationError, Adopted};

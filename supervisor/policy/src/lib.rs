@@ -116,6 +116,7 @@ pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 use context::Context;
 use pool::Pool;
 use std::collections::{BTreeMap, BTreeSet};
+use worker::Worker;
 
 /// The supervisor's policy: pools, queues, deadlines, back-off, replay and shutdown.
 #[derive(Debug)]
@@ -297,6 +298,16 @@ impl Policy {
     /// before the policy is told that it has ended. Who was told to go may do so in any way.
     pub fn is_worker_crash(&self, id: WorkerId, is_clean: bool) -> bool {
         self.pools.get(&id.pool).and_then(|pool| pool.worker(id)).is_some_and(|worker| worker.is_crash(is_clean))
+    }
+
+    /// Why the worker was killed, if it was and has not ended.
+    pub fn kill_reason(&self, id: WorkerId) -> Option<KillReason> {
+        self.pools.get(&id.pool).and_then(|pool| pool.worker(id)).and_then(Worker::kill_reason)
+    }
+
+    /// Whether the worker was asked to exit and has not ended.
+    pub fn is_terminating(&self, id: WorkerId) -> bool {
+        self.pools.get(&id.pool).and_then(|pool| pool.worker(id)).is_some_and(Worker::is_terminating)
     }
 
     /// Whether it is a crash if the template's process ends now: to be asked before the policy is

@@ -82,6 +82,7 @@ pub(super) enum State {
     Dying {
         since: Time,
         on_exit: OnExit,
+        reason: KillReason,
         /// Whether it was its own fault.
         is_crash: bool,
     },
@@ -263,6 +264,17 @@ impl Worker {
         }
     }
 
+    /// Why it was killed, if it was.
+    pub(super) fn kill_reason(&self) -> Option<KillReason> {
+        let State::Dying { reason, .. } = self.state else { return None };
+        Some(reason)
+    }
+
+    /// Whether it was asked to exit.
+    pub(super) fn is_terminating(&self) -> bool {
+        matches!(self.state, State::Terminating { .. })
+    }
+
     /// The process has ended: what is left to do.
     pub(super) fn ended(self, limits: &PoolLimits, context: &mut Context) -> OnExit {
         context.threads.end(self.id);
@@ -416,6 +428,6 @@ impl Worker {
         context.threads.end(self.id);
         // Who was asked to exit may have been half gone.
         let is_crash = reason.is_fault() && !matches!(self.state, State::Terminating { .. });
-        self.state = State::Dying { since: context.now, on_exit, is_crash };
+        self.state = State::Dying { since: context.now, on_exit, reason, is_crash };
     }
 }

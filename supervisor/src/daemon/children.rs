@@ -14,8 +14,8 @@ use crate::{
     process::{Exit, Process},
 };
 use ipc::{Forked, FromTemplate, FromWorker, Go, ModelInfo, ModelKind, Needs, ToWorker, status::Crash};
-use policy::{Event, Identity, Isolation, Loaded, TemplateId, TemplateState, WorkerId};
-use std::{process, sync::Arc, time::Instant};
+use policy::{Event, Identity, Isolation, Loaded, PoolId, TemplateId, TemplateState, WorkerId};
+use std::{collections::HashSet, process, sync::Arc, time::Instant};
 use system::{foreign_text::chain, proc};
 use tokio::sync::mpsc;
 
@@ -42,6 +42,8 @@ pub(super) struct Children {
     pub(super) inputs: mpsc::Sender<Input>,
     /// Whether some have ended that nobody has waited for yet.
     pub(super) have_ended: bool,
+    /// The models of which some worker's memory is being looked at.
+    pub(super) sampled: HashSet<PoolId>,
 }
 
 impl Daemon {
@@ -158,9 +160,12 @@ impl Daemon {
 
     fn forked(&mut self, template: TemplateId, id: WorkerId, pid: u32) {
         let inputs = self.children.inputs.clone();
-        let kind = self.models[id.pool].kind();
+        let model = &self.models[id.pool];
+        let (kind, single) = (model.kind(), model.isolation() == Isolation::Request);
+        let is_terminating = self.driver.policy.is_terminating(id);
+        let is_killed = self.driver.policy.kill_reason(id).is_some();
         let Some(worker) = self.worker(id) else { return self.next_fork(template) };
-        if worker.terminated {
+        if is_terminating {
             // It finds its socket closed.
             self.models[id.pool].workers.remove(&id.life);
             self.driver.note(Event::ForkFailed(id));
@@ -168,12 +173,10 @@ impl Daemon {
         }
         match worker.adopt(pid, kind, &inputs) {
             Ok(()) => {
-                let model = &self.models[id.pool];
-                let single = model.isolation == Isolation::Request;
-                if let Some(worker) = self.worker(id) {
-                    let memory = worker.memory_limit;
-                    let go = Go { supervisor: process::id(), memory, single };
-                    worker.send(&ToWorker::Go(go));
+                let go = Go { supervisor: process::id(), memory: worker.memory.limit, single };
+                worker.send(&ToWorker::Go(go));
+                if is_killed {
+                    worker.kill();
                 }
                 self.driver.note(Event::Forked(id));
             }
@@ -205,22 +208,22 @@ impl Daemon {
                 stderr = said,
                 "the template has ended by {cause}"
             );
-            model.last_crash = Some(Crash { pid, slot: None, cause, at: timestamp(), request: None, stderr });
+            model.history.last_crash = Some(Crash { pid, slot: None, cause, at: timestamp(), request: None, stderr });
         }
-        model.template_memory = None;
-        model.template_memory_file = None;
         model.shortage = None;
         // Workers that have not been heard of end with it: their sockets are closed.
-        model.workers.retain(|_, worker| worker.process.is_some());
+        model.workers.retain(|_, worker| worker.process().is_some());
         self.feed(Event::TemplateExited(id));
     }
 
     pub(super) fn hear_worker(&mut self, id: WorkerId, said: WorkerSaid) {
-        let Some(worker) = self.worker(id) else { return };
+        if self.worker(id).is_none() {
+            return;
+        }
         match said {
             WorkerSaid::Exited(exit, stderr) => self.worker_exited(id, exit, stderr),
             // What it says after it was condemned does not count.
-            WorkerSaid::Message(_) | WorkerSaid::Broken(_) if worker.killed.is_some() => {}
+            WorkerSaid::Message(_) | WorkerSaid::Broken(_) if self.driver.policy.kill_reason(id).is_some() => {}
             WorkerSaid::Message(message) => {
                 if let Err(reason) = self.hear_message(id, message) {
                     self.misbehaved(id, format!("{BROKEN}: {reason}"));
@@ -305,17 +308,17 @@ impl Daemon {
     fn worker_exited(&mut self, id: WorkerId, exit: Exit, stderr: Vec<String>) {
         let model = &mut self.models[id.pool];
         let Some(worker) = model.workers.remove(&id.life) else { return };
-        model.totals.worker_exits += 1;
+        model.history.totals.worker_exits += 1;
         if let Some(request) = worker.part.and_then(|part| self.requests.open.get_mut(&part.request)) {
-            request.worker_died(worker.reached());
+            request.worker_died(worker.board.reached());
         }
         if self.driver.policy.is_worker_crash(id, exit.is_clean()) {
-            model.totals.worker_crashes += 1;
-            let cause = match worker.killed {
+            model.history.totals.worker_crashes += 1;
+            let cause = match self.driver.policy.kill_reason(id) {
                 Some(reason) => format!("{exit}: {}", worker.misbehaviour.as_deref().unwrap_or(describe(reason))),
                 None => exit.to_string(),
             };
-            let pid = worker.process.as_ref().map_or(0, Process::pid);
+            let pid = worker.process().map_or(0, Process::pid);
             let request = worker.part.map(|part| tracing::field::display(part.request));
             // What has seen prompts may repeat them.
             let tells = !worker.has_seen_requests || self.requests.prompts.are_full();
@@ -330,7 +333,7 @@ impl Daemon {
                 stderr = said,
                 "a worker has ended by {cause}"
             );
-            model.last_crash = Some(Crash {
+            model.history.last_crash = Some(Crash {
                 pid,
                 slot: Some(id.life.slot),
                 cause,

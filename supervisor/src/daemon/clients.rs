@@ -9,7 +9,7 @@ use super::{
 };
 use crate::shortage::chain_with_limit;
 use interprocess::local_socket::tokio::Stream;
-use ipc::{Failure, FailureKind, ModelKind, RequestId, Response};
+use ipc::{Failure, FailureKind, ModelKind, Request, RequestId, Response};
 use policy::{
     Event, PoolId,
     client_limits::{self, Place},
@@ -94,10 +94,7 @@ impl Daemon {
             // It was said before the client could know.
             return;
         }
-        let is_request = matches!(
-            said,
-            FromClient::Request(_) | FromClient::Status | FromClient::Control(_) | FromClient::Invalid(..)
-        );
+        let is_request = matches!(said, FromClient::Request(_) | FromClient::Invalid(..));
         let is_asking = is_request || matches!(said, FromClient::Undecodable(_));
         if is_asking && !client_limits::is_heard(client.outbox.queued()) {
             // It asks and asks and never listens, or has gone.
@@ -109,12 +106,14 @@ impl Daemon {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
-            FromClient::Request(asked) => self.submit(id, asked),
-            FromClient::Status => {
+            FromClient::Request(Request::Generate(asked)) => self.submit(id, *asked),
+            FromClient::Request(Request::Embed(asked)) => self.submit(id, *asked),
+            FromClient::Request(Request::Tokenize(asked)) => self.submit(id, *asked),
+            FromClient::Request(Request::Status) => {
                 let response = Response::Status(Box::new(self.report()));
                 self.reply(id, &response);
             }
-            FromClient::Control(control) => self.control(id, control),
+            FromClient::Request(Request::Control(control)) => self.control(id, control),
             FromClient::Invalid(kind, invalid) => {
                 self.refuse(id, kind, Failure::new(FailureKind::BadRequest, invalid.to_string()));
             }
@@ -173,10 +172,10 @@ impl Daemon {
         self.reply(connection, &Response::Failed(failure));
     }
 
-    fn submit(&mut self, connection: ConnectionId, mut asked: ModelRequest) {
-        let pool = match self.find_model(asked.model(), asked.kind()) {
+    fn submit<A: ModelRequest>(&mut self, connection: ConnectionId, mut asked: A) {
+        let pool = match self.find_model(asked.model(), A::KIND) {
             Ok(pool) => pool,
-            Err(failure) => return self.refuse(connection, asked.name(), failure),
+            Err(failure) => return self.refuse(connection, A::NAME, failure),
         };
         let Some(client) = self.connections.clients.get_mut(&connection) else { return };
         let id = self.requests.next_id();
@@ -186,7 +185,7 @@ impl Daemon {
         let fingerprint = asked.fingerprint(&self.requests.fingerprints, pool);
         let noted = asked.noted(&self.requests.prompts);
         let slots = self.models[pool].slots;
-        let request = OpenRequest::new(id, pool, connection, asked, noted, slots, Instant::now());
+        let request = OpenRequest::new(id, pool, connection, asked.open(slots), noted, Instant::now());
         let work = request.work();
         self.requests.open.insert(id, request);
         self.feed(Event::Submitted { request: id, pool, fingerprint, work });
@@ -196,7 +195,7 @@ impl Daemon {
     pub(super) fn accepted(&mut self, id: RequestId) {
         let Some(request) = self.requests.open.get(&id) else { return };
         let model = &mut self.models[request.pool];
-        model.totals.accepted += 1;
+        model.history.totals.accepted += 1;
         let accepted = Response::Accepted { request: id, model: model.config.name.clone() };
         if let Some(client) = self.connections.clients.get(&request.client) {
             client.outbox.send(&accepted);

@@ -4,9 +4,7 @@
 //! What is sent to a client is queued here without bound of its own: a request can send only so
 //! much as its context allows, and the daemon looks at [`Outbox::queued`] before it adds more.
 use super::{ConnectionId, Input, helper::Helper, open_request::ModelRequest};
-use ipc::{
-    AsyncEnd, Control, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response,
-};
+use ipc::{AsyncEnd, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, IoSlice},
@@ -48,12 +46,8 @@ const LITTLE: usize = 1 << 20;
 /// What a client has said.
 #[derive(Debug)]
 pub(crate) enum FromClient {
-    /// A request that a model may be able to serve.
-    Request(ModelRequest),
-    /// It wants to know what runs.
-    Status,
-    /// It wants what the daemon does changed.
-    Control(Control),
+    /// A request. If it is for a model, one may be able to serve it.
+    Request(Request),
     /// The name of a request that no model could serve, and why. The request itself is forgotten
     /// already, for that takes long, too, where it is large.
     Invalid(&'static str, InvalidRequest),
@@ -71,17 +65,16 @@ pub(crate) enum FromClient {
 
 impl From<Request> for FromClient {
     fn from(request: Request) -> FromClient {
-        let asked = match request {
-            Request::Generate(asked) => ModelRequest::Generate(asked),
-            Request::Embed(asked) => ModelRequest::Embed(asked),
-            Request::Tokenize(asked) => ModelRequest::Tokenize(asked),
-            Request::Status => return FromClient::Status,
-            Request::Control(control) => return FromClient::Control(control),
-        };
-        match asked.validate() {
-            Ok(()) => FromClient::Request(asked),
-            Err(invalid) => FromClient::Invalid(asked.name(), invalid),
+        fn check<A: ModelRequest>(asked: &A) -> Option<FromClient> {
+            asked.validate().err().map(|invalid| FromClient::Invalid(A::NAME, invalid))
         }
+        let invalid = match &request {
+            Request::Generate(asked) => check(&**asked),
+            Request::Embed(asked) => check(&**asked),
+            Request::Tokenize(asked) => check(&**asked),
+            Request::Status | Request::Control(_) => None,
+        };
+        invalid.unwrap_or(FromClient::Request(request))
     }
 }
 

@@ -17,7 +17,6 @@ use std::{
     sync::atomic::Ordering::{Acquire, Relaxed},
     time::Instant,
 };
-use system::proc;
 
 impl Daemon {
     /// Does one effect. What happens because of it is queued as an event.
@@ -91,8 +90,6 @@ impl Daemon {
         match TemplateProcess::start(&self.children.starter, id, &model.spec, only_opens, self.children.inputs.clone())
         {
             Ok(template) => {
-                model.template_memory_file = proc::open_memory(template.process.pid()).ok().map(std::sync::Arc::new);
-                model.template_memory = None;
                 model.error = None;
                 model.template = Some(template);
             }
@@ -162,13 +159,13 @@ impl Daemon {
         let model = &mut self.models[to.pool];
         let Some(worker) = model.workers.get_mut(&to.life) else { return };
         if request.has_begun(part.number) {
-            model.totals.resumed += 1;
+            model.history.totals.resumed += 1;
         } else if attempt > 1 {
-            model.totals.replayed += 1;
+            model.history.totals.replayed += 1;
         }
-        let server = ServedBy { life: to.life, pid: worker.process.as_ref().map(Process::pid) };
+        let server = ServedBy { life: to.life, pid: worker.process().map(Process::pid) };
         let (job, cache) = request.job(part.number, server, &worker.origin, Instant::now());
-        worker.forget_speed();
+        worker.board.forget_speed();
         worker.part = Some(part);
         worker.has_seen_requests = true;
         worker.send_with(&job, cache);
@@ -179,8 +176,7 @@ impl Daemon {
         let Some(worker) = model.workers.get_mut(&id.life) else { return };
         if reason == KillReason::TooMuchMemory {
             let size = |bytes| bytesize::ByteSize::b(bytes).display().iec();
-            let taken = worker.memory.map_or(0, |(sample, _)| sample.own());
-            let (taken, limit) = (size(taken), size(worker.memory_limit));
+            let (taken, limit) = (size(worker.memory.own()), size(worker.memory.limit));
             worker.misbehaviour = Some(format!("it took {taken} of memory for itself, and {limit} are allowed"));
         }
         if reason.is_fault() {
@@ -188,13 +184,13 @@ impl Daemon {
             // That it has ended, and why, is told when it has.
             tracing::debug!(model = model.config.name, worker = %id.life, "killing a worker: {why}");
         }
-        worker.kill(reason);
+        worker.kill();
     }
 
     fn finish(&mut self, id: RequestId, outcome: Outcome) {
         let Some(mut request) = self.requests.open.remove(&id) else { return };
         let model = &mut self.models[request.pool];
-        *Class::of(outcome, request.was_begun()).count(&mut model.totals) += 1;
+        *Class::of(outcome, request.was_begun()).count(&mut model.history.totals) += 1;
         if outcome == Outcome::ShuttingDown && request.was_begun() {
             self.drained_in_vain();
         }

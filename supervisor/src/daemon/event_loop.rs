@@ -17,7 +17,7 @@ use crate::{
     log::Prompts,
     shortage::ThreadError,
 };
-use std::{io, path::PathBuf};
+use std::{collections::HashSet, io, path::PathBuf};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -101,7 +101,7 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     tracing::info!(socket = %socket.path().display(), "listening");
     let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(cannot("draw random numbers"))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let children = Children { starter, helpers, inputs: sender, have_ended: false };
+    let children = Children { starter, helpers, inputs: sender, have_ended: false, sampled: HashSet::new() };
     let mut daemon = Daemon::new(setup.config, setup.source, socket, children, prompts);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);

@@ -2,12 +2,12 @@
 use super::{
     ConnectionId,
     connection::FromClient,
-    open_request::{OpenRequest, ServedBy, WorkerReply},
+    open_request::{ModelRequest, OpenRequest, ServedBy, WorkerReply},
     worker_process::{Origin, WorkerProcess},
 };
 use crate::log::LoggedPrompt;
 use ipc::{
-    FromWorker, Life, ModelInfo, ModelKind, RequestId, Sandbox,
+    FromWorker, Life, ModelInfo, ModelKind, Request, RequestId, Sandbox,
     board::{Phase, WORDS, Word},
 };
 use policy::{Identity, Outcome, PoolId, Time, WorkerId};
@@ -18,12 +18,16 @@ use std::{
 
 /// A request and what its workers say of it.
 pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
-    let FromClient::Request(asked) = asked.into() else { return };
+    let kind = match asked.into() {
+        FromClient::Request(Request::Generate(asked)) => asked.open(2),
+        FromClient::Request(Request::Embed(asked)) => asked.open(2),
+        FromClient::Request(Request::Tokenize(asked)) => asked.open(2),
+        _ => return,
+    };
     let now = Instant::now();
     let origin = Origin { info: Arc::new(info.clone()), identity: Identity(0) };
     let server = ServedBy { life: Life { slot: 0, generation: 1 }, pid: None };
-    let mut request =
-        OpenRequest::new(RequestId(1), PoolId(0), ConnectionId(1), asked, LoggedPrompt::default(), 2, now);
+    let mut request = OpenRequest::new(RequestId(1), PoolId(0), ConnectionId(1), kind, LoggedPrompt::default(), now);
     let parts = request.work().parts;
     let mut outcome = Outcome::Cancelled;
     for (part, is_begun, message) in said {
@@ -68,8 +72,8 @@ pub(crate) fn look(looks: &[[u64; WORDS]]) {
             worker.board.word(word).store(words[word as usize], Relaxed);
         }
         now += Duration::from_secs(1);
-        worker.note_speed(now);
-        assert!(worker.tokens_per_second().is_none_or(|speed| speed.is_finite() && speed >= 0.0));
+        worker.board.note_speed(now);
+        assert!(worker.board.tokens_per_second().is_none_or(|speed| speed.is_finite() && speed >= 0.0));
         let _name = Phase::from_word(worker.board.word(Word::Phase).load(Relaxed)).map(Phase::name);
     }
 }

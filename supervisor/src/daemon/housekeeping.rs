@@ -36,8 +36,8 @@ impl Daemon {
         let now = Instant::now();
         let mut seen = Vec::new();
         for worker in self.models.values_mut().flat_map(|model| model.workers.values_mut()) {
-            if worker.part.is_some() && worker.killed.is_none() {
-                worker.note_speed(now);
+            if worker.part.is_some() && self.driver.policy.kill_reason(worker.id).is_none() {
+                worker.board.note_speed(now);
                 seen.push((worker.id, worker.board.word(Word::Ticks).load(Acquire)));
             }
         }
@@ -101,7 +101,7 @@ impl Daemon {
         let templates =
             self.models.values().filter_map(|model| model.template.as_ref().map(|template| &template.process));
         let workers =
-            self.models.values().flat_map(|model| model.workers.values().filter_map(|worker| worker.process.as_ref()));
+            self.models.values().flat_map(|model| model.workers.values().filter_map(|worker| worker.process()));
         let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
         let Ok(children) = proc::children() else {
             // There is no descriptor left to look with.

@@ -8,7 +8,6 @@
 //! that it makes its own costs one, and only when there have been enough of them to be too much are
 //! the tables looked at.
 use super::{Daemon, Input, Sampled, worker_process::WorkerProcess};
-use nix::unistd::{SysconfVar, sysconf};
 use policy::{Event, PoolId, TemplateId};
 use std::{
     fs::File,
@@ -19,10 +18,6 @@ use system::proc::{self, Sample};
 
 /// How often the faults of workers that compute are looked at.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-/// How old the last look at a worker's memory may become.
-const AGE: Duration = Duration::from_secs(10);
-/// How old a worker is when its memory is looked at first.
-const INFANCY: Duration = Duration::from_secs(1);
 /// How old the last look at a template's memory may become; while it is looked at, it cannot fork.
 const TEMPLATE_AGE: Duration = Duration::from_secs(60);
 
@@ -35,7 +30,7 @@ impl Daemon {
     /// Looks at the memory of workers that compute and may have taken too much.
     pub(super) fn sample_memory(&mut self) {
         for id in self.models.ids() {
-            self.look(id, |worker| worker.part.is_some() && may_exceed(worker));
+            self.look(id, |worker| worker.part.is_some() && worker.memory.may_exceed());
         }
     }
 
@@ -44,32 +39,29 @@ impl Daemon {
     pub(super) fn watch_all(&mut self) {
         for id in self.models.ids() {
             let stale = |taken: Option<Instant>| taken.is_none_or(|taken| taken.elapsed() > TEMPLATE_AGE);
-            let model = &self.models[id];
-            let template = model.template.as_ref().filter(|_| stale(model.template_memory.map(|(_, taken)| taken)));
+            let template = self.models[id].template.as_ref();
+            let template = template.filter(|template| stale(template.memory.map(|(_, taken)| taken)));
             if let Some(template) = template.map(|template| template.id) {
                 self.sample_template(template);
             }
-            self.look(id, |worker| is_due(worker) || may_exceed(worker));
+            self.look(id, |worker| worker.memory.is_due() || worker.memory.may_exceed());
         }
     }
 
     /// Has the memory of the next worker for which this holds looked at, one of a model at a time.
     fn look(&mut self, id: PoolId, wanted: impl Fn(&WorkerProcess) -> bool) {
-        let Some(model) = self.models.get_mut(id).filter(|model| !model.sampling) else { return };
-        let found = model.workers.values_mut().find(|worker| worker.memory_file.is_some() && wanted(worker));
-        let Some((worker, file)) = found.and_then(|worker| worker.memory_file.clone().map(|file| (worker, file)))
-        else {
-            return;
-        };
-        worker.faults_seen = worker.faults();
-        let whose = Sampled::Worker(worker.id);
-        model.sampling = true;
-        self.sample(file, whose);
+        let Some(model) = self.models.get_mut(id).filter(|_| !self.children.sampled.contains(&id)) else { return };
+        let mut wanted = model.workers.values_mut().filter(|worker| wanted(worker));
+        let found = wanted.find_map(|worker| Some((Sampled::Worker(worker.id), worker.memory.file_to_look_into()?)));
+        if let Some((whose, file)) = found {
+            self.children.sampled.insert(id);
+            self.sample(file, whose);
+        }
     }
 
     /// Has the template's memory looked at.
     pub(super) fn sample_template(&self, id: TemplateId) {
-        if let Some(file) = self.models[id.pool].template_memory_file.clone() {
+        if let Some(file) = self.models[id.pool].template.as_ref().and_then(|template| template.memory_file.clone()) {
             self.sample(file, Sampled::Template(id));
         }
     }
@@ -88,55 +80,18 @@ impl Daemon {
         let taken = Some((sample, Instant::now()));
         match whose {
             Sampled::Template(id) => {
-                let Some(model) = self.models.get_mut(id.pool) else { return };
-                if model.template.as_ref().is_some_and(|template| template.id == id) {
-                    model.template_memory = taken;
+                if let Some(template) = self.template(id) {
+                    template.memory = taken;
                 }
             }
             Sampled::Worker(id) => {
-                let Some(model) = self.models.get_mut(id.pool) else { return };
-                model.sampling = false;
-                if let Some(worker) = model.workers.get_mut(&id.life) {
-                    worker.memory = taken;
+                self.children.sampled.remove(&id.pool);
+                if let Some(worker) = self.worker(id) {
+                    worker.memory.seen = taken;
                     self.feed(Event::MemoryTaken { worker: id, bytes: sample.own() });
                 }
-                self.look(id.pool, |worker| is_due(worker) || may_exceed(worker));
+                self.look(id.pool, |worker| worker.memory.is_due() || worker.memory.may_exceed());
             }
         }
-    }
-}
-
-/// Whether it has not been looked at for a while. Those that have just been born are left alone.
-fn is_due(worker: &WorkerProcess) -> bool {
-    match worker.memory {
-        Some((_, taken)) => taken.elapsed() > AGE,
-        None => worker.forked_at.elapsed() > INFANCY,
-    }
-}
-
-fn may_exceed(worker: &WorkerProcess) -> bool {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096);
-    let taken = worker.faults().saturating_sub(worker.faults_seen).saturating_mul(page);
-    let own = worker.memory.map_or(0, |(sample, _)| sample.own());
-    taken > threshold(own, worker.memory_limit)
-}
-
-/// How much a worker may have taken since it was found to have `own` before it must be looked at
-/// again: half of what is left to it, because what it has allocated in huge pages is more than its
-/// faults tell; but not so little that one near its limit is looked at all the time.
-fn threshold(own: u64, limit: u64) -> u64 {
-    (limit.saturating_sub(own) / 2).max(limit / 16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_has_more_is_looked_at_sooner_but_not_all_the_time() {
-        assert_eq!(threshold(0, 512), 256);
-        assert_eq!(threshold(412, 512), 50);
-        assert_eq!(threshold(511, 512), 32);
-        assert_eq!(threshold(9999, 512), 32);
     }
 }

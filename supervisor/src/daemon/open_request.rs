@@ -42,7 +42,7 @@ pub(crate) struct OpenRequest {
 
 /// What is wanted.
 #[derive(Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Generation(Box<Generation>),
     Embedding(Embedding),
     Tokenization(Tokenization),
@@ -73,21 +73,15 @@ pub(crate) enum WorkerReply {
 }
 
 impl OpenRequest {
-    /// A request for a model that runs so many at once.
+    /// A request that has been submitted now.
     pub(crate) fn new(
         id: RequestId,
         pool: PoolId,
         client: ConnectionId,
-        asked: ModelRequest,
+        kind: Kind,
         noted: LoggedPrompt,
-        workers: u32,
         now: Instant,
     ) -> OpenRequest {
-        let kind = match asked {
-            ModelRequest::Generate(asked) => Kind::Generation(Box::new(Generation::new(*asked, draw_seed()))),
-            ModelRequest::Embed(asked) => Kind::Embedding(Embedding::new(*asked, workers)),
-            ModelRequest::Tokenize(asked) => Kind::Tokenization(Tokenization::new(*asked)),
-        };
         let times = Times { submitted: now, dispatched: None };
         OpenRequest { id, pool, client, kind, times, attempts: 0, refusal: None, noted, server: None }
     }

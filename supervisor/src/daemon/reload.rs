@@ -189,11 +189,8 @@ impl Daemon {
         for model in &reloading.models {
             if let Some(old) = model.old {
                 // What is counted goes on with the model's name.
-                let old = &mut self.models[old];
-                let (totals, crash) = (std::mem::take(&mut old.totals), old.last_crash.take());
-                let new = &mut self.models[model.pool];
-                new.totals.add(totals);
-                new.last_crash = new.last_crash.take().or(crash);
+                let before = std::mem::take(&mut self.models[old].history);
+                self.models[model.pool].history.add(before);
             }
             let pool = &mut self.models[model.pool];
             if let Some(config) = &model.adjusted {
@@ -248,9 +245,7 @@ impl Daemon {
         };
         tracing::info!(target: OPERATION, model = pool.config.name, "nothing is left of {what}");
         if let Some(successor) = successor {
-            let new = &mut self.models[successor];
-            new.totals.add(pool.totals);
-            new.last_crash = new.last_crash.take().or(pool.last_crash);
+            self.models[successor].history.add(pool.history);
         }
     }
 }

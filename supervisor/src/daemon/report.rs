@@ -86,7 +86,7 @@ fn model(served: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant
     let template = served.template.as_ref().map(|template| TemplateStatus {
         pid: template.process.pid(),
         load_s: load_s.filter(|_| is_warm),
-        pss_bytes: served.template_memory.map(|(sample, _)| sample.proportional),
+        pss_bytes: template.memory.map(|(sample, _)| sample.proportional),
         generation: template.id.generation,
         sandbox: served.info.as_ref().filter(|_| is_warm).map(|info| info.sandbox.to_string()),
     });
@@ -94,7 +94,7 @@ fn model(served: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant
         ModelKind::Generate => "generate",
         ModelKind::Embed => "embed",
     };
-    let isolation = match served.isolation {
+    let isolation = match served.isolation() {
         Isolation::Request => "request",
         Isolation::Worker => "worker",
     };
@@ -117,8 +117,8 @@ fn model(served: &ServedModel, view: &PoolView, queue_limit: usize, now: Instant
             oldest_s: view.oldest.map_or(0.0, |at| seconds(policy_now.since(at))),
         },
         workers: view.workers.iter().map(|view| worker(view, served, now)).collect(),
-        totals: served.totals,
-        last_crash: served.last_crash.clone(),
+        totals: served.history.totals,
+        last_crash: served.history.last_crash.clone(),
     }
 }
 
@@ -127,7 +127,7 @@ fn worker(view: &WorkerView, served: &ServedModel, now: Instant) -> WorkerStatus
     let process: Option<&WorkerProcess> = served.workers.get(&view.id.life);
     let word = |word| process.map_or(0, |process| process.board.word(word).load(Relaxed));
     let busy = view.request.is_some();
-    let memory = process.and_then(|process| process.memory);
+    let memory = process.and_then(|process| process.memory.seen);
     let state = match view.state {
         WorkerState::Starting => "starting",
         WorkerState::Idle => "idle",
@@ -139,14 +139,14 @@ fn worker(view: &WorkerView, served: &ServedModel, now: Instant) -> WorkerStatus
     WorkerStatus {
         slot,
         generation,
-        pid: process.and_then(|process| process.process.as_ref()).map(crate::process::Process::pid),
+        pid: process.and_then(WorkerProcess::process).map(crate::process::Process::pid),
         state: state.to_owned(),
         request: view.request.map(|request| request.to_string()),
         phase: Phase::from_word(word(Word::Phase)).filter(|_| busy).map(|phase| phase.name().to_owned()),
         age_s: process.map_or(0.0, |process| seconds(now.duration_since(process.forked_at))),
         prompt_tokens: if busy { word(Word::PromptDone) } else { 0 },
         tokens: if busy { word(Word::Generated) } else { 0 },
-        tokens_per_s: process.filter(|_| busy).and_then(WorkerProcess::tokens_per_second),
+        tokens_per_s: process.filter(|_| busy).and_then(|process| process.board.tokens_per_second()),
         threads: word(Word::Threads),
         private_bytes: memory.map(|(sample, _)| sample.private),
         pss_bytes: memory.map(|(sample, _)| sample.proportional),

@@ -6,8 +6,7 @@ use ipc::{
     status::{Crash, Totals},
 };
 use policy::{Identity, Isolation, PoolId, PoolLimits, routing::Candidate};
-use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
-use system::proc::Sample;
+use std::{collections::HashMap, sync::Arc};
 
 /// One model.
 #[derive(Debug)]
@@ -15,12 +14,7 @@ pub(crate) struct ServedModel {
     pub(crate) config: ModelConfig,
     pub(crate) spec: ModelSpec,
     pub(crate) slots: u32,
-    /// What it does, by its path.
-    guess: ModelKind,
-    pub(crate) isolation: Isolation,
     pub(crate) template: Option<TemplateProcess>,
-    pub(crate) template_memory: Option<(Sample, Instant)>,
-    pub(crate) template_memory_file: Option<Arc<File>>,
     /// What the template found out, once there has been one that could load the model.
     pub(crate) info: Option<Arc<ModelInfo>>,
     /// What the last template was to load.
@@ -30,26 +24,27 @@ pub(crate) struct ServedModel {
     /// Why the last template could not load the model.
     pub(crate) error: Option<String>,
     pub(crate) workers: HashMap<Life, WorkerProcess>,
+    pub(crate) history: History,
+}
+
+/// What is remembered of a model. It goes on with the model's name when the model changes.
+#[derive(Debug, Default)]
+pub(crate) struct History {
     pub(crate) totals: Totals,
     pub(crate) last_crash: Option<Crash>,
-    /// Whether a look at some worker's memory is under way.
-    pub(crate) sampling: bool,
+}
+
+impl History {
+    /// Goes on with what was before.
+    pub(crate) fn add(&mut self, before: History) {
+        self.totals.add(before.totals);
+        self.last_crash = self.last_crash.take().or(before.last_crash);
+    }
 }
 
 impl ServedModel {
     pub(crate) fn new(config: ModelConfig, cores: u32) -> ServedModel {
         let slots = ServedModel::slots_of(&config, cores);
-        // A model of one file generates; one that makes vectors has a folder.
-        let guess = match config.source {
-            ModelSource::Folder(_) => ModelKind::Embed,
-            ModelSource::File(_) | ModelSource::BuiltIn { .. } => ModelKind::Generate,
-        };
-        let isolation = match (config.isolation, guess) {
-            (Auto::Fixed(isolation), _) => isolation,
-            // What makes vectors keeps nothing of one request for the next.
-            (Auto::Auto, ModelKind::Embed) => Isolation::Worker,
-            (Auto::Auto, ModelKind::Generate) => Isolation::Request,
-        };
         let threads = match config.threads {
             Auto::Fixed(threads) => threads.min(cores),
             Auto::Auto => cores,
@@ -66,19 +61,13 @@ impl ServedModel {
             config,
             spec,
             slots,
-            guess,
-            isolation,
             template: None,
-            template_memory: None,
-            template_memory_file: None,
             info: None,
             identity: None,
             shortage: None,
             error: None,
             workers: HashMap::new(),
-            totals: Totals::default(),
-            last_crash: None,
-            sampling: false,
+            history: History::default(),
         }
     }
 
@@ -98,7 +87,7 @@ impl ServedModel {
 
     /// Why a reload that tried it was refused.
     pub(crate) fn why_refused(&self) -> String {
-        let crash = self.last_crash.as_ref().map(|crash| match last_word(crash) {
+        let crash = self.history.last_crash.as_ref().map(|crash| match last_word(crash) {
             Some(line) => format!("a process of it ended by {}: {line}", crash.cause),
             None => format!("a process of it ended by {}", crash.cause),
         });
@@ -111,7 +100,7 @@ impl ServedModel {
         PoolLimits {
             workers: self.slots,
             queue: supervisor.queue,
-            isolation: self.isolation,
+            isolation: self.isolation(),
             threads: self.spec.threads,
             load: self.config.load,
             idle_unload: self.config.idle_unload,
@@ -130,12 +119,30 @@ impl ServedModel {
 
     /// What it does, as its template says, or as its path suggests before that.
     pub(crate) fn kind(&self) -> ModelKind {
-        self.info.as_ref().map_or(self.guess, |info| info.kind)
+        self.info.as_ref().map_or_else(|| self.guess(), |info| info.kind)
+    }
+
+    /// What it does, by its path: a model of one file generates; one that makes vectors has a
+    /// folder.
+    fn guess(&self) -> ModelKind {
+        match self.config.source {
+            ModelSource::Folder(_) => ModelKind::Embed,
+            ModelSource::File(_) | ModelSource::BuiltIn { .. } => ModelKind::Generate,
+        }
+    }
+
+    pub(crate) fn isolation(&self) -> Isolation {
+        match (self.config.isolation, self.guess()) {
+            (Auto::Fixed(isolation), _) => isolation,
+            // What makes vectors keeps nothing of one request for the next.
+            (Auto::Auto, ModelKind::Embed) => Isolation::Worker,
+            (Auto::Auto, ModelKind::Generate) => Isolation::Request,
+        }
     }
 
     /// Why nothing can be served with it.
     pub(crate) fn why_hopeless(&self) -> String {
-        let crash = self.last_crash.as_ref().map(|crash| match last_word(crash) {
+        let crash = self.history.last_crash.as_ref().map(|crash| match last_word(crash) {
             Some(line) => format!("its processes crash again and again, by {}: {line}", crash.cause),
             None => format!("its processes crash again and again, by {}", crash.cause),
         });

@@ -15,8 +15,6 @@ const MOMENT: Duration = Duration::from_secs(2);
 /// The end, and what operators wait for until then.
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
-    /// Whether the daemon has been told to stop.
-    pub(super) has_begun: bool,
     /// The end of the time in which those who had connected before may still ask.
     pub(super) gathering: Option<tokio::time::Instant>,
     /// Whether nothing is left to be done.
@@ -30,7 +28,7 @@ pub(super) struct Stopping {
 impl Daemon {
     /// Whether the daemon has been told to stop.
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.has_begun
+        self.stopping.gathering.is_some() || self.driver.policy.is_closing()
     }
 
     /// Stops, in order; a second time, or at once, without finishing anything.
@@ -38,12 +36,11 @@ impl Daemon {
         let again = self.is_stopping();
         tracing::info!(target: OPERATION, again, at_once, "told to stop");
         if !again {
-            self.stopping.has_begun = true;
+            self.stopping.gathering = Some(tokio::time::Instant::now() + MOMENT);
             match self.connections.socket.close() {
                 Ok(waiting) => waiting.into_iter().for_each(|client| self.connect(Ok(client))),
                 Err(error) => tracing::warn!("cannot close the socket: {error}"),
             }
-            self.stopping.gathering = Some(tokio::time::Instant::now() + MOMENT);
             for client in
                 self.connections.clients.values_mut().filter(|client| client.is_idle() && !is_about_to_ask(client))
             {
@@ -91,7 +88,7 @@ impl Daemon {
     pub(super) fn halt(&mut self) {
         self.stopping.has_halted = true;
         let workers = self.models.values().flat_map(|model| model.workers.values());
-        let workers = workers.filter_map(|worker| worker.process.as_ref());
+        let workers = workers.filter_map(|worker| worker.process());
         let templates = self.models.values().filter_map(|model| model.template.as_ref());
         for process in workers.chain(templates.map(|template| &template.process)) {
             tracing::error!(target: OPERATION, pid = process.pid(), "a process has not ended although it was killed; it is left behind");

@@ -19,9 +19,12 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
-use system::limits::TASKS;
+use system::{
+    limits::TASKS,
+    proc::{self, Sample},
+};
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -115,6 +118,9 @@ pub(crate) struct TemplateProcess {
     control: Arc<AsyncFd<OwnedFd>>,
     /// Workers to be forked; the first one has been asked for.
     forks: VecDeque<(Life, FdsForWorker)>,
+    /// The last look at its memory, and what to look into.
+    pub(crate) memory: Option<(Sample, Instant)>,
+    pub(crate) memory_file: Option<Arc<File>>,
 }
 
 impl Starter {
@@ -163,7 +169,9 @@ impl TemplateProcess {
         let stderr = child.stderr.take().ok_or_else(|| StartError::Listen(io::ErrorKind::BrokenPipe.into()))?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into()).map_err(StartError::Listen)?;
         let tail = StderrTail::follow(stderr);
-        let template = TemplateProcess { id, process, only_opens, control, forks: VecDeque::new() };
+        let memory_file = proc::open_memory(process.pid()).ok().map(Arc::new);
+        let forks = VecDeque::new();
+        let template = TemplateProcess { id, process, only_opens, control, forks, memory: None, memory_file };
         // If it cannot be sent, the template finds its socket closed; nobody else needs to know of
         // it.
         template.send(&ToTemplate::Load(spec.clone()), &[]).map_err(StartError::Send)?;

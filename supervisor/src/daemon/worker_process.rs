@@ -1,35 +1,29 @@
-//! A worker process, as the supervisor holds it: its socket, its board, its descriptors in /proc,
-//! what is known of its memory.
-use super::{Input, stderr_tail::StderrTail, template_process::SendError};
-use crate::{
-    process::{Exit, Process, ProcessError},
-    shortage::is_shortage,
+//! A worker process, as the supervisor holds it: its socket, its board, what is known of its memory.
+use super::{
+    Input,
+    stderr_tail::StderrTail,
+    template_process::SendError,
+    worker_board::WorkerBoard,
+    worker_memory::{WorkerMemory, unless_gone},
 };
-use ipc::{
-    AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker,
-    board::{Phase, Word},
-};
+use crate::process::{Exit, Process, ProcessError};
+use ipc::{AsyncEnd, EndError, FromWorker, MAX_FRAME, ModelInfo, ModelKind, ToWorker};
 use nix::{
     fcntl::OFlag,
     sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair},
     unistd::pipe2,
 };
-use policy::{Identity, KillReason, Part, WorkerId};
+use policy::{Identity, Part, WorkerId};
 use std::{
-    collections::VecDeque,
-    fs::File,
     io::{self, IoSlice},
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream as StdStream,
     },
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use system::{
-    Board, SealedMemoryError,
-    proc::{self, Sample},
-};
+use system::{Board, SealedMemoryError, proc};
 use thiserror::Error;
 use tokio::{
     io::{AsyncWriteExt, Interest},
@@ -48,8 +42,6 @@ const OOM_SCORE_ADJUSTMENT: i16 = 500;
 const EMBEDDING_NICE: i32 = 5;
 /// How long what a dead worker had sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How far back the live speed looks.
-const SPEED_WINDOW: Duration = Duration::from_secs(5);
 
 /// What a worker has said, or that it has ended.
 #[derive(Debug)]
@@ -131,33 +123,25 @@ pub(crate) struct Origin {
 pub(crate) struct WorkerProcess {
     pub(crate) id: WorkerId,
     pub(crate) origin: Origin,
-    /// Most bytes of memory that it may have for itself.
-    pub(crate) memory_limit: u64,
-    pub(crate) board: Board,
-    ends: Option<Ends>,
-    /// Once the template has said that it lives.
-    pub(crate) process: Option<Process>,
-    /// To its socket; closing it asks the worker to exit.
-    outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
+    body: Body,
+    pub(crate) board: WorkerBoard,
+    pub(crate) memory: WorkerMemory,
     pub(crate) forked_at: Instant,
     pub(crate) part: Option<Part>,
     /// Whether what it writes may tell of requests.
     pub(crate) has_seen_requests: bool,
-    /// Why the supervisor ended it, if it did.
-    pub(crate) killed: Option<KillReason>,
     /// What it did wrong, if it was found to do something wrong.
     pub(crate) misbehaviour: Option<String>,
-    /// Whether it was asked to exit.
-    pub(crate) terminated: bool,
-    /// Its memory, opened before it closes itself to inspection.
-    pub(crate) memory_file: Option<Arc<File>>,
-    pub(crate) memory: Option<(Sample, Instant)>,
-    faults_file: Option<File>,
-    /// Its page faults when its memory was last looked at.
-    pub(crate) faults_seen: u64,
     pub(crate) sandbox: Option<String>,
-    /// Tokens generated for the request at some instants, for the live speed.
-    generated: VecDeque<(Instant, u64)>,
+}
+
+/// Its process and the way to it.
+#[derive(Debug)]
+enum Body {
+    /// It has not been heard of; without ends, it is not to live.
+    Unborn(Option<Ends>),
+    /// Closing the way to its socket asks it to exit.
+    Alive { process: Process, outgoing: Option<mpsc::UnboundedSender<Outgoing>> },
 }
 
 impl WorkerProcess {
@@ -177,30 +161,23 @@ impl WorkerProcess {
         let worker = WorkerProcess {
             id,
             origin,
-            memory_limit,
-            board: Board::map(&shared).map_err(MakeError::Map)?,
-            ends: Some(Ends { socket: ours.into(), stderr: read }),
-            process: None,
-            outgoing: None,
+            body: Body::Unborn(Some(Ends { socket: ours.into(), stderr: read })),
+            board: WorkerBoard::new(Board::map(&shared).map_err(MakeError::Map)?),
+            memory: WorkerMemory::new(memory_limit, now),
             forked_at: now,
             part: None,
             has_seen_requests: false,
-            killed: None,
             misbehaviour: None,
-            terminated: false,
-            memory_file: None,
-            memory: None,
-            faults_file: None,
-            faults_seen: 0,
             sandbox: None,
-            generated: VecDeque::new(),
         };
         Ok((worker, FdsForWorker { socket: theirs, board: shared, stderr: write }))
     }
 
     /// Notes that the worker lives as `pid`: takes hold of it and begins to hear it.
     pub(crate) fn adopt(&mut self, pid: u32, kind: ModelKind, inputs: &mpsc::Sender<Input>) -> Result<(), MakeError> {
-        let ends = self.ends.take().ok_or(MakeError::Alive)?;
+        let Body::Unborn(Some(ends)) = std::mem::replace(&mut self.body, Body::Unborn(None)) else {
+            return Err(MakeError::Alive);
+        };
         let process = Process::open(pid).map_err(MakeError::Process)?;
         unless_gone(proc::set_oom_score(pid, OOM_SCORE_ADJUSTMENT)).map_err(MakeError::Proc)?;
         if kind == ModelKind::Embed {
@@ -208,9 +185,7 @@ impl WorkerProcess {
             let nice = rustix::process::getpriority_process(pid).map(|nice| (nice + EMBEDDING_NICE).min(19));
             let _gone = nice.and_then(|nice| rustix::process::setpriority_process(pid, nice));
         }
-        self.memory_file = unless_gone(proc::open_memory(pid)).map_err(MakeError::Proc)?.map(Arc::new);
-        self.faults_file = unless_gone(proc::open_faults(pid)).map_err(MakeError::Proc)?;
-        self.faults_seen = self.faults();
+        self.memory.open(pid).map_err(MakeError::Proc)?;
         let (read, mut write) = UnixStream::from_std(ends.socket).map_err(MakeError::Listen)?.into_split();
         let stderr = pipe::Receiver::from_owned_fd(ends.stderr).map_err(MakeError::Listen)?;
         let tail = StderrTail::follow(stderr);
@@ -224,12 +199,16 @@ impl WorkerProcess {
             }
         });
         tokio::spawn(attend(self.id, read, process.clone(), tail, inputs.clone()));
-        self.outgoing = Some(outgoing);
-        self.process = Some(process);
-        if self.killed.is_some() {
-            self.kill_now();
-        }
+        self.body = Body::Alive { process, outgoing: Some(outgoing) };
         Ok(())
+    }
+
+    /// Its process, once the template has said that it lives.
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match &self.body {
+            Body::Unborn(_) => None,
+            Body::Alive { process, .. } => Some(process),
+        }
     }
 
     /// Sends one message; it never waits.
@@ -240,90 +219,33 @@ impl WorkerProcess {
     /// Sends one message and a descriptor with its first byte; it never waits.
     pub(crate) fn send_with(&self, message: &ToWorker, descriptor: Option<Arc<OwnedFd>>) {
         let framed = ipc::to_frame(message, MAX_FRAME).ok();
-        match (framed, &self.outgoing) {
-            (Some(frame), Some(outgoing)) => {
+        match (framed, &self.body) {
+            (Some(frame), Body::Alive { outgoing: Some(outgoing), .. }) => {
                 // If the writing task has ended, so has the worker, which is seen elsewhere.
                 let _ended = outgoing.send(Outgoing { frame, descriptor });
             }
             (None, _) => tracing::error!("a message to a worker does not fit into a frame"),
-            (_, None) => {}
+            (_, Body::Unborn(_) | Body::Alive { outgoing: None, .. }) => {}
         }
     }
 
     /// Asks it to exit.
     pub(crate) fn terminate(&mut self) {
-        self.terminated = true;
-        self.outgoing = None;
-        match &self.process {
-            Some(process) => process.terminate(),
+        match &mut self.body {
+            Body::Alive { process, outgoing } => {
+                *outgoing = None;
+                process.terminate();
+            }
             // It finds its socket closed when it is born.
-            None => self.ends = None,
+            Body::Unborn(ends) => *ends = None,
         }
     }
 
-    /// Ends it, now or as soon as it is known to live.
-    pub(crate) fn kill(&mut self, reason: KillReason) {
-        self.killed.get_or_insert(reason);
-        self.kill_now();
-    }
-
-    fn kill_now(&self) {
-        if let Some(process) = &self.process {
+    /// Ends it, if it is known to live.
+    pub(crate) fn kill(&self) {
+        if let Some(process) = self.process() {
             process.kill();
         }
-    }
-
-    /// How many page faults it has had; none if it has ended.
-    pub(crate) fn faults(&self) -> u64 {
-        self.faults_file.as_ref().and_then(|file| proc::faults(file).ok()).unwrap_or(0)
-    }
-
-    /// Notes how many tokens its board says it has generated.
-    pub(crate) fn note_speed(&mut self, now: Instant) {
-        // What it goes through again tells nothing of its speed.
-        if Phase::from_word(self.board.word(Word::Phase).load(Relaxed)) != Some(Phase::Decode) {
-            self.generated.clear();
-            return;
-        }
-        let count = self.board.word(Word::Generated).load(Relaxed);
-        if self.generated.back().is_some_and(|(_, before)| *before > count) {
-            self.generated.clear();
-        }
-        self.generated.push_back((now, count));
-        while self.generated.front().is_some_and(|(at, _)| now.duration_since(*at) > SPEED_WINDOW) {
-            self.generated.pop_front();
-        }
-    }
-
-    /// How many tokens, of prompt and answer, its board says it has got through.
-    pub(crate) fn reached(&self) -> u64 {
-        let word = |word| self.board.word(word).load(Relaxed);
-        word(Word::PromptDone).saturating_add(word(Word::Generated))
-    }
-
-    /// Forgets the speed of an earlier request.
-    pub(crate) fn forget_speed(&mut self) {
-        self.generated.clear();
-    }
-
-    /// Tokens a second over the last seconds.
-    pub(crate) fn tokens_per_second(&self) -> Option<f64> {
-        let (first, last) = (self.generated.iter().find(|(_, count)| *count > 0)?, self.generated.back()?);
-        let seconds = last.0.duration_since(first.0).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let tokens = last.1.saturating_sub(first.1) as f64;
-        (seconds > 0.0).then(|| tokens / seconds)
-    }
-}
-
-/// What was done with a file of a worker's. It may end at any time; then its files are gone, and
-/// its end is seen soon. That there is no descriptor for them is another matter: it would never be
-/// looked at again.
-fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
-    match done {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if is_shortage(&error) => Err(error),
-        Err(_) => Ok(None),
     }
 }
 

@@ -18,7 +18,7 @@ const MOST_TEXT: usize = 64 << 10;
 
 /// What is kept of it.
 #[derive(Debug)]
-pub(super) struct Embedding {
+pub(crate) struct Embedding {
     texts: Vec<String>,
     role: TextRole,
     /// Where each part begins, and where the last one ends.

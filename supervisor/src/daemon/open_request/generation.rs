@@ -12,7 +12,7 @@ use system::{foreign_text::chain, sealed_memory};
 
 /// What is kept of it.
 #[derive(Debug)]
-pub(super) struct Generation {
+pub(crate) struct Generation {
     /// What it asks for; its prompt is the next field.
     asked: GenerateRequest,
     /// What the model reads, shared with the job that is being sent.

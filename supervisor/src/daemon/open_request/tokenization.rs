@@ -4,7 +4,7 @@ use ipc::{FromWorker, RequestId, Response, TokenizeJob, TokenizeRequest};
 
 /// What is kept of it.
 #[derive(Debug)]
-pub(super) struct Tokenization {
+pub(crate) struct Tokenization {
     asked: TokenizeRequest,
     ids: Option<Vec<u32>>,
     /// How many ids there are, also when they have gone to the client.

@@ -38,7 +38,7 @@ impl Difference {
             ("precision", old.spec.precision != new.spec.precision),
             ("sha256", old.spec.sha256 != new.spec.sha256),
             ("threads", old.spec.threads != new.spec.threads),
-            ("isolation", old.isolation != new.isolation),
+            ("isolation", old.isolation() != new.isolation()),
             ("load", is_awaited),
         ];
         let place = [
