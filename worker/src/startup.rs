@@ -133,6 +133,6 @@ pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandb
     prctl::set_dumpable(false).map_err(StartupError::Privileges)?;
     prctl::set_no_new_privs().map_err(StartupError::Privileges)?;
     let landlock = deny_paths().map_err(StartupError::Sandbox)?;
-    filters.deny_calls(Role::Worker).map_err(StartupError::Sandbox)?;
+    filters.deny_more(Role::Worker).map_err(StartupError::Sandbox)?;
     Ok(Sandbox { seccomp: true, landlock })
 }

@@ -5,13 +5,14 @@
 //!
 //! It knows nothing of requests. A worker is its grandchild: the child in between exits at once, so
 //! that the supervisor, which is a subreaper, becomes the worker's parent; it sees the worker's
-//! exit status, and the worker outlives the template.
+//! exit status, and the worker outlives the template. That child shares the template's memory while
+//! the template waits for its end, so page tables are copied once for each worker, and not twice.
 //!
 //! Invariant: the process has one thread at every fork; else it refuses.
 use ipc::{Forked, FromTemplate, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
 use model::Admit;
 use nix::{
-    fcntl::OFlag,
+    dir::Dir,
     sys::{
         prctl,
         resource::Resource,
@@ -19,16 +20,15 @@ use nix::{
         socket::{MsgFlags, send},
         wait::waitpid,
     },
-    unistd::{pipe2, setsid},
+    unistd::setsid,
 };
 use std::{
     ffi::CString,
-    fs::File,
-    io::{self, Read, Write},
+    io,
     os::fd::{AsRawFd, OwnedFd},
 };
 use system::{
-    CANNOT_CONFINE, Fork, exit_now,
+    CANNOT_CONFINE, ChildStack, Fork, exit_now,
     foreign_text::chain,
     limits, live_alone,
     proc::OwnProcess,
@@ -147,6 +147,9 @@ pub enum TemplateError {
     /// What `/proc` says of the process cannot be opened.
     #[error("cannot open /proc/self")]
     OwnProcess(#[source] io::Error),
+    /// There are no addresses for a stack.
+    #[error("cannot reserve addresses for a worker's stack")]
+    Stack(#[source] nix::Error),
 }
 
 /// Lives a template's life on the control socket `control`, as a child of process `supervisor`, and
@@ -155,6 +158,7 @@ pub enum TemplateError {
 /// The process must have been started for this: it leaves its session and dies with the supervisor.
 pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Result<i32, TemplateError> {
     let own = set_up(supervisor)?;
+    let stack = ChildStack::new().map_err(TemplateError::Stack)?;
     let control = Control { socket: control };
     let Some((ToTemplate::Load(spec), _)) = control.receive()? else { return Err(TemplateError::Order) };
     name_process("template", &spec.name);
@@ -168,7 +172,7 @@ pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Re
     system::trim_heap();
     let cache = info.cache;
     control.send(&FromTemplate::Ready(info))?;
-    let mut template = Template { control, own, name: spec.name, cache };
+    let mut template = Template { control, own, stack, name: spec.name, cache };
     while let Some((message, descriptors)) = template.control.receive()? {
         let ToTemplate::Fork(life) = message else { return Err(TemplateError::Order) };
         let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
@@ -193,6 +197,8 @@ pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Re
 struct Template {
     control: Control,
     own: OwnProcess,
+    /// Of the child in between, and of the worker.
+    stack: ChildStack,
     name: String,
     /// Bytes of a request's cache.
     cache: u64,
@@ -200,8 +206,6 @@ struct Template {
 
 #[derive(Debug, Error)]
 enum ForkError {
-    #[error("cannot make a pipe")]
-    Pipe(#[source] nix::Error),
     #[error("cannot block signals")]
     Signals(#[source] nix::Error),
     #[error("cannot read how much memory the worker will inherit")]
@@ -210,10 +214,10 @@ enum ForkError {
     Fork(system::ForkError),
     #[error("cannot wait for the process in between")]
     Wait(#[source] nix::Error),
-    #[error("cannot read the worker's pid")]
-    Pid(#[source] io::Error),
     #[error("the process in between")]
     Between(#[source] system::ForkError),
+    #[error("the process in between has ended before it forked")]
+    Ended,
 }
 
 impl ForkError {
@@ -232,62 +236,43 @@ impl Template {
     ) -> Result<u32, ForkError> {
         let (data, addresses) = self.own.data_and_addresses().map_err(ForkError::Inherited)?;
         fds.inherited = Inherited { data, addresses, cache: self.cache };
-        let (told, tell) = pipe2(OFlag::O_CLOEXEC).map_err(ForkError::Pipe)?;
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(ForkError::Signals)?;
-        let forked = system::fork(&mut self.own.tasks);
-        if let Ok(Fork::Child) = forked {
-            self.between(tell, before, fds, model, hooks);
-        }
-        drop((tell, fds));
-        let reaped = match forked {
-            Ok(Fork::Parent(between)) => waitpid(between, None).map(drop).map_err(ForkError::Wait),
-            Ok(Fork::Child) => unreachable!("the child has become a worker or has ended"),
+        let mut fds = Some(fds);
+        let mut forked = None;
+        let Template { own, stack, name, .. } = self;
+        // The child in between forks the worker and ends, which makes the worker the supervisor's.
+        let between = |tasks: &mut Dir| {
+            // Whatever keeps this process, it does not outlive the template. The worker does not
+            // inherit this.
+            let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
+            hooks.step(ForkStep::Between);
+            match system::fork(tasks) {
+                Ok(Fork::Child) => live(name, before, fds.take(), model, hooks),
+                Ok(Fork::Parent(worker)) => forked = Some(Ok(worker.as_raw().unsigned_abs())),
+                Err(error) => forked = Some(Err(error)),
+            }
+            hooks.step(ForkStep::Born);
+        };
+        let reaped = match system::run_between(&mut own.tasks, stack, between) {
+            Ok(between) => waitpid(between, None).map(drop).map_err(ForkError::Wait),
             Err(error) => Err(ForkError::Fork(error)),
         };
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(ForkError::Signals)?;
         reaped?;
-        let mut answer = [[0; 4]; 2];
-        File::from(told).read_exact(answer.as_flattened_mut()).map_err(ForkError::Pid)?;
-        match u32::from_le_bytes(answer[0]) {
-            0 => Err(ForkError::Between(nix::Error::from_raw(i32::from_le_bytes(answer[1])).into())),
-            pid => Ok(pid),
-        }
+        forked.ok_or(ForkError::Ended)?.map_err(ForkError::Between)
     }
+}
 
-    /// The child in between: forks the worker, tells the template its pid, and ends, which makes
-    /// the worker the supervisor's.
-    fn between<H: TemplateHooks>(
-        &mut self,
-        tell: OwnedFd,
-        before: SigSet,
-        fds: WorkerFds,
-        model: &mut H::Model,
-        hooks: &H,
-    ) -> ! {
-        // Whatever keeps this process, it does not outlive the template. The worker does not
-        // inherit this.
-        let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
-        hooks.step(ForkStep::Between);
-        let (pid, error) = match system::fork(&mut self.own.tasks) {
-            Ok(Fork::Child) => self.worker(before, fds, model, hooks),
-            Ok(Fork::Parent(worker)) => (worker.as_raw().unsigned_abs(), 0),
-            Err(system::ForkError::Fork(error) | system::ForkError::Exhausted(error)) => (0, error as i32),
-            Err(system::ForkError::Threads(_)) => (0, nix::Error::EBUSY as i32),
-        };
-        hooks.step(ForkStep::Born);
-        let answer = [pid.to_le_bytes(), error.to_le_bytes()].concat();
-        exit_now(i32::from(File::from(tell).write_all(&answer).is_err()))
-    }
-
-    fn worker<H: TemplateHooks>(&self, before: SigSet, fds: WorkerFds, model: &mut H::Model, hooks: &H) -> ! {
-        name_process("worker", &self.name);
-        let keep = [fds.socket.as_raw_fd(), fds.board.as_raw_fd(), fds.stderr.as_raw_fd()];
-        live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
-            Ok(()) => hooks.serve(model, fds),
-            Err(_) => CANNOT_CONFINE,
-        })
-    }
+/// Lives a worker's life, with what it is born with.
+fn live<H: TemplateHooks>(name: &str, before: SigSet, fds: Option<WorkerFds>, model: &mut H::Model, hooks: &H) -> ! {
+    let Some(fds) = fds else { exit_now(system::FAILED) };
+    name_process("worker", name);
+    let keep = [fds.socket.as_raw_fd(), fds.board.as_raw_fd(), fds.stderr.as_raw_fd()];
+    live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
+        Ok(()) => hooks.serve(model, fds),
+        Err(_) => CANNOT_CONFINE,
+    })
 }
 
 struct Control {

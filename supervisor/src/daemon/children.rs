@@ -4,7 +4,8 @@ use super::{
     Daemon, Input,
     effects::describe,
     helper::Helpers,
-    identity, memory_shortage,
+    identity,
+    memory_shortage::{self, RecentMemory},
     open_request::WorkerReply,
     template_process::{Starter, TemplateProcess, TemplateSaid},
     worker_process::{MakeError, WorkerSaid},
@@ -42,6 +43,7 @@ pub(super) struct Children {
     pub(super) inputs: mpsc::Sender<Input>,
     /// Whether some have ended that nobody has waited for yet.
     pub(super) have_ended: bool,
+    pub(super) memory: RecentMemory,
     /// The models of which some worker's memory is being looked at.
     pub(super) sampled: HashSet<PoolId>,
 }

@@ -29,7 +29,7 @@ impl Daemon {
                 let _sent = self.template(id).map(|template| template.send(&ToTemplate::Admit, &[]));
             }
             Effect::DoesNotFit(id, shortage) => self.not_loaded(id, memory_shortage::describe(&shortage)),
-            Effect::ReadMemory(id) => self.driver.note(Event::MemoryRead(id, memory_shortage::memory())),
+            Effect::ReadMemory(id) => self.driver.note(Event::MemoryRead(id, self.children.memory.get())),
             Effect::NoMemory(id, shortage) => self.note_shortage(id, &memory_shortage::describe(&shortage)),
             Effect::KillTemplate(id) => {
                 if let Some(template) = self.template(id) {

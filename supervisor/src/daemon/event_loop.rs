@@ -7,6 +7,7 @@ use super::{
     helper::Helpers,
     housekeeping,
     listener::ClientSocket,
+    memory_shortage::RecentMemory,
     memory_watch,
     requirements::{self, Missing},
     signals::Signals,
@@ -101,7 +102,14 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
     tracing::info!(socket = %socket.path().display(), "listening");
     let prompts = Prompts::new(setup.config.supervisor.log_prompts).map_err(cannot("draw random numbers"))?;
     let (sender, mut inputs) = mpsc::channel(INPUTS);
-    let children = Children { starter, helpers, inputs: sender, have_ended: false, sampled: HashSet::new() };
+    let children = Children {
+        starter,
+        helpers,
+        inputs: sender,
+        have_ended: false,
+        memory: RecentMemory::default(),
+        sampled: HashSet::new(),
+    };
     let mut daemon = Daemon::new(setup.config, setup.source, socket, children, prompts);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);

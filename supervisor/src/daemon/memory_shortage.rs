@@ -2,12 +2,30 @@
 //! verdicts in words.
 use ipc::{FromTemplate, Needs};
 use policy::{Memory, MemoryShortage, Need, PoolLimits};
+use std::time::{Duration, Instant};
 use system::{limits, proc::HostMemory};
 
 /// What the machine has now.
 pub(super) fn memory() -> Memory {
     let HostMemory { total, available } = HostMemory::now();
     Memory { total, available, addresses: limits::addresses() }
+}
+
+/// What the machine had at the last look.
+#[derive(Debug, Default)]
+pub(super) struct RecentMemory(Option<(Instant, Memory)>);
+
+impl RecentMemory {
+    /// A look takes a twentieth of what a short life takes, and in so little time nobody takes much.
+    const AGE: Duration = Duration::from_millis(10);
+
+    /// What the machine has now, or had a moment ago.
+    pub(super) fn get(&mut self) -> Memory {
+        match self.0 {
+            Some((at, memory)) if at.elapsed() < Self::AGE => memory,
+            _ => self.0.insert((Instant::now(), memory())).1,
+        }
+    }
 }
 
 /// What the first word of a template that is only to open its model asks for; none if the model can

@@ -46,34 +46,46 @@ pub enum SandboxError {
 const NEWEST: ABI = ABI::V9;
 
 /// The filters of both roles. They are made once, in a template, and what is forked from it only
-/// installs them.
+/// installs its own.
 #[derive(Debug)]
 pub struct Filters {
-    template: [BpfProgram; 3],
-    worker: [BpfProgram; 3],
+    both: [BpfProgram; 2],
+    template: BpfProgram,
+    worker: BpfProgram,
 }
 
 impl Filters {
     /// Makes the filters for this machine.
     pub fn new() -> Result<Filters, SandboxError> {
-        let filters = |role| calls::filters(role).map_err(SandboxError::Filter);
-        Ok(Filters { template: filters(Role::Template)?, worker: filters(Role::Worker)? })
+        let own = |role| calls::filter(role).map_err(SandboxError::Filter);
+        let both = calls::filters_of_both().map_err(SandboxError::Filter)?;
+        Ok(Filters { both, template: own(Role::Template)?, worker: own(Role::Worker)? })
     }
 
     /// Leaves this process only the system calls that its role needs. It can gain no privileges any
     /// more either.
     pub fn deny_calls(&self, role: Role) -> Result<(), SandboxError> {
-        let filters = match role {
+        self.both.iter().try_for_each(install)?;
+        self.deny_more(role)
+    }
+
+    /// As [`Filters::deny_calls`], for a process that a confined one has forked: it has inherited
+    /// what holds for both roles.
+    pub fn deny_more(&self, role: Role) -> Result<(), SandboxError> {
+        install(match role {
             Role::Template => &self.template,
             Role::Worker => &self.worker,
-        };
-        filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(|error| {
-            SandboxError::Seccomp(match error {
-                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
-                other => io::Error::other(other.to_string()),
-            })
         })
     }
+}
+
+fn install(filter: &BpfProgram) -> Result<(), SandboxError> {
+    seccompiler::apply_filter(filter).map_err(|error| {
+        SandboxError::Seccomp(match error {
+            seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+            other => io::Error::other(other.to_string()),
+        })
+    })
 }
 
 /// Denies this process every file that is not open, every port, and signals and abstract sockets of

@@ -83,7 +83,11 @@ fn confine(filters: &Filters, role: Role) -> Result<[Duration; 2]> {
     let began = Instant::now();
     deny_paths().map_err(|error| chain(&error))?;
     let paths = began.elapsed();
-    filters.deny_calls(role).map_err(|error| chain(&error))?;
+    let denied = match role {
+        Role::Template => filters.deny_calls(role),
+        Role::Worker => filters.deny_more(role),
+    };
+    denied.map_err(|error| chain(&error))?;
     Ok([paths, began.elapsed() - paths])
 }
 

@@ -3,6 +3,7 @@ use crate::limits::TASKS;
 use nix::{
     dir::Dir,
     sys::{
+        mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap},
         prctl,
         resource::{Resource, getrlimit},
         signal::{SigHandler, Signal},
@@ -10,8 +11,11 @@ use nix::{
     unistd::{ForkResult, Pid, getppid},
 };
 use std::{
+    ffi::{c_int, c_void},
+    num::NonZeroUsize,
     os::fd::RawFd,
     panic::{AssertUnwindSafe, catch_unwind},
+    ptr::NonNull,
 };
 use thiserror::Error;
 
@@ -31,6 +35,46 @@ pub enum Fork {
     Parent(Pid),
     /// The new process.
     Child,
+}
+
+/// A stack for a process that shares another one's memory, and for what that process forks.
+#[derive(Debug)]
+pub struct ChildStack {
+    bottom: NonNull<c_void>,
+}
+
+impl ChildStack {
+    /// As large as the stack of a first thread usually may become.
+    const SIZE: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
+    /// What catches an overflow; a page of any machine fits into it.
+    const GUARD: usize = 64 << 10;
+
+    /// Reserves the addresses. Memory is taken when it is used.
+    pub fn new() -> nix::Result<ChildStack> {
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_STACK | MapFlags::MAP_NORESERVE;
+        // SAFETY: the kernel chooses the place, so nothing else is there.
+        let bottom = unsafe { mmap_anonymous(None, Self::SIZE, ProtFlags::PROT_NONE, flags) }?;
+        let stack = ChildStack { bottom };
+        // SAFETY: the range is within what was just mapped, and nobody uses it yet.
+        unsafe {
+            let length = Self::SIZE.get() - Self::GUARD;
+            mprotect(bottom.byte_add(Self::GUARD), length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+        }?;
+        Ok(stack)
+    }
+
+    /// Where it begins: it grows down.
+    fn top(&self) -> *mut c_void {
+        self.bottom.as_ptr().wrapping_byte_add(Self::SIZE.get())
+    }
+}
+
+impl Drop for ChildStack {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped in `new` with this size, and who ran on it has ended, because
+        // `run_between` borrows it for as long.
+        let _unmapped = unsafe { munmap(self.bottom, Self::SIZE.get()) };
+    }
 }
 
 /// Why a process was not forked.
@@ -63,21 +107,53 @@ impl From<nix::Error> for ForkError {
     }
 }
 
+/// Runs `between` in a child that shares this process's memory, while this process waits for the
+/// child's end, and returns the child's pid. What it changes is changed here, too; its descriptors
+/// are its own. `tasks` lists this process's threads.
+///
+/// For a child that only forks another: it costs no page table, however large this process is.
+pub fn run_between<F: FnOnce(&mut Dir)>(
+    tasks: &mut Dir,
+    stack: &mut ChildStack,
+    between: F,
+) -> Result<Pid, ForkError> {
+    extern "C" fn enter<F: FnOnce()>(between: *mut c_void) -> c_int {
+        // SAFETY: it is the `Option<F>` below, whose owner waits until this process has ended.
+        let between = unsafe { &mut *between.cast::<Option<F>>() }.take();
+        // A panic must not unwind into C.
+        catch_unwind(AssertUnwindSafe(|| between.map(|between| between()))).map_or(PANICKED, |_| 0)
+    }
+    fn start<F: FnOnce()>(stack: &mut ChildStack, between: F) -> c_int {
+        let mut between = Some(between);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: nobody else runs on the stack. Nothing but the child runs until it ends, because
+        // this process has one thread and waits (CLONE_VFORK): so the borrows of `between` are the
+        // child's alone, and locks are as they were.
+        unsafe { libc::clone(enter::<F>, stack.top(), flags, (&raw mut between).cast()) }
+    }
+    check_is_alone(tasks)?;
+    let pid = start(stack, || between(tasks));
+    Ok(Pid::from_raw(nix::Error::result(pid)?))
+}
+
 /// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was
 /// itself just forked.
 pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
-    let is_dot = |name: &[u8]| name.starts_with(b".");
-    let threads =
-        tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
-    if threads != 1 {
-        return Err(ForkError::Threads(threads));
-    }
+    check_is_alone(tasks)?;
     // SAFETY: there is one thread, so the child has all of this process that there is. (A child of
     // such a process has one, too.)
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
         ForkResult::Child => Ok(Fork::Child),
     }
+}
+
+/// That this process has one thread.
+fn check_is_alone(tasks: &mut Dir) -> Result<(), ForkError> {
+    let is_dot = |name: &[u8]| name.starts_with(b".");
+    let threads =
+        tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
+    if threads == 1 { Ok(()) } else { Err(ForkError::Threads(threads)) }
 }
 
 /// Ends the process at once: no destructors, no exit handlers, no flushing of what a parent had

@@ -74,7 +74,6 @@ const BOTH: &[c_long] = &[
 const TEMPLATE: &[c_long] = &[
     libc::SYS_pread64,
     libc::SYS_getdents64,
-    libc::SYS_pipe2,
     libc::SYS_wait4,
     libc::SYS_getppid,
     libc::SYS_setpgid,
@@ -105,20 +104,30 @@ const FATAL: &[c_long] = &[
     libc::SYS_unshare,
 ];
 
-/// The filters of a role, in the order in which they are installed.
-pub(super) fn filters(role: Role) -> Result<[BpfProgram; 3], BackendError> {
-    let plain = |calls: &[c_long]| calls.iter().map(|call| (*call, Vec::new())).collect::<BTreeMap<_, _>>();
+/// The filters of both roles, in the order in which they are installed before a role's own.
+pub(super) fn filters_of_both() -> Result<[BpfProgram; 2], BackendError> {
+    Ok([
+        compile(plain(&[libc::SYS_clone3]), SeccompAction::Allow, errno(libc::ENOSYS))?,
+        compile(plain(FATAL), SeccompAction::Allow, SeccompAction::KillProcess)?,
+    ])
+}
+
+/// The filter that lists what a role may do.
+pub(super) fn filter(role: Role) -> Result<BpfProgram, BackendError> {
     let mut allowed = plain(BOTH);
     if role == Role::Template {
         allowed.extend(plain(TEMPLATE));
     }
     allowed.extend(conditions(role)?);
-    let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
-    Ok([
-        compile(plain(&[libc::SYS_clone3]), SeccompAction::Allow, errno(libc::ENOSYS))?,
-        compile(plain(FATAL), SeccompAction::Allow, SeccompAction::KillProcess)?,
-        compile(allowed, errno(libc::EPERM), SeccompAction::Allow)?,
-    ])
+    compile(allowed, errno(libc::EPERM), SeccompAction::Allow)
+}
+
+fn plain(calls: &[c_long]) -> BTreeMap<c_long, Vec<SeccompRule>> {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+fn errno(number: i32) -> SeccompAction {
+    SeccompAction::Errno(number.unsigned_abs())
 }
 
 fn compile(
@@ -194,10 +203,9 @@ mod tests {
 
     #[test]
     fn there_are_filters_for_both_machines() {
-        for role in [Role::Template, Role::Worker] {
-            for filter in filters(role).unwrap() {
-                assert!(filter.len() < 4096, "the kernel takes no longer ones");
-            }
+        let own = [Role::Template, Role::Worker].map(|role| filter(role).unwrap());
+        for filter in filters_of_both().unwrap().iter().chain(&own) {
+            assert!(filter.len() < 4096, "the kernel takes no longer ones");
         }
         assert!(TargetArch::try_from("aarch64").is_ok() && TargetArch::try_from("x86_64").is_ok());
     }
