@@ -12,7 +12,6 @@
 use ipc::{Forked, FromTemplate, MAX_CONTROL, ModelInfo, ModelSpec, Needs, Sandbox, ToTemplate};
 use model::Admit;
 use nix::{
-    dir::Dir,
     sys::{
         prctl,
         resource::Resource,
@@ -23,12 +22,12 @@ use nix::{
     unistd::setsid,
 };
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::fd::{AsRawFd, OwnedFd},
 };
 use system::{
-    CANNOT_CONFINE, ChildStack, Fork, exit_now,
+    Alone, CANNOT_CONFINE, ChildStack, Fork, exit_now,
     foreign_text::chain,
     limits, live_alone,
     proc::OwnProcess,
@@ -159,9 +158,9 @@ pub enum TemplateError {
 pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Result<i32, TemplateError> {
     let own = set_up(supervisor)?;
     let stack = ChildStack::new().map_err(TemplateError::Stack)?;
-    let control = Control { socket: control };
+    let mut control = Control { socket: control, buffer: vec![0; ipc::HEADER + MAX_CONTROL] };
     let Some((ToTemplate::Load(spec), _)) = control.receive()? else { return Err(TemplateError::Order) };
-    name_process("template", &spec.name);
+    take_name(&process_name("template", &spec.name));
     let (mut model, info) = match load(hooks, &spec, &mut |needs| control.ask(needs)) {
         Ok(loaded) => loaded,
         Err(message) => {
@@ -172,7 +171,7 @@ pub fn run<H: TemplateHooks>(control: OwnedFd, supervisor: u32, hooks: &H) -> Re
     system::trim_heap();
     let cache = info.cache;
     control.send(&FromTemplate::Ready(info))?;
-    let mut template = Template { control, own, stack, name: spec.name, cache };
+    let mut template = Template { control, own, stack, name: process_name("worker", &spec.name), cache };
     while let Some((message, descriptors)) = template.control.receive()? {
         let ToTemplate::Fork(life) = message else { return Err(TemplateError::Order) };
         let Ok([socket, board, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
@@ -199,7 +198,8 @@ struct Template {
     own: OwnProcess,
     /// Of the child in between, and of the worker.
     stack: ChildStack,
-    name: String,
+    /// Of its workers.
+    name: CString,
     /// Bytes of a request's cache.
     cache: u64,
 }
@@ -242,19 +242,20 @@ impl Template {
         let mut forked = None;
         let Template { own, stack, name, .. } = self;
         // The child in between forks the worker and ends, which makes the worker the supervisor's.
-        let between = |tasks: &mut Dir| {
+        let between = |alone| {
             // Whatever keeps this process, it does not outlive the template. The worker does not
             // inherit this.
             let _untied = prctl::set_pdeathsig(Signal::SIGKILL);
             hooks.step(ForkStep::Between);
-            match system::fork(tasks) {
+            match system::fork(alone) {
                 Ok(Fork::Child) => live(name, before, fds.take(), model, hooks),
                 Ok(Fork::Parent(worker)) => forked = Some(Ok(worker.as_raw().unsigned_abs())),
                 Err(error) => forked = Some(Err(error)),
             }
             hooks.step(ForkStep::Born);
         };
-        let reaped = match system::run_between(&mut own.tasks, stack, between) {
+        let forking = Alone::check(&mut own.tasks).and_then(|alone| system::run_between(alone, stack, between));
+        let reaped = match forking {
             Ok(between) => waitpid(between, None).map(drop).map_err(ForkError::Wait),
             Err(error) => Err(ForkError::Fork(error)),
         };
@@ -265,9 +266,9 @@ impl Template {
 }
 
 /// Lives a worker's life, with what it is born with.
-fn live<H: TemplateHooks>(name: &str, before: SigSet, fds: Option<WorkerFds>, model: &mut H::Model, hooks: &H) -> ! {
+fn live<H: TemplateHooks>(name: &CStr, before: SigSet, fds: Option<WorkerFds>, model: &mut H::Model, hooks: &H) -> ! {
     let Some(fds) = fds else { exit_now(system::FAILED) };
-    name_process("worker", name);
+    take_name(name);
     let keep = [fds.socket.as_raw_fd(), fds.board.as_raw_fd(), fds.stderr.as_raw_fd()];
     live_alone(&keep, || match sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None) {
         Ok(()) => hooks.serve(model, fds),
@@ -277,13 +278,14 @@ fn live<H: TemplateHooks>(name: &str, before: SigSet, fds: Option<WorkerFds>, mo
 
 struct Control {
     socket: OwnedFd,
+    /// Of the largest packet.
+    buffer: Vec<u8>,
 }
 
 impl Control {
-    fn receive(&self) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, TemplateError> {
-        let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
+    fn receive(&mut self) -> Result<Option<(ToTemplate, Vec<OwnedFd>)>, TemplateError> {
         let (size, descriptors) = loop {
-            match system::receive_packet(&self.socket, &mut buffer) {
+            match system::receive_packet(&self.socket, &mut self.buffer) {
                 Err(nix::Error::EINTR) => {}
                 other => break other.map_err(TemplateError::Socket)?,
             }
@@ -291,12 +293,12 @@ impl Control {
         if size == 0 {
             return Ok(None);
         }
-        let payload = ipc::packet(&buffer[..size], MAX_CONTROL).map_err(TemplateError::Frame)?;
+        let payload = ipc::packet(&self.buffer[..size], MAX_CONTROL).map_err(TemplateError::Frame)?;
         Ok(Some((ipc::decode(payload).map_err(TemplateError::Message)?, descriptors)))
     }
 
     /// Whether the supervisor has room for a model. One that has not ends the template.
-    fn ask(&self, needs: Needs) -> bool {
+    fn ask(&mut self, needs: Needs) -> bool {
         let asked = self.send(&FromTemplate::Needs(needs));
         asked.is_ok() && matches!(self.receive(), Ok(Some((ToTemplate::Admit, _))))
     }
@@ -340,10 +342,13 @@ fn set_up(supervisor: u32) -> Result<OwnProcess, TemplateError> {
     OwnProcess::open().map_err(TemplateError::OwnProcess)
 }
 
-/// Names the process for `ps`; the kernel keeps 15 bytes.
-fn name_process(role: &str, model: &str) {
-    if let Ok(name) = CString::new(format!("{role}:{model}")) {
-        // A name is a convenience.
-        let _unnamed = prctl::set_name(&name);
-    }
+/// The name of a process for `ps`; the kernel keeps 15 bytes.
+fn process_name(role: &str, model: &str) -> CString {
+    CString::new(format!("{role}:{model}")).unwrap_or_default()
+}
+
+/// Names this process.
+fn take_name(name: &CStr) {
+    // A name is a convenience.
+    let _unnamed = prctl::set_name(name);
 }

@@ -238,8 +238,9 @@ async fn attend(
     inputs: mpsc::Sender<Input>,
 ) {
     let hear = async {
+        let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
         loop {
-            match receive(&control).await {
+            match receive(&control, &mut buffer).await {
                 Ok(Some(message)) => {
                     if inputs.send(Input::Template(id, TemplateSaid::Message(message))).await.is_err() {
                         return;
@@ -259,12 +260,11 @@ async fn attend(
 
 /// The next message; `None` when the template has closed its end. Descriptors that come along are
 /// dropped by the kernel.
-async fn receive(control: &AsyncFd<OwnedFd>) -> io::Result<Option<FromTemplate>> {
-    let mut buffer = vec![0; ipc::HEADER + MAX_CONTROL];
+async fn receive(control: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<Option<FromTemplate>> {
     let size = control
         .async_io(Interest::READABLE, |socket| {
             loop {
-                match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                match recv(socket.as_raw_fd(), buffer, MsgFlags::empty()) {
                     Err(Errno::EINTR) => {}
                     // The other side ended with something of ours unread.
                     Err(Errno::ECONNRESET) => return Ok(0),

@@ -20,7 +20,7 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use system::Fork;
+use system::{Alone, Fork};
 use system::foreign_text::chain;
 use system::sandbox::Filters;
 use system::sandbox::Role;
@@ -63,7 +63,7 @@ pub(crate) fn run() -> Result<()> {
     let filters = Filters::new().map_err(|error| chain(&error))?;
     confine(&filters, Role::Template)?;
     for _ in 0..WORKERS {
-        match system::fork(&mut tasks)? {
+        match system::fork(Alone::check(&mut tasks)?)? {
             Fork::Parent(child) => drop(waitpid(child, None)?),
             Fork::Child => system::exit_now(i32::from(live(&filters, unconfined).is_err())),
         }

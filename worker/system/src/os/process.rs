@@ -109,11 +109,11 @@ impl From<nix::Error> for ForkError {
 
 /// Runs `between` in a child that shares this process's memory, while this process waits for the
 /// child's end, and returns the child's pid. What it changes is changed here, too; its descriptors
-/// are its own. `tasks` lists this process's threads.
+/// are its own.
 ///
 /// For a child that only forks another: it costs no page table, however large this process is.
-pub fn run_between<F: FnOnce(&mut Dir)>(
-    tasks: &mut Dir,
+pub fn run_between<F: FnOnce(Alone)>(
+    alone: Alone,
     stack: &mut ChildStack,
     between: F,
 ) -> Result<Pid, ForkError> {
@@ -131,15 +131,12 @@ pub fn run_between<F: FnOnce(&mut Dir)>(
         // child's alone, and locks are as they were.
         unsafe { libc::clone(enter::<F>, stack.top(), flags, (&raw mut between).cast()) }
     }
-    check_is_alone(tasks)?;
-    let pid = start(stack, || between(tasks));
+    let pid = start(stack, || between(alone));
     Ok(Pid::from_raw(nix::Error::result(pid)?))
 }
 
-/// Forks this process, whose threads `tasks` lists, or whose parent's it lists if this process was
-/// itself just forked.
-pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
-    check_is_alone(tasks)?;
+/// Forks this process.
+pub fn fork(_alone: Alone) -> Result<Fork, ForkError> {
     // SAFETY: there is one thread, so the child has all of this process that there is. (A child of
     // such a process has one, too.)
     match unsafe { nix::unistd::fork() }? {
@@ -148,12 +145,18 @@ pub fn fork(tasks: &mut Dir) -> Result<Fork, ForkError> {
     }
 }
 
-/// That this process has one thread.
-fn check_is_alone(tasks: &mut Dir) -> Result<(), ForkError> {
+/// That this process has one thread. One that a process like this made has one, too.
+#[derive(Debug)]
+pub struct Alone(());
+
+impl Alone {
+    /// Counts the threads, which `tasks` lists.
+    pub fn check(tasks: &mut Dir) -> Result<Alone, ForkError> {
     let is_dot = |name: &[u8]| name.starts_with(b".");
     let threads =
         tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
-    if threads == 1 { Ok(()) } else { Err(ForkError::Threads(threads)) }
+    if threads == 1 { Ok(Alone(())) } else { Err(ForkError::Threads(threads)) }
+    }
 }
 
 /// Ends the process at once: no destructors, no exit handlers, no flushing of what a parent had
