@@ -20,6 +20,7 @@ pub mod sandbox;
 
 #[cfg(feature = "process")]
 pub use os::{
-    Board, Alone, CANNOT_CONFINE, ChildStack, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED, SealedMemoryError, ThreadPool,
-    die_with, exit_now, fork, ignore, live_alone, receive_packet, run_between, sealed_memory, trim_heap,
+    Alone, Board, CANNOT_CONFINE, ChildStack, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED,
+    SealedMemoryError, ThreadPool, die_with, exit_now, fork, ignore, live_alone, receive_packet, run_between,
+    sealed_memory, trim_heap,
 };

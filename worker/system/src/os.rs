@@ -13,7 +13,8 @@ mod thread_pool;
 pub use board::Board;
 pub use descriptors::receive_packet;
 pub use process::{
-    Alone, CANNOT_CONFINE, ChildStack, FAILED, Fork, ForkError, PANICKED, die_with, exit_now, fork, ignore, live_alone, run_between, trim_heap,
+    Alone, CANNOT_CONFINE, ChildStack, FAILED, Fork, ForkError, PANICKED, die_with, exit_now, fork, ignore, live_alone,
+    run_between, trim_heap,
 };
 pub use sealed_memory::{MEMORY_HEAD, Memory, SealedMemoryError, sealed_memory};
 pub use thread_pool::ThreadPool;

@@ -20,11 +20,11 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use system::{Alone, Fork};
 use system::foreign_text::chain;
 use system::sandbox::Filters;
 use system::sandbox::Role;
 use system::sandbox::deny_paths;
+use system::{Alone, Fork};
 
 /// How many processes confine themselves.
 const WORKERS: usize = 500;

@@ -112,11 +112,7 @@ impl From<nix::Error> for ForkError {
 /// are its own.
 ///
 /// For a child that only forks another: it costs no page table, however large this process is.
-pub fn run_between<F: FnOnce(Alone)>(
-    alone: Alone,
-    stack: &mut ChildStack,
-    between: F,
-) -> Result<Pid, ForkError> {
+pub fn run_between<F: FnOnce(Alone)>(alone: Alone, stack: &mut ChildStack, between: F) -> Result<Pid, ForkError> {
     extern "C" fn enter<F: FnOnce()>(between: *mut c_void) -> c_int {
         // SAFETY: it is the `Option<F>` below, whose owner waits until this process has ended.
         let between = unsafe { &mut *between.cast::<Option<F>>() }.take();
@@ -152,10 +148,12 @@ pub struct Alone(());
 impl Alone {
     /// Counts the threads, which `tasks` lists.
     pub fn check(tasks: &mut Dir) -> Result<Alone, ForkError> {
-    let is_dot = |name: &[u8]| name.starts_with(b".");
-    let threads =
-        tasks.iter().filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes()))).count();
-    if threads == 1 { Ok(Alone(())) } else { Err(ForkError::Threads(threads)) }
+        let is_dot = |name: &[u8]| name.starts_with(b".");
+        let threads = tasks
+            .iter()
+            .filter(|entry| !entry.as_ref().is_ok_and(|entry| is_dot(entry.file_name().to_bytes())))
+            .count();
+        if threads == 1 { Ok(Alone(())) } else { Err(ForkError::Threads(threads)) }
     }
 }
 
