@@ -25,7 +25,7 @@ pub(crate) struct WorkerMemory {
     pub(crate) seen: Option<(Sample, Instant)>,
     file: Option<Arc<File>>,
     faults: Option<File>,
-    /// Its page faults at the last look.
+    /// Its page faults at the last look. Those that it was born with are few.
     faults_seen: u64,
     since: Instant,
 }
@@ -39,7 +39,6 @@ impl WorkerMemory {
     pub(crate) fn open(&mut self, pid: u32) -> io::Result<()> {
         self.file = unless_gone(proc::open_memory(pid))?.map(Arc::new);
         self.faults = unless_gone(proc::open_faults(pid))?;
-        self.faults_seen = self.count_faults();
         Ok(())
     }
 
