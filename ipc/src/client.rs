@@ -1,6 +1,7 @@
 //! The client conversation: its messages, their form as JSON, and a library that speaks it.
 #[cfg(all(feature = "client", feature = "tokio"))]
 mod asynchronous;
+mod front_request;
 mod generate_json;
 mod json;
 #[cfg(feature = "client")]
@@ -12,6 +13,7 @@ mod vectors;
 
 #[cfg(all(feature = "client", feature = "tokio"))]
 pub use asynchronous::{AsyncAnswer, AsyncClient};
+pub use front_request::{Caller, FrontRequest};
 pub use generate_json::MessageJson;
 pub use json::json_length;
 #[cfg(feature = "client")]

@@ -269,9 +269,9 @@ pub use client::{Answer, Client, ClientError, SYSTEM_SOCKET, default_socket};
 #[cfg(all(feature = "client", feature = "tokio"))]
 pub use client::{AsyncAnswer, AsyncClient};
 pub use client::{
-    ChatMessage, Content, ContentPart, Control, Done, EmbedRequest, Embedded, Failure, FailureKind, FinishReason,
-    GenerateRequest, InvalidRequest, MessageJson, Prompt, Request, Response, Role, Sampling, TemplateVars, TextRole,
-    TokenizeRequest, ToolCall, check_template_var, json_length,
+    Caller, ChatMessage, Content, ContentPart, Control, Done, EmbedRequest, Embedded, Failure, FailureKind,
+    FinishReason, FrontRequest, GenerateRequest, InvalidRequest, MessageJson, Prompt, Request, Response, Role,
+    Sampling, TemplateVars, TextRole, TokenizeRequest, ToolCall, check_template_var, json_length,
 };
 pub use codec::{CodecError, Message, ShapeError, decode, encode};
 #[cfg(feature = "tokio")]
@@ -280,7 +280,8 @@ pub use end::{BlockingEnd, EndError, to_frame};
 pub use frame::{FrameBuffer, FrameError, HEADER, MAX_CONTROL, MAX_FRAME, MAX_REQUEST, VERSION, frame, packet};
 pub use id::{Life, RequestId};
 pub use private::{
-    EmbedJob, Forked, FromTemplate, FromWorker, Go, Job, JobPrompt, ModelInfo, ModelKind, ModelSpec, Needs, Precision,
-    Sandbox, ToTemplate, ToWorker, TokenCounts, TokenizeJob,
+    EmbedJob, Forked, FromFront, FromTemplate, FromWorker, FrontConfig, FrontCounts, Go, Job, JobPrompt, Key, Listen,
+    MAX_FRONT_CONTROL, ModelInfo, ModelKind, ModelSpec, Needs, Precision, Sandbox, ToFront, ToTemplate, ToWorker,
+    TokenCounts, TokenizeJob,
 };
 pub use source::{MOST_PARTS, ModelSource, split_parts};

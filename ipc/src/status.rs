@@ -21,6 +21,28 @@ pub struct Status {
     /// Why the last reload changed nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload_error: Option<String>,
+    /// The front, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpStatus>,
+}
+
+/// The process that speaks HTTP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpStatus {
+    /// Its pid; none while there is none.
+    pub pid: Option<u32>,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Requests since it began.
+    pub requests: u64,
+    /// What confines it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
+    /// The last one that ended otherwise than it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_crash: Option<Crash>,
 }
 
 /// One model.
@@ -103,6 +125,9 @@ pub struct WorkerStatus {
     pub state: String,
     /// The request it serves.
     pub request: Option<String>,
+    /// Whose it is, as `uid:1000` or `key:ana`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// `prompt`, `replay` or `decode` while it serves.
     pub phase: Option<String>,
     /// Seconds since it was forked.

@@ -64,6 +64,9 @@ enum Command {
     /// Load a model and fork workers; the daemon starts this itself.
     #[command(hide = true)]
     Template(template::Arguments),
+    /// Speak HTTP; the daemon starts this itself.
+    #[command(hide = true)]
+    Front(template::Arguments),
 }
 
 /// The socket of the daemon that a command talks to.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Template(arguments) => return template::run(&arguments),
+        Command::Front(arguments) => return front::main(arguments.supervisor),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

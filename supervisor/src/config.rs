@@ -5,12 +5,14 @@
 //! cannot have, the default socket) is left to those who know it. Nothing here opens a model.
 mod error;
 mod file;
+mod http;
 mod source;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub(crate) use error::{ConfigError, Place};
+pub(crate) use http::{ApiKey, HttpConfig, USUAL as USUAL_HTTP};
 pub(crate) use source::ConfigSource;
 
 use ipc::{ModelSource, Precision, TemplateVars};
@@ -28,6 +30,8 @@ const BUILTIN_MODEL: &str = "builtin:pocket";
 pub(crate) struct Config {
     /// The table `[supervisor]`.
     pub(crate) supervisor: SupervisorConfig,
+    /// The table `[http]`.
+    pub(crate) http: HttpConfig,
     /// The tables `[[model]]`: at least one, with different names.
     pub(crate) models: Vec<ModelConfig>,
     /// Whether somebody has named them. If nobody has, there is the built-in one.
@@ -182,6 +186,8 @@ pub(crate) struct Overrides {
     pub(crate) threads: Option<Auto<u32>>,
     /// `--socket`.
     pub(crate) socket: Option<PathBuf>,
+    /// `--http`, each in place of the file's `listen`.
+    pub(crate) http: Vec<String>,
     /// `--log-format`.
     pub(crate) log_format: Option<LogFormat>,
 }
@@ -191,6 +197,7 @@ impl Config {
     pub(crate) fn builtin() -> Config {
         Config {
             supervisor: SupervisorConfig::default(),
+            http: HttpConfig::default(),
             models: vec![ModelConfig::new("pocket".to_string(), ModelSource::parse(BUILTIN_MODEL))],
             names_models: false,
         }
@@ -262,6 +269,13 @@ impl Config {
             let value = value::quoted(&socket.to_string_lossy());
             let socket = value::socket_at(socket.clone()).map_err(refused("--socket", "socket", value))?;
             self.supervisor.socket = Some(socket);
+        }
+        if !overrides.http.is_empty() {
+            let listen = |text: &String| {
+                let value = Value::Text(text.clone());
+                http::listen(&value).map_err(refused("--http", "listen", value::quoted(text)))
+            };
+            self.http.listen = overrides.http.iter().map(listen).collect::<Result<_, _>>()?;
         }
         if let Some(format) = overrides.log_format {
             self.supervisor.log_format = Auto::Fixed(format);

@@ -21,6 +21,8 @@ mod control;
 mod effects;
 mod event_loop;
 mod examination;
+mod front_process;
+mod fronts;
 mod fuzzing;
 mod helper;
 mod housekeeping;
@@ -47,7 +49,7 @@ mod worker_board;
 mod worker_memory;
 mod worker_process;
 
-pub(crate) use activation::{ActivationError, Adopted};
+pub(crate) use activation::{ActivationError, Adopted, place_of};
 pub(crate) use event_loop::{Setup, SocketSource, run};
 pub(crate) use examination::{ExaminationError, examine};
 pub(crate) use fuzzing::{hear, look};
@@ -59,6 +61,8 @@ use crate::{
 };
 use children::Children;
 use connection::FromClient;
+use front_process::FrontSaid;
+use fronts::Fronts;
 use interprocess::local_socket::tokio::Stream;
 use listener::ClientSocket;
 use models::Models;
@@ -96,6 +100,8 @@ pub(crate) enum Input {
     Template(policy::TemplateId, TemplateSaid),
     /// A worker has said something.
     Worker(policy::WorkerId, WorkerSaid),
+    /// A front has said something.
+    Front(policy::FrontId, FrontSaid),
     /// The memory of a worker, or of its pool's template, has been looked at.
     Memory(Sampled, Sample),
 }
@@ -119,12 +125,22 @@ struct Daemon {
     connections: Connections,
     children: Children,
     reloads: Reloads,
+    fronts: Fronts,
     stopping: Stopping,
     notify: Notify,
 }
 
+/// The sockets that a daemon begins with, and what it hashes keys with.
+struct Sockets {
+    clients: ClientSocket,
+    http: Vec<OwnedFd>,
+    secret: [u8; 32],
+}
+
 impl Daemon {
-    fn new(config: Config, source: ConfigSource, socket: ClientSocket, children: Children, prompts: Prompts) -> Daemon {
+    fn new(setup: (Config, ConfigSource), sockets: Sockets, children: Children, prompts: Prompts) -> Daemon {
+        let ((config, source), Sockets { clients: socket, http: http_sockets, secret }) = (setup, sockets);
+        let has_front = config.http.is_on();
         let cores = config.supervisor.cores.or_all();
         let limits = Limits { cores, drain: config.supervisor.shutdown_timeout, ..Limits::default() };
         let pools: Vec<ServedModel> = config.models.into_iter().map(|model| ServedModel::new(model, cores)).collect();
@@ -137,13 +153,14 @@ impl Daemon {
             has_new_limits: false,
         };
         Daemon {
-            driver: PolicyDriver::new(limits, pool_limits, open_request::draw_seed()),
+            driver: PolicyDriver::new(limits, pool_limits, open_request::draw_seed(), has_front),
             settings,
             models: Models::new(pools),
             requests: Requests::new(prompts),
             connections: Connections::new(socket),
             children,
             reloads: Reloads::default(),
+            fronts: Fronts::new(config.http, http_sockets, secret),
             stopping: Stopping::default(),
             notify: Notify::from_environment(),
         }
@@ -199,6 +216,7 @@ impl Daemon {
             Input::Client(id, said) => self.hear_client(id, said),
             Input::Template(id, said) => self.hear_template(id, said),
             Input::Worker(id, said) => self.hear_worker(id, said),
+            Input::Front(id, said) => self.hear_front(id, said),
             Input::Memory(whose, sample) => self.note_memory(whose, sample),
         }
     }
@@ -216,7 +234,8 @@ impl Daemon {
     /// Why nothing can be served, if nothing can.
     fn nothing_served(&self) -> Option<String> {
         let reasons = || self.models.served().map(|(_, pool)| pool.why_hopeless()).collect::<Vec<_>>();
-        self.driver.policy.is_hopeless().then(|| reasons().join("; "))
+        let http = || self.fronts.error.clone().unwrap_or_else(|| reasons().join("; "));
+        self.driver.policy.is_hopeless().then(http)
     }
 
     async fn accept(&self) -> io::Result<Result<Stream, Stream>> {

@@ -7,14 +7,7 @@ use crate::{
 };
 use ipc::{ModelSpec, Sandbox};
 use model::{Admit, text::ComputeError};
-use nix::unistd::dup2_stdin;
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    process::ExitCode,
-    time::Instant,
-};
+use std::{process::ExitCode, time::Instant};
 use system::{
     foreign_text::chain,
     sandbox::{Filters, SandboxError},
@@ -37,17 +30,8 @@ pub fn main(supervisor: u32) -> ExitCode {
 /// Lives a template's life with these hooks on the socket that is this process's standard input.
 /// Returns the exit status, or one sentence.
 pub fn run(supervisor: u32, hooks: &impl TemplateHooks) -> Result<i32, String> {
-    let control = take_control()?;
+    let control = system::take_stdin().map_err(|error| format!("cannot take the control socket: {error}"))?;
     template::run(control, supervisor, hooks).map_err(|error| chain(&error))
-}
-
-/// The control socket, which was the standard input; workers inherit nothing there.
-fn take_control() -> Result<OwnedFd, String> {
-    let control = io::stdin().as_fd().try_clone_to_owned();
-    let control = control.map_err(|error| format!("cannot take the control socket: {error}"))?;
-    let nothing = File::open("/dev/null").map_err(|error| format!("cannot open /dev/null: {error}"))?;
-    dup2_stdin(nothing).map_err(|error| format!("cannot let go of the standard input: {error}"))?;
-    Ok(control)
 }
 
 /// What a template does when it is no test.

@@ -16,7 +16,7 @@ use nix::{
 use std::io;
 use system::{
     Board, CANNOT_CONFINE, FAILED, limits,
-    sandbox::{Filters, Role, SandboxError, deny_paths},
+    sandbox::{Filters, SandboxError, deny_paths},
 };
 use thiserror::Error;
 
@@ -133,6 +133,6 @@ pub fn confine(go: &Go, inherited: Inherited, filters: &Filters) -> Result<Sandb
     prctl::set_dumpable(false).map_err(StartupError::Privileges)?;
     prctl::set_no_new_privs().map_err(StartupError::Privileges)?;
     let landlock = deny_paths().map_err(StartupError::Sandbox)?;
-    filters.deny_more(Role::Worker).map_err(StartupError::Sandbox)?;
+    filters.confine_worker().map_err(StartupError::Sandbox)?;
     Ok(Sandbox { seccomp: true, landlock })
 }

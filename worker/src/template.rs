@@ -31,7 +31,7 @@ use system::{
     foreign_text::chain,
     limits, live_alone,
     proc::OwnProcess,
-    sandbox::{Filters, Role, SandboxError, deny_paths},
+    sandbox::{Filters, SandboxError, deny_paths},
 };
 use thiserror::Error;
 
@@ -314,7 +314,7 @@ impl Control {
 /// Confines this process as a template is. It has opened all that it needs.
 pub fn confine(filters: &Filters) -> Result<Sandbox, SandboxError> {
     let landlock = deny_paths()?;
-    filters.deny_calls(Role::Template)?;
+    filters.confine_template()?;
     Ok(Sandbox { seccomp: true, landlock })
 }
 

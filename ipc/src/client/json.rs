@@ -1,5 +1,5 @@
 //! Requests and responses to JSON and back, and what is wrong with JSON in words.
-use super::{Request, Response};
+use super::{FrontRequest, Request, Response};
 use crate::codec::{CodecError, Message, ShapeError, sealed::Sealed};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -11,16 +11,32 @@ impl Sealed for Request {}
 
 impl Message for Request {
     fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
-        if let Request::Generate(asked) = self {
-            // JSON would say null, which is the default to the other side.
-            asked.sampling.check_finite().map_err(CodecError::Unspeakable)?;
-        }
+        check(self)?;
         write(self, bytes)
     }
 
     fn decode(payload: &[u8]) -> Result<Request, CodecError> {
         read(payload)
     }
+}
+
+impl Sealed for FrontRequest {}
+
+impl Message for FrontRequest {
+    fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        check(&self.request)?;
+        write(self, bytes)
+    }
+
+    fn decode(payload: &[u8]) -> Result<FrontRequest, CodecError> {
+        read(payload)
+    }
+}
+
+/// Refuses numbers of which JSON would say null, which is the default to the other side.
+fn check(request: &Request) -> Result<(), CodecError> {
+    let Request::Generate(asked) = request else { return Ok(()) };
+    asked.sampling.check_finite().map_err(CodecError::Unspeakable)
 }
 
 impl Sealed for Response {}

@@ -207,8 +207,8 @@ pub(super) fn received(message: Result<Option<Response>, EndError>) -> Result<Op
 }
 
 pub(super) fn goes_on(response: &Result<Response, ClientError>) -> bool {
-    use Response::{Accepted, Notice, Piece, Vectors};
-    matches!(response, Ok(Accepted { .. } | Piece { .. } | Vectors { .. } | Notice(_)))
+    use Response::{Accepted, Notice, Piece, Started, Vectors};
+    matches!(response, Ok(Accepted { .. } | Started { .. } | Piece { .. } | Vectors { .. } | Notice(_)))
 }
 
 pub(super) fn accepted(response: Response) -> Result<(), ClientError> {

@@ -15,6 +15,11 @@ pub enum Response {
         /// The model that serves it.
         model: String,
     },
+    /// A worker has read the prompt and begins to compute. Only the front is told.
+    Started {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+    },
     /// The next token of the answer.
     Piece {
         /// Its text; empty while a character or a possible stop string is incomplete.
@@ -55,8 +60,19 @@ pub enum Response {
 
 impl Response {
     /// The names of the kinds that are known.
-    pub(super) const KINDS: [&'static str; 10] =
-        ["accepted", "piece", "done", "failed", "status", "vectors", "embedded", "tokenized", "notice", "controlled"];
+    pub(super) const KINDS: [&'static str; 11] = [
+        "accepted",
+        "started",
+        "piece",
+        "done",
+        "failed",
+        "status",
+        "vectors",
+        "embedded",
+        "tokenized",
+        "notice",
+        "controlled",
+    ];
 }
 
 /// How a batch of texts was embedded.

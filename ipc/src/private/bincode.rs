@@ -1,6 +1,6 @@
 //! Private messages to bytes and back. The one place that names bincode's functions, so that it can
 //! be replaced here.
-use super::{FromTemplate, FromWorker, ToTemplate, ToWorker};
+use super::{FromFront, FromTemplate, FromWorker, ToFront, ToTemplate, ToWorker};
 use crate::{
     codec::{CodecError, Message, sealed::Sealed},
     frame::MAX_FRAME,
@@ -30,4 +30,4 @@ macro_rules! private_messages {
     )*};
 }
 
-private_messages!(FromTemplate, FromWorker, ToTemplate, ToWorker);
+private_messages!(FromFront, FromTemplate, FromWorker, ToFront, ToTemplate, ToWorker);

@@ -44,6 +44,10 @@ pub struct TemplateId {
     pub generation: u64,
 }
 
+/// One front process. No number is used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrontId(pub u64);
+
 /// What a template has loaded: a number that differs where the same request may have another
 /// answer. Nothing that was begun with one is gone on with another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -175,6 +179,14 @@ pub enum Event {
     MemoryRead(PoolId, Memory),
     /// The worker process has ended and all that it sent has been read.
     Exited(WorkerId),
+    /// The front listens.
+    FrontListening(FrontId),
+    /// The front has said that it cannot serve; it exits.
+    FrontFailed(FrontId),
+    /// The front has said that it lives.
+    FrontBeat(FrontId),
+    /// The front process has ended.
+    FrontExited(FrontId),
     /// Finish what was begun and refuse all else; or, with `false`, take requests again.
     Drain(bool),
     /// Replace the workers of a model.
@@ -197,6 +209,17 @@ pub enum Event {
 /// What must be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Start a front process, with the configuration that is in force or the one that is tried.
+    StartFront {
+        /// The front.
+        front: FrontId,
+        /// Whether it is tried.
+        is_staged: bool,
+    },
+    /// End the front process with SIGKILL.
+    KillFront(FrontId),
+    /// Have the front accept nobody any more, finish what it was asked for, and exit.
+    FinishFront(FrontId),
     /// Start a template process and have it load the model.
     Load(TemplateId),
     /// Start a template process and have it open the model and say what it needs, but not load it.
@@ -284,6 +307,8 @@ pub enum Effect {
 pub enum ReloadRefusal {
     /// This model cannot be served.
     NotServed(PoolId),
+    /// HTTP cannot be served.
+    NoFront,
     /// This model would take more memory in place than there is.
     Outgrows(PoolId, MemoryShortage),
     /// The supervisor stops.

@@ -53,6 +53,12 @@
 //! * Nothing is forked from a template that is not warm.
 //! * Nothing is asked of a process that has ended.
 //!
+//! The front:
+//!
+//! * There is at most one that serves, and one that shows whether a new configuration can be.
+//! * One is killed only because it does not come to listen or is silent, or in the end.
+//! * While one is wanted, there is one, or a time when it is started.
+//!
 //! Models:
 //!
 //! * No model is loaded that nobody wants. None is kept for longer than it may be idle.
@@ -84,6 +90,7 @@ mod back_off;
 pub mod client_limits;
 mod context;
 mod event;
+mod front;
 mod lifecycle;
 mod limits;
 mod memory;
@@ -105,15 +112,17 @@ mod view;
 mod worker;
 
 pub use event::{
-    Effect, Event, Identity, Isolation, KillReason, Load, Loaded, Outcome, Part, PoolId, ReloadRefusal, TemplateId,
-    Time, Work, WorkerId,
+    Effect, Event, FrontId, Identity, Isolation, KillReason, Load, Loaded, Outcome, Part, PoolId, ReloadRefusal,
+    TemplateId, Time, Work, WorkerId,
 };
+pub use front::FrontChange;
 pub use limits::{Limits, PoolLimits};
 pub use memory::{Memory, MemoryShortage, Need};
 pub use reload::{Change, Reload};
 pub use view::{PoolView, TemplateState, WorkerState, WorkerView};
 
 use context::Context;
+use front::Fronts;
 use pool::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use worker::Worker;
@@ -122,6 +131,7 @@ use worker::Worker;
 #[derive(Debug)]
 pub struct Policy {
     pools: BTreeMap<PoolId, Pool>,
+    fronts: Fronts,
     context: Context,
     phase: Phase,
     /// What is to come into force.
@@ -158,6 +168,7 @@ impl Policy {
         let pools = pools.map(|(id, limits)| (id, Pool::new(id, limits, &mut context))).collect();
         Policy {
             pools,
+            fronts: Fronts::default(),
             context,
             phase: Phase::Serving,
             reload: None,
@@ -167,12 +178,19 @@ impl Policy {
         }
     }
 
+    /// Has a front started.
+    #[must_use]
+    pub fn with_front(mut self) -> Policy {
+        self.fronts.want(&mut self.context);
+        self
+    }
+
     /// Takes in what has happened. What is said of a process or a request that is no more changes
     /// nothing.
     pub fn handle(&mut self, now: Time, event: Event) {
         self.context.now = now;
-        // These come with every token, and only put off a deadline: nothing follows from that.
-        self.is_unsettled |= !matches!(event, Event::Streamed(_) | Event::Observed { .. });
+        // These come often, and only put off a deadline: nothing follows from that.
+        self.is_unsettled |= !matches!(event, Event::Streamed(_) | Event::Observed { .. } | Event::FrontBeat(_));
         match event {
             Event::Submitted { request, pool, .. } if !self.pools.contains_key(&pool) => {
                 // A model that is not there gets its client an answer, too.
@@ -219,6 +237,10 @@ impl Policy {
             | Event::Misbehaved(id)
             | Event::MemoryTaken { worker: id, .. }
             | Event::Exited(id) => self.handle_in(id.pool, event),
+            Event::FrontListening(id) => self.fronts.listening(id, &self.context),
+            Event::FrontFailed(id) => self.fronts.failed(id, &mut self.context),
+            Event::FrontBeat(id) => self.fronts.beat(id, &self.context),
+            Event::FrontExited(id) => self.fronts.exited(id, &mut self.context),
             Event::ThreadsUsed { worker, threads } => self.context.threads.used(worker, threads),
             Event::Drain(is_draining) => {
                 self.context.draining = is_draining;
@@ -261,6 +283,7 @@ impl Policy {
             pool.expire(&mut self.context);
         }
         self.unsettled.extend(self.pools.keys());
+        self.fronts.expire(&mut self.context);
         self.context.expire_threads();
         self.settle_all();
     }
@@ -271,12 +294,12 @@ impl Policy {
             Phase::Draining { deadline } | Phase::Stopping { deadline } => Some(deadline),
             Phase::Serving | Phase::Halted => None,
         };
-        self.pools
-            .values()
-            .filter_map(|pool| pool.next_deadline(&self.context))
-            .chain(stop)
-            .chain(self.context.threads.next_deadline())
-            .min()
+        self.next_deadline_of_pools().into_iter().chain(stop).chain(self.fronts.next_deadline()).min()
+    }
+
+    fn next_deadline_of_pools(&self) -> Option<Time> {
+        let pools = self.pools.values().filter_map(|pool| pool.next_deadline(&self.context));
+        pools.chain(self.context.threads.next_deadline()).min()
     }
 
     /// The next thing to do. To be called until there is none, after `new` and after each call that
@@ -317,13 +340,25 @@ impl Policy {
         pool.is_some_and(|pool| pool.template.is_crash())
     }
 
-    /// Whether nothing can be served: no model has ever been loaded, and each that is to be there
+    /// Whether the front's end is a crash if its process ends now: to be asked before the policy is
+    /// told that it has ended.
+    pub fn is_front_crash(&self, id: FrontId) -> bool {
+        self.fronts.is_crash(id)
+    }
+
+    /// The front that serves.
+    pub fn front(&self) -> Option<FrontId> {
+        self.fronts.serving()
+    }
+
+    /// Whether nothing can be served as it should: the first front cannot listen, or no model has ever been loaded, and each that is to be there
     /// from the start has failed or crashed in a loop. One that is loaded when it is asked for
     /// always may be.
     pub fn is_hopeless(&self) -> bool {
         let mut serving = self.pools.values().filter(|pool| pool.is_serving());
         let is_given_up = |pool: &Pool| pool.limits.load == Load::Eager && pool.template.is_given_up();
-        !self.has_served && self.reload.is_none() && serving.all(is_given_up)
+        let serves_nobody = !self.has_served && self.reload.is_none() && serving.all(is_given_up);
+        serves_nobody || self.fronts.is_hopeless()
     }
 
     /// Whether the supervisor is stopping.
@@ -346,6 +381,7 @@ impl Policy {
         match self.phase {
             Phase::Serving => {
                 self.context.closing = true;
+                self.fronts.close(&mut self.context);
                 self.phase = Phase::Draining { deadline: self.context.now.after(self.context.limits.drain) };
                 self.unsettled.extend(self.pools.keys());
             }
@@ -359,6 +395,7 @@ impl Policy {
         for pool in self.pools.values_mut() {
             pool.stop_at_once(&mut self.context);
         }
+        self.fronts.stop_at_once(&mut self.context);
     }
 
     fn settle_pool(&mut self, id: PoolId) {
@@ -388,11 +425,16 @@ impl Policy {
             self.settle_pools();
         }
         self.remove_retired();
+        self.fronts.settle(&mut self.context);
         self.context.balance_threads();
         match self.phase {
-            Phase::Draining { .. } | Phase::Stopping { .. } if self.pools.values().all(Pool::is_over) => self.halt(),
+            Phase::Draining { .. } | Phase::Stopping { .. } if self.is_over() => self.halt(),
             Phase::Serving | Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Halted => {}
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pools.values().all(Pool::is_over) && self.fronts.is_over()
     }
 
     fn halt(&mut self) {

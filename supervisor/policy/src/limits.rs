@@ -54,6 +54,8 @@ pub struct Limits {
     pub crash_loop: u32,
     /// How long a pool is parked.
     pub park: Duration,
+    /// How long the front may not be heard of.
+    pub silence: Duration,
     /// How long a poisonous request is remembered.
     pub poison: Duration,
     /// How long shutting down waits for what runs and what is queued.
@@ -78,6 +80,7 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(10),
             crash_loop: 8,
             park: Duration::from_secs(30),
+            silence: Duration::from_secs(10),
             poison: Duration::from_secs(600),
             drain: Duration::from_secs(30),
             last: Duration::from_secs(5),

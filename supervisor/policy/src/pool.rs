@@ -134,6 +134,7 @@ impl Pool {
             // They concern all pools: see `stop_at_once`, `settle`, `threads.rs` and `memory.rs`.
             Event::Needs { .. } | Event::TemplateReady(..) => {}
             Event::ShutdownRequested | Event::Drain(_) | Event::Reload(_) | Event::ThreadsUsed { .. } => {}
+            Event::FrontListening(_) | Event::FrontFailed(_) | Event::FrontBeat(_) | Event::FrontExited(_) => {}
         }
         self.end_doomed(context);
     }

@@ -1,7 +1,7 @@
 //! What whoever started the supervisor wants to know of it: whether it serves, and whether its
 //! pools still move.
 //!
-//! It is ready when each model that is loaded from the start is served or known not to be, and
+//! It is ready when the front listens, if there is to be one, and when each model that is loaded from the start is served or known not to be, and
 //! there is one that can be asked. A model that is loaded when it is asked for can.
 //!
 //! A pool moves as long as it has an idle worker, or one that it hears of in time, or something to
@@ -33,6 +33,7 @@ impl Policy {
     pub fn is_ready(&self) -> bool {
         let readiness = || self.pools.values().filter(|pool| pool.lifecycle == Lifecycle::Serving).map(Pool::readiness);
         self.phase == Phase::Serving
+            && self.fronts.is_ready()
             && readiness().all(|readiness| readiness != Readiness::Preparing)
             && readiness().any(|readiness| readiness == Readiness::Served)
     }
@@ -44,7 +45,9 @@ impl Policy {
         match self.phase {
             Phase::Serving => {
                 // A lazy model that a reload tries is served by nobody yet.
-                self.reload.is_some() || self.pools.values().any(|pool| pool.readiness() == Readiness::Preparing)
+                self.reload.is_some()
+                    || self.fronts.is_preparing()
+                    || self.pools.values().any(|pool| pool.readiness() == Readiness::Preparing)
             }
             Phase::Draining { .. } => true,
             Phase::Stopping { .. } | Phase::Halted => false,

@@ -6,6 +6,7 @@
 //! it cannot, what was loaded goes and nothing else has changed. What a pool does meanwhile and
 //! afterwards is in `succession.rs`.
 use super::event::{Effect, Load, PoolId, ReloadRefusal};
+use super::front::FrontChange;
 use super::lifecycle::{Proof, Successor};
 use super::limits::PoolLimits;
 use super::memory::Memory;
@@ -22,6 +23,8 @@ pub struct Reload {
     pub changes: Vec<Change>,
     /// The machine's memory now.
     pub memory: Memory,
+    /// What becomes of the front.
+    pub front: FrontChange,
 }
 
 impl Reload {
@@ -99,6 +102,7 @@ impl Policy {
             };
             self.pools.extend(staged.map(|pool| (pool.id, pool)));
         }
+        self.fronts.stage(reload.front, &mut self.context);
         self.reload = Some(reload);
     }
 
@@ -113,6 +117,7 @@ impl Policy {
         // When the supervisor stops, nothing that is tried has a use.
         let refusal = match failed {
             _ if self.context.closing => Some(ReloadRefusal::ShuttingDown),
+            None if self.fronts.proof() == Proof::Failed => Some(ReloadRefusal::NoFront),
             failed => failed.map(ReloadRefusal::NotServed),
         };
         if let Some(refusal) = refusal {
@@ -120,7 +125,8 @@ impl Policy {
             for id in reload.changes.iter().filter_map(Change::staged) {
                 self.retire(id, None);
             }
-        } else if proofs().any(|(_, proof)| proof == Proof::Awaited) {
+            self.fronts.unstage(&mut self.context);
+        } else if self.fronts.proof() == Proof::Awaited || proofs().any(|(_, proof)| proof == Proof::Awaited) {
             self.reload = Some(reload);
             return;
         } else {
@@ -132,6 +138,7 @@ impl Policy {
     fn bring_into_force(&mut self, reload: &Reload) {
         self.context.emit(Effect::Reloaded);
         self.context.limits.drain = reload.drain;
+        self.fronts.switch(reload.front, &mut self.context);
         for change in &reload.changes {
             if let Some(pool) = change.staged().and_then(|id| self.pools.get_mut(&id)) {
                 pool.take_over();

@@ -8,17 +8,19 @@
 //!
 //! A failure prints its seed; `SIMULATION_SEED=17 cargo test -p supervisor simulation --
 //! --nocapture` runs that one alone and prints what happened.
+mod fronts;
 mod reloads;
 mod rules;
 mod world;
 
 use super::back_off::Random;
 use super::event::{
-    Effect, Event, Identity, Isolation, KillReason, Load, Loaded, Outcome, PoolId, ReloadRefusal, TemplateId, Time,
-    Work, WorkerId,
+    Effect, Event, FrontId, Identity, Isolation, KillReason, Load, Loaded, Outcome, PoolId, ReloadRefusal, TemplateId,
+    Time, Work, WorkerId,
 };
 use super::limits::{Limits, PoolLimits};
 use super::{MemoryShortage, Policy, TemplateState, WorkerState};
+use fronts::FrontWorld;
 use ipc::{Life, Needs, RequestId};
 use rules::Rules;
 use std::collections::HashSet;
@@ -42,8 +44,8 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert!(seen.left_behind > 0, "everything that was killed has ended");
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (21, 12, 9));
-    assert_eq!((seen.refusals.len(), seen.shortages.len()), (3, 4));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (24, 12, 9));
+    assert_eq!((seen.refusals.len(), seen.shortages.len()), (4, 4));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
 
@@ -92,6 +94,7 @@ struct Simulation {
     now: Time,
     random: Random,
     world: World,
+    fronts: FrontWorld,
     rules: Rules,
     /// All events of processes that have ended, to be told again at any time.
     stale: Vec<Event>,
@@ -109,13 +112,20 @@ impl Simulation {
     fn new(seed: u64, prints: bool) -> Simulation {
         let mut random = Random::new(seed);
         let (limits, pools) = limits(&mut random);
+        let has_front = random.next().is_multiple_of(2);
+        let policy = Policy::new(limits, pools.clone(), seed);
+        let mut rules = Rules::new(limits, pools.clone());
+        if has_front {
+            rules.want_front();
+        }
         Simulation {
             seed,
-            policy: Policy::new(limits, pools.clone(), seed),
+            policy: if has_front { policy.with_front() } else { policy },
+            fronts: FrontWorld::default(),
             now: Time::default(),
             world: World::new(&pools, random.next() % 4, 1_000 + random.next() % 2_000),
             served: (0..pools.len()).map(PoolId).collect(),
-            rules: Rules::new(limits, pools),
+            rules,
             random,
             stale: Vec::new(),
             next_request: 0,
@@ -173,7 +183,7 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        match self.below(34) {
+        match self.below(36) {
             32 => self.reload(),
             33 => self.operate(),
             0..=3 => {
@@ -203,6 +213,7 @@ impl Simulation {
                 self.feed(Event::Blocked { request, is_blocked });
             }
             27 => self.tell_stale(),
+            34..=35 => self.act_front(),
             28 => self.world.strike(&mut self.random),
             29 => {
                 self.settle();
@@ -221,15 +232,29 @@ impl Simulation {
                 self.deliver();
             } else if self.world.can_act() {
                 self.act();
+            } else if self.fronts.can_act() {
+                self.act_front();
             } else if self.policy.is_unsettled() {
                 self.settle();
-            } else if self.policy.next_deadline().is_some() {
+            } else if self.policy.next_deadline().is_some() && !self.is_only_a_beat() {
                 self.next_deadline_passes();
             } else {
                 return;
             }
         }
         panic!("it does not come to rest: {:?}", self.policy);
+    }
+
+    /// Whether all that is to come is the next beat of a front that is well.
+    fn is_only_a_beat(&self) -> bool {
+        self.fronts.is_at_rest() && self.policy.next_deadline_of_pools().is_none()
+    }
+
+    fn act_front(&mut self) {
+        let is_bad = self.world.is_bad();
+        if let Some(event) = self.fronts.act(is_bad, &mut self.random) {
+            self.feed(event);
+        }
     }
 
     /// Whether every slot is idle and nothing is left to be done, now or later.
@@ -246,7 +271,7 @@ impl Simulation {
             self.rules.check_resting(pool, view.state);
         }
         self.rules.check_all_ended();
-        assert_eq!(self.policy.next_deadline(), None);
+        assert!(self.policy.next_deadline().is_none() || self.is_only_a_beat());
         assert!(self.policy.is_ready() && !self.policy.needs_time());
         // Rest is no stall, however long it lasts.
         assert_eq!(self.policy.stalled(self.now.after(Duration::from_secs(1_000_000))), None);
@@ -337,7 +362,15 @@ impl Simulation {
         let pool = PoolId(self.below(self.rules.pools() as u64 + 2) as usize);
         let worker = WorkerId { pool, life: Life { slot: self.below(5) as u32, generation: 1_000 + self.below(2) } };
         let template = TemplateId { pool, generation: 1_000 };
-        match self.below(10) {
+        match self.below(11) {
+            10 => {
+                let front = FrontId(1_000 + self.below(2));
+                match self.below(3) {
+                    0 => Event::FrontListening(front),
+                    1 => Event::FrontFailed(front),
+                    _ => Event::FrontExited(front),
+                }
+            }
             0 if self.below(2) == 0 => Event::Examined(template),
             0 => {
                 let needs = Needs { weights: 0, cache: 0 };
@@ -375,6 +408,12 @@ impl Simulation {
     fn time_passes(&mut self, until: Time) {
         self.settle();
         self.now = until;
+        // Those that are well are heard of more often than they must be.
+        for event in self.fronts.beats() {
+            self.rules.before(self.now, &event, &self.policy);
+            self.policy.handle(self.now, event);
+        }
+        self.rules.after_batch(&self.policy);
         if self.prints {
             println!("{:?} <- time", self.now.0);
         }
@@ -404,6 +443,7 @@ impl Simulation {
             self.note_reload(effect);
             self.rules.effect(effect, &self.policy);
             self.world.apply(effect);
+            self.fronts.apply(effect);
         }
     }
 
@@ -452,6 +492,7 @@ fn limits(random: &mut Random) -> (Limits, Vec<PoolLimits>) {
         poison: milliseconds(1_500),
         drain: milliseconds(100 + random.next() % 2_000),
         last: milliseconds(50 + random.next() % 100),
+        silence: milliseconds(100 + random.next() % 300),
         stall: milliseconds(50 + random.next() % 200),
     };
     let isolations = [Isolation::Request, Isolation::Worker, Isolation::Request];

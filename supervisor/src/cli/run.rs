@@ -1,7 +1,7 @@
 //! `supervisor run`: the daemon, in the foreground.
 use super::{error::CliError, print};
 use crate::{
-    config::{Auto, ConfigSource, Confinement, LogFormat, Overrides},
+    config::{Auto, ConfigSource, Confinement, LogFormat, Overrides, USUAL_HTTP},
     daemon::{self, Adopted, Setup, SocketSource},
     log::{Log, Settings},
 };
@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// The client socket [default: /run/supervisor/supervisor.sock, or the user's own]
     #[arg(long, env = "SUPERVISOR_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Serve HTTP, at this address [default: 127.0.0.1:8080]; may be given more than once
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = USUAL_HTTP)]
+    http: Vec<String>,
     /// How lines of the log look [default: fields in systemd's journal, text elsewhere]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -99,16 +102,21 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
         tie_to(parent)?;
     }
     // Before anything is opened.
-    let adopted = Adopted::take()?;
+    let (adopted, http) = Adopted::take()?;
     let overrides = Overrides {
         models: arguments.model,
         workers: arguments.workers,
         threads: arguments.threads,
         socket: arguments.socket.filter(|path| !path.as_os_str().is_empty()),
+        http: arguments.http,
         log_format: arguments.log_format,
     };
     let source = ConfigSource { file: arguments.config, overrides };
-    let config = source.read()?;
+    let mut config = source.read()?;
+    if !http.is_empty() {
+        // Where they are is for the sockets' unit to say.
+        config.http.listen = http.iter().map(daemon::place_of).collect::<Result<_, _>>()?;
+    }
     if let Some(executable) = arguments.template_executable.as_ref().filter(|path| !path.is_file()) {
         return Err(CliError::NoExecutable(executable.clone()));
     }
@@ -138,7 +146,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CliError> {
     caught.map_err(CliError::Signal)?;
     let log = Log::start(settings).map_err(CliError::Log)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    if let Err(error) = daemon::run(Setup { config, source, socket: place, template: arguments.template_executable }) {
+    if let Err(error) =
+        daemon::run(Setup { config, source, socket: place, http, template: arguments.template_executable })
+    {
         log.fail(&error);
         return Err(CliError::Told);
     }

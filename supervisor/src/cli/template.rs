@@ -6,7 +6,7 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The pid of the daemon.
     #[arg(long)]
-    supervisor: u32,
+    pub(super) supervisor: u32,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {

@@ -58,6 +58,9 @@ pub(crate) enum ConfigError {
         /// The model's first line.
         place: Place,
     },
+    /// HTTP cannot be served so.
+    #[error(transparent)]
+    Http(#[from] super::http::HttpError),
     /// Two models with one name.
     #[error("{place}: two models have the name {name:?}")]
     DuplicateName {

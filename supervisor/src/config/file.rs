@@ -4,8 +4,8 @@
 //! each value stands. The tables are walked in the order of the file, so that the first thing that
 //! is wrong is the one that is told.
 use super::value::{self, Value};
-use super::{Config, ConfigError, ModelConfig, Place, SupervisorConfig};
-use ipc::ModelSource;
+use super::{Config, ConfigError, HttpConfig, ModelConfig, Place, SupervisorConfig};
+use ipc::{Listen, ModelSource};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Expected, MapAccess, SeqAccess, Unexpected, Visitor, value::StrDeserializer},
@@ -26,6 +26,7 @@ use toml::{
 #[serde(default, rename = "the file")]
 struct Root {
     supervisor: SupervisorConfig,
+    http: HttpConfig,
     #[serde(deserialize_with = "value::models")]
     model: Vec<ModelConfig>,
 }
@@ -41,12 +42,20 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         Refusal::Config(error) => error,
         Refusal::Rule(rule) => root.refused(rule),
     });
-    let Root { mut supervisor, model: models } = read?;
+    let Root { mut supervisor, mut http, model: models } = read?;
+    if let Some(path) = &mut http.api_keys_file {
+        *path = folder.join(&*path);
+    }
+    for listen in &mut http.listen {
+        if let Listen::Unix(path) = listen {
+            *path = folder.join(&*path);
+        }
+    }
     let socket = root.entry("supervisor").and_then(|entry| entry.entry("socket"));
     if let Some((socket, entry)) = supervisor.socket.as_mut().zip(socket) {
         *socket = value::socket_at(folder.join(&socket)).map_err(|rule| entry.refused(rule))?;
     }
-    let mut config = Config { supervisor, models: Vec::new(), names_models: false };
+    let mut config = Config { supervisor, http, models: Vec::new(), names_models: false };
     let tables = root.entry("model").map(|entry| entry.items()).unwrap_or_default();
     for (model, table) in models.into_iter().zip(tables) {
         let (model, place) = file.complete(model, &table, folder)?;
@@ -55,10 +64,10 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// Every key of `[supervisor]` and `[[model]]`.
+/// Every key of `[supervisor]`, `[http]` and `[[model]]`.
 #[cfg(test)]
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    SupervisorConfig::keys().1.iter().chain(ModelConfig::keys().1).copied()
+    [SupervisorConfig::keys(), HttpConfig::keys(), ModelConfig::keys()].into_iter().flat_map(|(_, keys)| keys).copied()
 }
 
 struct File<'a> {
@@ -128,7 +137,14 @@ impl<'a> Entry<'a> {
     /// The values of a list, called as the list is, or as what is in it.
     fn items(&self) -> Vec<Entry<'a>> {
         let DeValue::Array(items) = self.value.get_ref() else { return Vec::new() };
-        let key = if self.key == "allow_users" { "a user in allow_users" } else { self.key };
+        let key = match self.key {
+            "allow_users" => "a user in allow_users",
+            "listen" => "an address in listen",
+            "trusted" => "an address in trusted",
+            "hosts" => "a name in hosts",
+            "origins" => "an origin in origins",
+            key => key,
+        };
         items.iter().map(|value| Entry { value, key, ..*self }).collect()
     }
 
@@ -337,7 +353,7 @@ fn name_of(source: &ModelSource) -> &str {
 /// if none is near.
 fn hint(key: &str, table: &str, fields: &[&str]) -> String {
     let spelled = key.to_lowercase().replace('-', "_");
-    let others = [SupervisorConfig::keys(), ModelConfig::keys()];
+    let others = [SupervisorConfig::keys(), HttpConfig::keys(), ModelConfig::keys()];
     let has_key = |(name, keys): &&(&str, &[&str])| *name != table && keys.contains(&spelled.as_str());
     if let Some((other, _)) = others.iter().find(has_key) {
         return format!("; {spelled:?} belongs in {other}");

@@ -22,7 +22,9 @@ impl ConfigSource {
     /// Reads the configuration.
     pub(crate) fn read(&self) -> Result<Config, ConfigError> {
         let config = self.file.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
-        config.with_overrides(&self.overrides)
+        let mut config = config.with_overrides(&self.overrides)?;
+        config.http.complete()?;
+        Ok(config)
     }
 }
 

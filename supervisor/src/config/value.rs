@@ -5,7 +5,7 @@
 //! after "but" in a sentence.
 use super::{Auto, ConfigError, Confinement, Isolation, Load, LogFormat, LogPrompts, ModelConfig, Place};
 use bytesize::ByteSize;
-use ipc::{ModelSource, Precision, TemplateVars};
+use ipc::{Listen, ModelSource, Precision, TemplateVars};
 use nix::unistd::User;
 use serde::{
     Deserialize, Deserializer,
@@ -13,6 +13,7 @@ use serde::{
 };
 use std::{
     fmt,
+    net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -44,7 +45,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         if let Value::Text(text) = self { Some(text) } else { None }
     }
 
@@ -271,7 +272,52 @@ pub(super) fn socket<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBu
 }
 
 pub(super) fn users<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
-    from.deserialize_seq(Users)
+    let expected = "a list of user names and uids, like [\"alice\", 1000]";
+    from.deserialize_seq(List { check: Value::user, expected })
+}
+
+pub(super) fn listens<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Listen>, D::Error> {
+    let expected = "a list of addresses, like [\"127.0.0.1:8080\", \"unix:/run/supervisor/http.sock\"]";
+    from.deserialize_seq(List { check: super::http::listen, expected })
+}
+
+pub(super) fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpAddr>, D::Error> {
+    let check = |value: &Value| {
+        let address = value.text().and_then(|text| text.parse::<IpAddr>().ok());
+        address
+            .map(|address| address.to_canonical())
+            .ok_or_else(|| "must be an address like \"192.168.1.7\"".to_owned())
+    };
+    from.deserialize_seq(List { check, expected: "a list of addresses, like [\"192.168.1.7\"]" })
+}
+
+pub(super) fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let check = |value: &Value| {
+        let text = value.text().filter(|text| !text.is_empty() && text.len() <= 256);
+        text.map(str::to_owned).ok_or_else(|| "must be a text of 1 to 256 characters".to_owned())
+    };
+    from.deserialize_seq(List { check, expected: "a list of texts" })
+}
+
+pub(super) fn keys_file<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    read(from, |value| match value.text() {
+        Some("") => Ok(None),
+        Some(text) if is_path(text) => Ok(Some(PathBuf::from(text))),
+        _ => Err("must be the path of a file, or \"\" for none".to_owned()),
+    })
+}
+
+pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    read(from, |value| value.whole(1..=100_000))
+}
+
+pub(super) fn body<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    /// What fits into one message to the supervisor, with room for what it is wrapped in.
+    const MOST: u64 = 4 << 20;
+    read(from, |value| {
+        let size = value.text().and_then(|text| text.parse().ok()).map(|ByteSize(bytes)| bytes);
+        size.filter(|bytes| (1024..=MOST).contains(bytes)).ok_or_else(|| "must be from \"1KiB\" to \"4MiB\"".to_owned())
+    })
 }
 
 pub(super) fn models<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ModelConfig>, D::Error> {
@@ -317,28 +363,33 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// The users of a list.
-struct Users;
+/// A list of values, each of which this reads.
+struct List<T> {
+    check: fn(&Value) -> Result<T, String>,
+    expected: &'static str,
+}
 
-impl<'de> Visitor<'de> for Users {
-    type Value = Vec<u32>;
+impl<'de, T> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list of user names and uids, like [\"alice\", 1000]")
+        formatter.write_str(self.expected)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u32>, A::Error> {
-        struct Uid(u32);
-        impl<'de> Deserialize<'de> for Uid {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Uid, D::Error> {
-                read(from, Value::user).map(Uid)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        struct Item<T>(fn(&Value) -> Result<T, String>);
+        impl<'de, T> DeserializeSeed<'de> for Item<T> {
+            type Value = T;
+
+            fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<T, D::Error> {
+                read(from, self.0)
             }
         }
-        let mut users = Vec::new();
-        while let Some(Uid(user)) = list.next_element()? {
-            users.push(user);
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(Item(self.check))? {
+            items.push(item);
         }
-        Ok(users)
+        Ok(items)
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 /// Who is at the other end of a connection, as far as the system says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Peer {
-    uid: Option<u32>,
+    pub(super) uid: Option<u32>,
     pid: Option<i32>,
 }
 
@@ -48,6 +48,7 @@ pub(super) fn ended(
     // A worker's words are its own.
     let is_ours = outcome != Outcome::Rejected || prompts.are_full();
     let peer = client.map(|client| client.peer).unwrap_or_default();
+    let (owner, caller) = (client.and_then(Client::owner), client.and_then(|client| client.caller.as_ref()));
     macro_rules! line {
         ($log:ident) => {
             $log!(
@@ -60,6 +61,9 @@ pub(super) fn ended(
                 error = failure.filter(|_| is_ours).map(|failure| failure.message.as_str()),
                 client_uid = peer.uid,
                 client_pid = peer.pid,
+                owner,
+                client_address = caller.map(|caller| caller.address.as_str()).filter(|address| !address.is_empty()),
+                http_request = caller.map(|caller| caller.http_request.as_str()),
                 wait_s = seconds(wait),
                 first_token_s = first_token.map(seconds),
                 total_s = seconds(total),

@@ -3,9 +3,11 @@
 //!
 //! Each is for what its name says. What nothing here is for is refused: clients would wait at it
 //! for ever.
+use ipc::Listen;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use std::{
     io,
+    net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::PathBuf,
 };
@@ -13,6 +15,9 @@ use thiserror::Error;
 
 /// The name of the client socket, as `FileDescriptorName=` of the socket unit gives it.
 const CLIENT_SOCKET: &str = "supervisor.sock";
+
+/// The name of sockets for HTTP.
+const HTTP_SOCKET: &str = "http";
 
 /// Why what was handed over cannot be used.
 #[derive(Debug, Error)]
@@ -22,7 +27,7 @@ pub(crate) enum ActivationError {
     Take(#[source] io::Error),
     /// There is no use for it.
     #[error(
-        "there is no use for the socket {0:?} that was handed over; the client socket needs FileDescriptorName={CLIENT_SOCKET}"
+        "there is no use for the socket {0:?} that was handed over; the client socket needs FileDescriptorName={CLIENT_SOCKET}, one for HTTP FileDescriptorName={HTTP_SOCKET}"
     )]
     Unknown(String),
     /// It is not the only one.
@@ -45,10 +50,14 @@ pub(crate) struct Adopted {
 }
 
 impl Adopted {
-    /// The client socket, if one was handed over. To be called before anything is opened.
-    pub(crate) fn take() -> Result<Option<Adopted>, ActivationError> {
-        let mut adopted = None;
+    /// The client socket, if one was handed over, and sockets for HTTP. To be called before anything is opened.
+    pub(crate) fn take() -> Result<(Option<Adopted>, Vec<OwnedFd>), ActivationError> {
+        let (mut adopted, mut http) = (None, Vec::new());
         for (name, descriptor) in crate::sys::handed_over().map_err(ActivationError::Take)? {
+            if name == HTTP_SOCKET {
+                http.push(descriptor);
+                continue;
+            }
             if name != CLIENT_SOCKET {
                 return Err(ActivationError::Unknown(name));
             }
@@ -57,8 +66,25 @@ impl Adopted {
                 return Err(ActivationError::Surplus);
             }
         }
-        Ok(adopted)
+        Ok((adopted, http))
     }
+}
+
+/// Where a socket for HTTP listens.
+pub(crate) fn place_of(socket: &OwnedFd) -> Result<Listen, ActivationError> {
+    let unsuitable = || ActivationError::Unsuitable(HTTP_SOCKET.to_owned());
+    if getsockopt(socket, sockopt::SockType) != Ok(SockType::Stream)
+        || getsockopt(socket, sockopt::AcceptConn) != Ok(true)
+    {
+        return Err(unsuitable());
+    }
+    let copy = socket.try_clone().map_err(ActivationError::Take)?;
+    if let Ok(address) = TcpListener::from(copy).local_addr() {
+        return Ok(Listen::Tcp(address));
+    }
+    let copy = socket.try_clone().map_err(ActivationError::Take)?;
+    let path = UnixListener::from(copy).local_addr().ok().and_then(|at| Some(at.as_pathname()?.to_owned()));
+    path.map(Listen::Unix).ok_or_else(unsuitable)
 }
 
 fn suitable(descriptor: OwnedFd) -> Option<Adopted> {

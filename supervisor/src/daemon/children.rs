@@ -285,7 +285,7 @@ impl Daemon {
             return Ok(());
         };
         match request.hear(part.number, message, &worker.origin.info, Instant::now()).map_err(|_| LIE)? {
-            WorkerReply::Nothing => {}
+            WorkerReply::Started { prompt_tokens } => self.started(about, prompt_tokens),
             WorkerReply::More(pieces) => {
                 self.feed(Event::Streamed(id));
                 self.deliver_all(about, &pieces);
@@ -350,7 +350,7 @@ impl Daemon {
 
 /// This instant, in RFC 3339, to the millisecond.
 #[expect(clippy::disallowed_methods, reason = "it is for people")]
-fn timestamp() -> String {
+pub(super) fn timestamp() -> String {
     let now = jiff::Timestamp::now();
     now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
 }

@@ -2,7 +2,7 @@
 use super::{
     ConnectionId, Daemon,
     access_log::{self, Peer},
-    connection::{FromClient, Outbox, to_frame},
+    connection::{FromClient, Outbox, Speaks, to_frame},
     listener::is_operator,
     open_connections::Client,
     open_request::{ModelRequest, OpenRequest},
@@ -57,7 +57,8 @@ impl Daemon {
         let id = self.connections.next_id();
         let longest = self.models.values().map(|model| model.config.client_timeout).max().unwrap_or(Duration::MAX);
         let (inputs, parser) = (self.children.inputs.clone(), self.children.helpers.parser.clone());
-        let outbox = Outbox::open(stream, id, inputs, parser, Arc::clone(&self.connections.queued), longest);
+        let outbox =
+            Outbox::open(stream, id, inputs, parser, Arc::clone(&self.connections.queued), longest, Speaks::ForItself);
         self.connections.clients.insert(id, Client::new(outbox, peer, is_operator));
     }
 
@@ -82,7 +83,9 @@ impl Daemon {
         let is_stopping = self.is_stopping();
         if let Some(client) = self.connections.clients.get_mut(&id) {
             (client.awaits, client.idle_since) = (false, Instant::now());
-            if client.finished || is_stopping {
+            client.caller = None;
+            // A front says itself when it needs no more.
+            if client.finished || is_stopping && client.front.is_none() {
                 client.outbox.close();
             }
         }
@@ -94,7 +97,7 @@ impl Daemon {
             // It was said before the client could know.
             return;
         }
-        let is_request = matches!(said, FromClient::Request(_) | FromClient::Invalid(..));
+        let is_request = matches!(said, FromClient::Request(..) | FromClient::Invalid(..));
         let is_asking = is_request || matches!(said, FromClient::Undecodable(_));
         if is_asking && !client_limits::is_heard(client.outbox.queued()) {
             // It asks and asks and never listens, or has gone.
@@ -106,14 +109,10 @@ impl Daemon {
                 let text = "a connection carries one request at a time, and the one before has not ended";
                 self.dismiss(id, Failure::new(FailureKind::Protocol, text));
             }
-            FromClient::Request(Request::Generate(asked)) => self.submit(id, *asked),
-            FromClient::Request(Request::Embed(asked)) => self.submit(id, *asked),
-            FromClient::Request(Request::Tokenize(asked)) => self.submit(id, *asked),
-            FromClient::Request(Request::Status) => {
-                let response = Response::Status(Box::new(self.report()));
-                self.reply(id, &response);
+            FromClient::Request(request, caller) => {
+                client.caller = caller;
+                self.ask(id, request);
             }
-            FromClient::Request(Request::Control(control)) => self.control(id, control),
             FromClient::Invalid(kind, invalid) => {
                 self.refuse(id, kind, Failure::new(FailureKind::BadRequest, invalid.to_string()));
             }
@@ -131,6 +130,20 @@ impl Daemon {
             FromClient::Finished if !client.is_idle() => client.finished = true,
             FromClient::Finished => client.outbox.close(),
             FromClient::Gone => self.forget(id),
+        }
+    }
+
+    /// Has a request served.
+    fn ask(&mut self, id: ConnectionId, request: Request) {
+        match request {
+            Request::Generate(asked) => self.submit(id, *asked),
+            Request::Embed(asked) => self.submit(id, *asked),
+            Request::Tokenize(asked) => self.submit(id, *asked),
+            Request::Status => {
+                let response = Response::Status(Box::new(self.report()));
+                self.reply(id, &response);
+            }
+            Request::Control(control) => self.control(id, control),
         }
     }
 

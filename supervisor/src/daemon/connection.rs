@@ -4,7 +4,10 @@
 //! What is sent to a client is queued here without bound of its own: a request can send only so
 //! much as its context allows, and the daemon looks at [`Outbox::queued`] before it adds more.
 use super::{ConnectionId, Input, helper::Helper, open_request::ModelRequest};
-use ipc::{AsyncEnd, EndError, Failure, FailureKind, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request, Response};
+use ipc::{
+    AsyncEnd, Caller, EndError, Failure, FailureKind, FrontRequest, InvalidRequest, MAX_FRAME, MAX_REQUEST, Request,
+    Response,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, IoSlice},
@@ -46,8 +49,8 @@ const LITTLE: usize = 1 << 20;
 /// What a client has said.
 #[derive(Debug)]
 pub(crate) enum FromClient {
-    /// A request. If it is for a model, one may be able to serve it.
-    Request(Request),
+    /// A request. If it is for a model, one may be able to serve it. Of a front also who asks it.
+    Request(Request, Option<Caller>),
     /// The name of a request that no model could serve, and why. The request itself is forgotten
     /// already, for that takes long, too, where it is large.
     Invalid(&'static str, InvalidRequest),
@@ -63,8 +66,18 @@ pub(crate) enum FromClient {
     Gone,
 }
 
-impl From<Request> for FromClient {
-    fn from(request: Request) -> FromClient {
+/// What the other side of a connection sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// Requests of its own.
+    ForItself,
+    /// Requests of others, in their names.
+    ForOthers,
+}
+
+impl FromClient {
+    /// A request, checked.
+    pub(crate) fn asked(request: Request, caller: Option<Caller>) -> FromClient {
         fn check<A: ModelRequest>(asked: &A) -> Option<FromClient> {
             asked.validate().err().map(|invalid| FromClient::Invalid(A::NAME, invalid))
         }
@@ -74,7 +87,7 @@ impl From<Request> for FromClient {
             Request::Tokenize(asked) => check(&**asked),
             Request::Status | Request::Control(_) => None,
         };
-        invalid.unwrap_or(FromClient::Request(request))
+        invalid.unwrap_or(FromClient::Request(request, caller))
     }
 }
 
@@ -119,13 +132,14 @@ impl Outbox {
         parser: Helper,
         total: Arc<AtomicUsize>,
         patience: Duration,
+        speaks: Speaks,
     ) -> Outbox {
         let (read, write) = stream.into_split();
         let (frames, outgoing) = mpsc::unbounded_channel();
         let (queued, watched) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let catching_up = (Arc::clone(&queued), Arc::clone(&watched));
         let writer = tokio::spawn(send_all(write, outgoing, catching_up, id, inputs.clone()));
-        let reader = tokio::spawn(receive_all(read, id, inputs, parser));
+        let reader = tokio::spawn(receive_all(read, id, inputs, parser, speaks));
         Outbox { frames: Some(frames), queued, total, watched, reader, writer, patience }
     }
 
@@ -176,12 +190,18 @@ pub(crate) fn to_frame(response: &Response) -> Option<Vec<u8>> {
     framed(response).or_else(|| framed(&Response::Failed(too_long)))
 }
 
-async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender<Input>, parser: Helper) {
+async fn receive_all(
+    read: OwnedReadHalf,
+    id: ConnectionId,
+    inputs: mpsc::Sender<Input>,
+    parser: Helper,
+    speaks: Speaks,
+) {
     let mut end = AsyncEnd::new(read, MAX_REQUEST, MAX_FRAME);
     loop {
         let said = match end.receive_payload().await {
-            Ok(Some(payload)) if payload.len() > LARGE => read_aside(payload, &parser).await,
-            Ok(Some(payload)) => read_here(payload),
+            Ok(Some(payload)) if payload.len() > LARGE => read_aside(payload, &parser, speaks).await,
+            Ok(Some(payload)) => read_here(payload, speaks),
             Err(error @ EndError::Codec(_)) => FromClient::Undecodable(error),
             Err(error @ EndError::Frame(ipc::FrameError::CutOff)) => {
                 tracing::debug!("a client left in the middle of a frame: {error}");
@@ -205,21 +225,25 @@ async fn receive_all(read: OwnedReadHalf, id: ConnectionId, inputs: mpsc::Sender
 }
 
 /// Reads a payload, and checks the request.
-fn read_here(payload: &[u8]) -> FromClient {
-    match ipc::decode::<Request>(payload) {
-        Ok(request) => request.into(),
+fn read_here(payload: &[u8], speaks: Speaks) -> FromClient {
+    let read = match speaks {
+        Speaks::ForItself => ipc::decode::<Request>(payload).map(|request| (request, None)),
+        Speaks::ForOthers => ipc::decode::<FrontRequest>(payload).map(|asked| (asked.request, Some(asked.caller))),
+    };
+    match read {
+        Ok((request, caller)) => FromClient::asked(request, caller),
         Err(error) => FromClient::Undecodable(EndError::Codec(error)),
     }
 }
 
 /// Reads a payload on another thread. Nothing more of this client is read meanwhile.
-async fn read_aside(payload: &[u8], parser: &Helper) -> FromClient {
+async fn read_aside(payload: &[u8], parser: &Helper, speaks: Speaks) -> FromClient {
     let Ok(permit) = READER.acquire().await else { return FromClient::Gone };
     let payload = payload.to_vec();
     let read = parser.run(move || {
         // Given back when the thread is done, even if the client has gone.
         let _permit = permit;
-        read_here(&payload)
+        read_here(&payload, speaks)
     });
     // It ends without a result only by a panic.
     read.await.unwrap_or(FromClient::Gone)

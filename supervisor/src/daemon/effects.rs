@@ -22,6 +22,9 @@ impl Daemon {
     /// Does one effect. What happens because of it is queued as an event.
     pub(super) fn act(&mut self, effect: Effect) {
         match effect {
+            Effect::StartFront { front, is_staged } => self.start_front(front, is_staged),
+            Effect::KillFront(id) => self.kill_front(id),
+            Effect::FinishFront(id) => self.finish_front(id),
             Effect::Load(id) => self.start_template(id, false),
             Effect::Examine(id) => self.start_template(id, true),
             Effect::Admit(id) => {
@@ -208,6 +211,14 @@ impl Daemon {
             client.active = None;
             client.outbox.send(&response);
             self.rests(request.client);
+        }
+    }
+
+    /// Tells a front, which answers its own clients late, that a request will be computed.
+    pub(super) fn started(&self, id: RequestId, prompt_tokens: u32) {
+        let client = self.requests.open.get(&id).and_then(|request| self.connections.clients.get(&request.client));
+        if let Some(client) = client.filter(|client| client.front.is_some()) {
+            client.outbox.send(&Response::Started { prompt_tokens });
         }
     }
 

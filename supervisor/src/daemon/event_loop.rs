@@ -2,7 +2,7 @@
 //!
 //! What follows from each input is elsewhere; here is only when each is looked at.
 use super::{
-    Adopted, Daemon, ListenError,
+    Adopted, Daemon, ListenError, Sockets,
     children::Children,
     helper::Helpers,
     housekeeping,
@@ -18,7 +18,7 @@ use crate::{
     log::Prompts,
     shortage::ThreadError,
 };
-use std::{collections::HashSet, io, path::PathBuf};
+use std::{collections::HashSet, io, os::fd::OwnedFd, path::PathBuf};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -58,6 +58,8 @@ pub(crate) struct Setup {
     pub(crate) source: ConfigSource,
     /// The client socket.
     pub(crate) socket: SocketSource,
+    /// Sockets for HTTP that were handed over.
+    pub(crate) http: Vec<OwnedFd>,
     /// The executable of templates; this process's own if `None`.
     pub(crate) template: Option<PathBuf>,
 }
@@ -110,7 +112,11 @@ async fn serve(setup: Setup) -> Result<(), RunError> {
         memory: RecentMemory::default(),
         sampled: HashSet::new(),
     };
-    let mut daemon = Daemon::new(setup.config, setup.source, socket, children, prompts);
+    let mut secret = [0; 32];
+    rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| RunError::SetUp("draw random numbers", error.into()))?;
+    let sockets = Sockets { clients: socket, http: setup.http, secret };
+    let mut daemon = Daemon::new((setup.config, setup.source), sockets, children, prompts);
     let mut observe = daemon.observation_interval();
     let mut housekeeping = tokio::time::interval(housekeeping::INTERVAL);
     let mut memory_watch = tokio::time::interval(memory_watch::INTERVAL);

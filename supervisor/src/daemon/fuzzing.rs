@@ -18,10 +18,10 @@ use std::{
 
 /// A request and what its workers say of it.
 pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, FromWorker)>) {
-    let kind = match asked.into() {
-        FromClient::Request(Request::Generate(asked)) => asked.open(2),
-        FromClient::Request(Request::Embed(asked)) => asked.open(2),
-        FromClient::Request(Request::Tokenize(asked)) => asked.open(2),
+    let kind = match FromClient::asked(asked, None) {
+        FromClient::Request(Request::Generate(asked), _) => asked.open(2),
+        FromClient::Request(Request::Embed(asked), _) => asked.open(2),
+        FromClient::Request(Request::Tokenize(asked), _) => asked.open(2),
         _ => return,
     };
     let now = Instant::now();
@@ -37,7 +37,7 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
         }
         match request.hear(part, message, info, now) {
             // The worker is condemned, and the next one begins.
-            Err(_) | Ok(WorkerReply::Nothing | WorkerReply::More(_)) => {}
+            Err(_) | Ok(WorkerReply::Started { .. } | WorkerReply::More(_)) => {}
             Ok(WorkerReply::Done(_)) => outcome = Outcome::Answered,
             Ok(WorkerReply::Refused) => outcome = Outcome::Rejected,
         }

@@ -102,7 +102,8 @@ impl Daemon {
             self.models.values().filter_map(|model| model.template.as_ref().map(|template| &template.process));
         let workers =
             self.models.values().flat_map(|model| model.workers.values().filter_map(|worker| worker.process()));
-        let known: HashSet<u32> = templates.chain(workers).map(crate::process::Process::pid).collect();
+        let known: HashSet<u32> =
+            templates.chain(workers).chain(self.fronts.processes()).map(crate::process::Process::pid).collect();
         let Ok(children) = proc::children() else {
             // There is no descriptor left to look with.
             self.children.have_ended = true;

@@ -1,8 +1,11 @@
 //! Who is connected, and when somebody else may be.
 use super::{ConnectionId, access_log::Peer, connection::Outbox, listener::ClientSocket};
 use interprocess::local_socket::tokio::Stream;
-use ipc::RequestId;
-use policy::client_limits::{self, Place};
+use ipc::{Caller, RequestId};
+use policy::{
+    FrontId,
+    client_limits::{self, Place},
+};
 use std::{
     collections::HashMap,
     io,
@@ -41,6 +44,10 @@ pub(super) struct Client {
     pub(super) finished: bool,
     /// Whether it may change what the daemon does.
     pub(super) is_operator: bool,
+    /// The front that it was made for, if it is no client of its own.
+    pub(super) front: Option<FrontId>,
+    /// Who has asked for what it waits for, as the front says.
+    pub(super) caller: Option<Caller>,
     /// Whether it waits for what it has asked the daemon to do.
     pub(super) awaits: bool,
     /// Whether it has ever sent a whole message.
@@ -53,7 +60,26 @@ impl Client {
     /// A client that has not asked for anything yet.
     pub(super) fn new(outbox: Outbox, peer: Peer, is_operator: bool) -> Client {
         let idle_since = Instant::now();
-        Client { outbox, peer, active: None, finished: false, is_operator, awaits: false, has_asked: false, idle_since }
+        Client {
+            outbox,
+            peer,
+            active: None,
+            finished: false,
+            is_operator,
+            front: None,
+            caller: None,
+            awaits: false,
+            has_asked: false,
+            idle_since,
+        }
+    }
+
+    /// Whose its request is.
+    pub(super) fn owner(&self) -> Option<String> {
+        match &self.caller {
+            Some(caller) => Some(caller.owner.clone()),
+            None => self.peer.uid.map(|uid| format!("uid:{uid}")),
+        }
     }
 
     /// Whether it waits for nothing.
@@ -83,8 +109,10 @@ impl Connections {
     /// Whether there is a place for one more, if need be another's.
     pub(super) fn place(&self, time_of: impl Fn(Instant) -> policy::Time) -> Place<ConnectionId> {
         let idle_since = |client: &Client| client.is_idle().then(|| time_of(client.idle_since));
-        let clients = self.clients.iter().map(|(id, client)| (*id, idle_since(client)));
-        client_limits::place(clients, time_of(Instant::now()))
+        // A front's connections take nobody's place, and nobody takes theirs.
+        let clients = self.clients.iter().filter(|(_, client)| client.front.is_none());
+        let clients: Vec<_> = clients.map(|(id, client)| (*id, idle_since(client))).collect();
+        client_limits::place(clients.into_iter(), time_of(Instant::now()))
     }
 
     pub(super) async fn accept(&self) -> io::Result<Result<Stream, Stream>> {

@@ -62,8 +62,11 @@ pub(crate) struct ProtocolViolation;
 /// What follows from a worker's message.
 #[derive(Debug)]
 pub(crate) enum WorkerReply {
-    /// The worker goes on.
-    Nothing,
+    /// The worker has read the prompt for the first time.
+    Started {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+    },
     /// The worker goes on, and this goes to the client.
     More(Vec<Response>),
     /// The worker is done with its part; this goes to the client before the request's end.

@@ -10,8 +10,9 @@ pub(super) struct PolicyDriver {
 }
 
 impl PolicyDriver {
-    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64) -> PolicyDriver {
+    pub(super) fn new(limits: Limits, pools: Vec<PoolLimits>, seed: u64, has_front: bool) -> PolicyDriver {
         let policy = Policy::new(limits, pools, seed);
+        let policy = if has_front { policy.with_front() } else { policy };
         PolicyDriver { policy, started: Instant::now(), events: VecDeque::new() }
     }
 

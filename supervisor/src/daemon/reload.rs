@@ -13,7 +13,7 @@ use crate::{
 };
 use difference::{Difference, named};
 use ipc::{Failure, FailureKind, Response};
-use policy::{Change, Event, PoolId, Reload, ReloadRefusal, TemplateState};
+use policy::{Change, Event, FrontChange, PoolId, Reload, ReloadRefusal, TemplateState};
 use std::time::Duration;
 use system::foreign_text::chain;
 
@@ -35,6 +35,7 @@ pub(super) struct Reloads {
 #[derive(Debug)]
 pub(crate) struct Reloading {
     supervisor: SupervisorConfig,
+    front: FrontChange,
     names_models: bool,
     models: Vec<Planned>,
     removed: Vec<PoolId>,
@@ -92,12 +93,13 @@ impl Daemon {
                 // The service manager hears that it is ready when that has ended.
                 self.notify.reloading();
                 self.reloads.under_way = Some(Reloading { askers, ..reloading });
+                let front = self.reloads.under_way.as_ref().map_or(FrontChange::Keep, |new| new.front);
                 let drain = self
                     .reloads
                     .under_way
                     .as_ref()
                     .map_or_else(Default::default, |new| new.supervisor.shutdown_timeout);
-                self.feed(Event::Reload(Reload { drain, changes, memory: memory_shortage::memory() }));
+                self.feed(Event::Reload(Reload { drain, changes, memory: memory_shortage::memory(), front }));
             }
             Err(failure) => self.refuse_reload(askers, failure),
         }
@@ -116,6 +118,7 @@ impl Daemon {
     /// What is different in this configuration, and what the policy must do about it.
     fn plan(&mut self, config: Config) -> (Reloading, Vec<Change>) {
         let (supervisor, names_models) = (config.supervisor, config.names_models);
+        let front = self.fronts.change(config.http);
         let compared: Vec<_> = config.models.into_iter().map(|model| self.compare(model, &supervisor)).collect();
         let mut changes = Vec::new();
         let mut models = Vec::new();
@@ -126,7 +129,7 @@ impl Daemon {
         let removed: Vec<_> = self.models.served().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         changes.extend(removed.iter().copied().map(Change::Remove));
         let remarks = self.remarks(&supervisor);
-        (Reloading { supervisor, names_models, models, removed, remarks, askers: Vec::new() }, changes)
+        (Reloading { supervisor, front, names_models, models, removed, remarks, askers: Vec::new() }, changes)
     }
 
     /// What is different of what holds for the daemon as a whole.
@@ -203,6 +206,12 @@ impl Daemon {
         }
         lines.extend(reloading.remarks);
         self.models.serve(reloading.models.iter().map(|model| model.pool).collect());
+        match reloading.front {
+            FrontChange::Keep => {}
+            FrontChange::Replace => lines.push("[http]: in force".to_owned()),
+            FrontChange::Remove => lines.push("[http]: no HTTP any more".to_owned()),
+        }
+        self.fronts.switched();
         self.settings.reloaded(reloading.supervisor, reloading.names_models);
         self.connections.socket.allow(self.settings.supervisor.allow_users.clone());
         self.reloads.error = None;
@@ -217,12 +226,17 @@ impl Daemon {
     /// The new configuration is not in force.
     pub(super) fn reload_refused(&mut self, refusal: ReloadRefusal) {
         let Some(reloading) = self.reloads.under_way.take() else { return };
+        self.fronts.not_switched();
         let because_of = |id: PoolId, reason: String| {
             Failure::new(FailureKind::Unavailable, format!("{}: {reason}", self.models[id].config.name))
         };
         let failure = match refusal {
             ReloadRefusal::NotServed(id) => because_of(id, self.models[id].why_refused()),
             ReloadRefusal::Outgrows(id, shortage) => because_of(id, memory_shortage::describe(&shortage)),
+            ReloadRefusal::NoFront => {
+                let reason = self.fronts.error.clone().unwrap_or_else(|| "the front did not come to listen".to_owned());
+                Failure::new(FailureKind::Unavailable, format!("HTTP cannot be served: {reason}"))
+            }
             ReloadRefusal::ShuttingDown => Failure::new(FailureKind::ShuttingDown, "the supervisor is shutting down"),
         };
         self.refuse_reload(reloading.askers, failure);

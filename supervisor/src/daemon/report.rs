@@ -1,8 +1,8 @@
 //! The status document. Making it reads what is known already; it loads nothing and waits for
 //! nothing.
-use super::{Daemon, served_model::ServedModel, worker_process::WorkerProcess};
+use super::{Daemon, open_connections::Client, served_model::ServedModel, worker_process::WorkerProcess};
 use ipc::{
-    Life, ModelKind,
+    Life, ModelKind, RequestId,
     board::{Phase, Word},
     status::{ModelStatus, QueueStatus, Status, TemplateStatus, WorkerStatus},
 };
@@ -25,11 +25,18 @@ impl Daemon {
             models: models.map(|(id, served)| self.model(id, served, now, policy_now)).collect(),
             state: self.state().to_owned(),
             reload_error: self.reloads.error.clone(),
+            http: self.fronts.status(self.driver.policy.front()),
         }
     }
 
     fn model(&self, id: PoolId, served: &ServedModel, now: Instant, policy_now: Time) -> ModelStatus {
         let mut model = model(served, &self.driver.policy.pool(id), self.settings.supervisor.queue, now, policy_now);
+        for worker in &mut model.workers {
+            let request = worker.request.as_ref().and_then(|name| name.strip_prefix("req-")?.parse().ok());
+            let request = request.and_then(|number| self.requests.open.get(&RequestId(number)));
+            let client = request.and_then(|request| self.connections.clients.get(&request.client));
+            worker.owner = client.and_then(Client::owner);
+        }
         if !self.models.is_served(id) && !self.is_tried(id) {
             "draining".clone_into(&mut model.state);
         }
@@ -142,6 +149,7 @@ fn worker(view: &WorkerView, served: &ServedModel, now: Instant) -> WorkerStatus
         pid: process.and_then(WorkerProcess::process).map(crate::process::Process::pid),
         state: state.to_owned(),
         request: view.request.map(|request| request.to_string()),
+        owner: None,
         phase: Phase::from_word(word(Word::Phase)).filter(|_| busy).map(|phase| phase.name().to_owned()),
         age_s: process.map_or(0.0, |process| seconds(now.duration_since(process.forked_at))),
         prompt_tokens: if busy { word(Word::PromptDone) } else { 0 },

@@ -42,7 +42,7 @@ impl Daemon {
                 Err(error) => tracing::warn!("cannot close the socket: {error}"),
             }
             for client in
-                self.connections.clients.values_mut().filter(|client| client.is_idle() && !is_about_to_ask(client))
+                self.connections.clients.values_mut().filter(|client| may_be_let_go(client) && !is_about_to_ask(client))
             {
                 client.outbox.close();
             }
@@ -78,7 +78,7 @@ impl Daemon {
         if self.stopping.gathering.take().is_none() {
             return;
         }
-        for client in self.connections.clients.values_mut().filter(|client| client.is_idle()) {
+        for client in self.connections.clients.values_mut().filter(|client| may_be_let_go(client)) {
             client.outbox.close();
         }
         self.feed(Event::ShutdownRequested);
@@ -90,7 +90,8 @@ impl Daemon {
         let workers = self.models.values().flat_map(|model| model.workers.values());
         let workers = workers.filter_map(|worker| worker.process());
         let templates = self.models.values().filter_map(|model| model.template.as_ref());
-        for process in workers.chain(templates.map(|template| &template.process)) {
+        let templates = templates.map(|template| &template.process);
+        for process in workers.chain(templates).chain(self.fronts.processes()) {
             tracing::error!(target: OPERATION, pid = process.pid(), "a process has not ended although it was killed; it is left behind");
         }
         for id in std::mem::take(&mut self.stopping.stops) {
@@ -99,7 +100,12 @@ impl Daemon {
     }
 }
 
+/// Whether a client waits for nothing, and will not. A front waits for its own clients.
+fn may_be_let_go(client: &Client) -> bool {
+    client.is_idle() && client.front.is_none()
+}
+
 /// Whether a client has connected a moment ago and has not asked for anything yet.
 fn is_about_to_ask(client: &Client) -> bool {
-    client.is_idle() && !client.has_asked && client.idle_since.elapsed() < MOMENT
+    may_be_let_go(client) && !client.has_asked && client.idle_since.elapsed() < MOMENT
 }

@@ -45,10 +45,10 @@ pub(crate) enum TemplateSaid {
 /// its file has been replaced.
 #[derive(Debug)]
 pub(crate) struct Starter {
-    /// The executable.
+    /// The executable of templates.
     pub(crate) executable: PathBuf,
-    /// What `executable` names, if it names a descriptor of this process.
-    pub(crate) _own: Option<File>,
+    /// This process's own.
+    own: File,
 }
 
 /// The environment of a template, and nothing else: no threads, no locale, huge pages for cheap
@@ -127,14 +127,19 @@ impl Starter {
     /// `executable`, or this process's own: what is running, also when its file has been replaced
     /// since.
     pub(super) fn new(executable: Option<PathBuf>) -> io::Result<Starter> {
-        use std::os::fd::AsRawFd;
-        if let Some(executable) = executable {
-            return Ok(Starter { executable, _own: None });
-        }
-        let own = std::fs::File::open("/proc/self/exe")?;
-        let executable = Path::new("/proc/self/fd").join(own.as_raw_fd().to_string());
-        Ok(Starter { executable, _own: Some(own) })
+        let own = File::open("/proc/self/exe")?;
+        Ok(Starter { executable: executable.unwrap_or_else(|| path_of(&own)), own })
     }
+
+    /// This process's own executable.
+    pub(super) fn own(&self) -> PathBuf {
+        path_of(&self.own)
+    }
+}
+
+/// The path of what this process has open.
+fn path_of(file: &File) -> PathBuf {
+    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
 }
 
 impl TemplateProcess {

@@ -22,5 +22,5 @@ pub mod sandbox;
 pub use os::{
     Alone, Board, CANNOT_CONFINE, ChildStack, FAILED, Fork, ForkError, MEMORY_HEAD, Memory, PANICKED,
     SealedMemoryError, ThreadPool, die_with, exit_now, fork, ignore, live_alone, receive_packet, run_between,
-    sealed_memory, trim_heap,
+    sealed_memory, take_stdin, trim_heap,
 };

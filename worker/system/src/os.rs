@@ -11,7 +11,7 @@ mod sealed_memory;
 mod thread_pool;
 
 pub use board::Board;
-pub use descriptors::receive_packet;
+pub use descriptors::{receive_packet, take_stdin};
 pub use process::{
     Alone, CANNOT_CONFINE, ChildStack, FAILED, Fork, ForkError, PANICKED, die_with, exit_now, fork, ignore, live_alone,
     run_between, trim_heap,

@@ -11,6 +11,7 @@
 //! comes before any other thread.
 mod calls;
 
+use ipc::Sandbox;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr, RulesetError,
     RulesetStatus, Scope,
@@ -26,6 +27,8 @@ pub enum Role {
     Template,
     /// It computes, on threads of its own, and talks on one socket.
     Worker,
+    /// It talks with strangers: it accepts them on sockets that listen already.
+    Front,
 }
 
 /// Why a process could not be confined.
@@ -45,8 +48,8 @@ pub enum SandboxError {
 /// The newest version of Landlock that is known here.
 const NEWEST: ABI = ABI::V9;
 
-/// The filters of both roles. They are made once, in a template, and what is forked from it only
-/// installs its own.
+/// The filters of templates and workers. They are made once, in a template, and what is forked from
+/// it only installs its own.
 #[derive(Debug)]
 pub struct Filters {
     both: [BpfProgram; 2],
@@ -62,21 +65,25 @@ impl Filters {
         Ok(Filters { both, template: own(Role::Template)?, worker: own(Role::Worker)? })
     }
 
-    /// Leaves this process only the system calls that its role needs. It can gain no privileges any
-    /// more either.
-    pub fn deny_calls(&self, role: Role) -> Result<(), SandboxError> {
-        self.both.iter().try_for_each(install)?;
-        self.deny_more(role)
+    /// Leaves a template only the system calls that it needs. It can gain no privileges any more
+    /// either.
+    pub fn confine_template(&self) -> Result<(), SandboxError> {
+        self.both.iter().chain([&self.template]).try_for_each(install)
     }
 
-    /// As [`Filters::deny_calls`], for a process that a confined one has forked: it has inherited
-    /// what holds for both roles.
-    pub fn deny_more(&self, role: Role) -> Result<(), SandboxError> {
-        install(match role {
-            Role::Template => &self.template,
-            Role::Worker => &self.worker,
-        })
+    /// Leaves a worker only the system calls that it needs. A template has forked it, so it has
+    /// inherited what holds for all.
+    pub fn confine_worker(&self) -> Result<(), SandboxError> {
+        install(&self.worker)
     }
+}
+
+/// Confines this process as the front is, before its first client.
+pub fn confine_front() -> Result<Sandbox, SandboxError> {
+    let landlock = deny_paths()?;
+    calls::filters_of_both().map_err(SandboxError::Filter)?.iter().try_for_each(install)?;
+    install(&calls::filter(Role::Front).map_err(SandboxError::Filter)?)?;
+    Ok(Sandbox { seccomp: true, landlock })
 }
 
 fn install(filter: &BpfProgram) -> Result<(), SandboxError> {

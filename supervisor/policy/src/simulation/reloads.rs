@@ -1,5 +1,5 @@
 //! What operators do to a supervisor: new configurations, draining, restarted workers.
-use super::super::{Change, Reload};
+use super::super::{Change, FrontChange, Reload};
 use super::{Effect, Event, Isolation, PoolId, Simulation, pool_limits};
 use std::time::Duration;
 
@@ -48,7 +48,12 @@ impl Simulation {
         }
         let drain = Duration::from_millis(100 + self.below(2_000));
         self.reloading = Some(served);
-        self.feed(Event::Reload(Reload { drain, changes, memory: self.world.memory }));
+        let front = match self.below(8) {
+            0 => FrontChange::Remove,
+            1..=3 => FrontChange::Replace,
+            _ => FrontChange::Keep,
+        };
+        self.feed(Event::Reload(Reload { drain, changes, memory: self.world.memory, front }));
     }
 
     pub(super) fn note_reload(&mut self, effect: Effect) {

@@ -5,6 +5,7 @@
 //! the policy forgets is not forgotten here too. This file records what the policy is told;
 //! `effects.rs` checks what it asks for, and `invariants.rs` what must hold between two steps.
 mod effects;
+mod fronts;
 mod invariants;
 mod loading;
 mod memory;
@@ -17,6 +18,7 @@ use super::super::event::{
 };
 use super::super::limits::{Limits, PoolLimits};
 use super::super::{Policy, Reload};
+use fronts::Fronts;
 use ipc::{Needs, RequestId};
 use memory::Verdict;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +61,7 @@ pub(super) struct Rules {
     outgrown: Vec<PoolId>,
     /// Whether a model has ever been loaded.
     has_served: bool,
+    fronts: Fronts,
 }
 
 /// What part a model plays.
@@ -277,6 +280,7 @@ impl Rules {
             verdict: None,
             outgrown: Vec::new(),
             has_served: false,
+            fronts: Fronts::default(),
         }
     }
 
@@ -403,6 +407,9 @@ impl Rules {
                 if let Some(pool) = self.pools.get_mut(pool.0) {
                     pool.no_room.remove(&slot);
                 }
+            }
+            Event::FrontListening(_) | Event::FrontFailed(_) | Event::FrontBeat(_) | Event::FrontExited(_) => {
+                self.before_front(event);
             }
             Event::Drain(is_draining) => self.draining = is_draining,
             Event::MemoryTaken { worker: id, bytes } => {

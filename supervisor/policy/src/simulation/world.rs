@@ -98,6 +98,11 @@ impl World {
         self.memory = Memory { total: 1 << 60, available: 1 << 60, addresses: None };
     }
 
+    /// Whether things go wrong.
+    pub(super) fn is_bad(&self) -> bool {
+        self.badness > 0
+    }
+
     /// From now on what is killed does not end, or ends after all.
     pub(super) fn hold(&mut self, holds: bool) {
         self.holds = holds;
@@ -189,6 +194,9 @@ impl World {
             | Effect::Reloaded
             | Effect::ReloadRefused(_)
             | Effect::Removed(_)
+            | Effect::StartFront { .. }
+            | Effect::KillFront(_)
+            | Effect::FinishFront(_)
             | Effect::Halt => {}
         }
     }
@@ -335,6 +343,10 @@ impl World {
             | Event::Restart { .. }
             | Event::Reload(_)
             | Event::Drain(_)
+            | Event::FrontListening(_)
+            | Event::FrontFailed(_)
+            | Event::FrontBeat(_)
+            | Event::FrontExited(_)
             | Event::ShutdownRequested => {}
         }
     }

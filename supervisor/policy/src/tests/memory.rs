@@ -1,5 +1,6 @@
 //! What fits into memory and what does not.
 use super::*;
+use crate::FrontChange;
 use crate::{Change, Reload};
 
 const GIB: u64 = 1 << 30;
@@ -124,13 +125,19 @@ fn a_reload_that_makes_models_grow_beyond_the_memory_changes_nothing() {
     rig.memory = memory(NEED.total() - 1, u64::MAX);
     let add = Change::Add { pool: PoolId(1), limits: REQUEST };
     let grow = Change::Adjust { pool: PoolId(0), limits: LARGE };
-    let reload = Event::Reload(Reload { drain: seconds(7), changes: vec![add, grow], memory: rig.memory });
+    let reload = Event::Reload(Reload {
+        drain: seconds(7),
+        changes: vec![add, grow],
+        front: FrontChange::Keep,
+        memory: rig.memory,
+    });
     let shortage = MemoryShortage::Total { need: NEED, free: NEED.total() - 1, all: NEED.total() - 1 };
     let refusal = ReloadRefusal::Outgrows(PoolId(0), shortage);
     assert_eq!(rig.feed(reload), [Effect::ReloadRefused(refusal), Effect::Removed(PoolId(1))]);
     assert_eq!(rig.policy.pools[&PoolId(0)].limits, one);
     rig.memory = memory(NEED.total(), u64::MAX);
-    let reload = Event::Reload(Reload { drain: seconds(7), changes: vec![grow], memory: rig.memory });
+    let reload =
+        Event::Reload(Reload { drain: seconds(7), changes: vec![grow], front: FrontChange::Keep, memory: rig.memory });
     assert_eq!(rig.feed(reload)[0], Effect::Reloaded);
     assert_eq!(rig.policy.pools[&PoolId(0)].need, Some(NEED));
 }
@@ -147,7 +154,9 @@ fn a_model_may_grow_into_what_another_one_leaves() {
     }
     let grow = Change::Adjust { pool: PoolId(0), limits: LARGE };
     let memory = memory(NEED.total(), u64::MAX);
-    let reload = |changes: &[Change]| Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec(), memory });
+    let reload = |changes: &[Change]| {
+        Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec(), front: FrontChange::Keep, memory })
+    };
     assert!(matches!(rig.feed(reload(&[grow]))[..], [Effect::ReloadRefused(ReloadRefusal::Outgrows(PoolId(0), _))]));
     assert_eq!(rig.feed(reload(&[grow, Change::Remove(PoolId(1))]))[0], Effect::Reloaded);
 }
@@ -159,7 +168,9 @@ fn a_model_that_is_only_opened_is_compared_with_the_whole_machine() {
     assert_eq!(rig.effects().len(), 1);
     let opened = TemplateId { pool: PoolId(1), generation: 1 };
     let add = |pool| Change::Add { pool, limits: lazy };
-    let reload = |pool| Event::Reload(Reload { drain: seconds(7), changes: vec![add(pool)], memory: PLENTY });
+    let reload = |pool| {
+        Event::Reload(Reload { drain: seconds(7), changes: vec![add(pool)], front: FrontChange::Keep, memory: PLENTY })
+    };
     assert_eq!(rig.feed(reload(PoolId(1))), [Effect::Examine(opened)]);
     let exactly = memory(NEED.total(), 0);
     let effects = rig.feed(Event::Needs { template: opened, needs: NEEDS, memory: exactly });

@@ -1,5 +1,6 @@
 //! Whether the supervisor is ready, and whether a pool still moves.
 use super::*;
+use crate::FrontChange;
 use crate::{Change, Reload};
 
 const LAZY: PoolLimits = PoolLimits { load: Load::Lazy, ..REQUEST };
@@ -91,7 +92,11 @@ fn a_reload_takes_its_time_whatever_it_tries() {
     assert!(!rig.policy.needs_time());
     // It is loaded anew because it is loaded now.
     let change = Change::Replace { old: PoolId(0), new: PoolId(1), limits: LAZY };
-    tell(&mut rig.policy, rig.now, Event::Reload(Reload { drain: seconds(7), changes: vec![change], memory: PLENTY }));
+    tell(
+        &mut rig.policy,
+        rig.now,
+        Event::Reload(Reload { drain: seconds(7), changes: vec![change], front: FrontChange::Keep, memory: PLENTY }),
+    );
     assert!(rig.policy.is_ready() && rig.policy.needs_time());
     assert!(rig.feed(Event::LoadFailed(TemplateId { pool: PoolId(1), generation: 2 })).len() > 1);
     assert!(rig.policy.is_ready() && !rig.policy.needs_time());

@@ -1,5 +1,6 @@
 //! New configurations: all of it or nothing, and what becomes of the old.
 use super::*;
+use crate::FrontChange;
 use crate::{Change, Reload};
 
 const NEW: PoolId = PoolId(1);
@@ -34,7 +35,12 @@ impl Rig {
         tell(
             &mut self.policy,
             self.now,
-            Event::Reload(Reload { drain: seconds(7), changes: changes.to_vec(), memory: self.memory }),
+            Event::Reload(Reload {
+                drain: seconds(7),
+                changes: changes.to_vec(),
+                front: FrontChange::Keep,
+                memory: self.memory,
+            }),
         );
         self.effects()
     }

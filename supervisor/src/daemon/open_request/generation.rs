@@ -159,8 +159,9 @@ impl Generation {
         let context = context as usize;
         match message {
             FromWorker::Prompt { ids, .. } if self.prompt_ids.is_none() && ids.len() <= context => {
+                let prompt_tokens = u32::try_from(ids.len()).unwrap_or(u32::MAX);
                 self.prompt_ids = Some(ids);
-                Ok(WorkerReply::Nothing)
+                Ok(WorkerReply::Started { prompt_tokens })
             }
             FromWorker::Token { index, id, text, at_us, .. } => {
                 let read = self.prompt_ids.as_ref().map_or(0, Vec::len);

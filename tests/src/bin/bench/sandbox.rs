@@ -22,7 +22,6 @@ use std::{
 };
 use system::foreign_text::chain;
 use system::sandbox::Filters;
-use system::sandbox::Role;
 use system::sandbox::deny_paths;
 use system::{Alone, Fork};
 
@@ -61,7 +60,7 @@ pub(crate) fn run() -> Result<()> {
     let mut tasks = Dir::open("/proc/self/task", OFlag::O_RDONLY, Mode::empty())?;
     let unconfined = one_call();
     let filters = Filters::new().map_err(|error| chain(&error))?;
-    confine(&filters, Role::Template)?;
+    confine(&filters, false)?;
     for _ in 0..WORKERS {
         match system::fork(Alone::check(&mut tasks)?)? {
             Fork::Parent(child) => drop(waitpid(child, None)?),
@@ -72,21 +71,18 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn live(filters: &Filters, unconfined: Duration) -> Result<()> {
-    let [paths, calls] = confine(filters, Role::Worker)?;
+    let [paths, calls] = confine(filters, true)?;
     let times = [paths, calls, unconfined, one_call()];
     println!("{}", times.map(|time| time.as_nanos().to_string()).join(" "));
     Ok(())
 }
 
 /// Confines this process, and says how long each of the two took.
-fn confine(filters: &Filters, role: Role) -> Result<[Duration; 2]> {
+fn confine(filters: &Filters, is_worker: bool) -> Result<[Duration; 2]> {
     let began = Instant::now();
     deny_paths().map_err(|error| chain(&error))?;
     let paths = began.elapsed();
-    let denied = match role {
-        Role::Template => filters.deny_calls(role),
-        Role::Worker => filters.deny_more(role),
-    };
+    let denied = if is_worker { filters.confine_worker() } else { filters.confine_template() };
     denied.map_err(|error| chain(&error))?;
     Ok([paths, began.elapsed() - paths])
 }

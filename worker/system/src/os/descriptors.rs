@@ -4,12 +4,21 @@ use nix::{
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 use std::{
-    io::IoSliceMut,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    fs::File,
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// Most descriptors that come with one packet.
-const MOST_DESCRIPTORS: usize = 4;
+const MOST_DESCRIPTORS: usize = 16;
+
+/// Takes the standard input for what it was given as, and leaves `/dev/null` in its place: what this
+/// process makes inherits nothing there.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let taken = io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(taken)
+}
 
 /// Reads one packet, or some bytes of a stream, and the descriptors that came with it, which are
 /// close-on-exec. No bytes: the other side has hung up.

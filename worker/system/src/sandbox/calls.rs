@@ -18,7 +18,7 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 
-/// What whoever computes does: memory, threads, time, and what it has open.
+/// What everybody does: memory, threads, time, and what is open.
 const BOTH: &[c_long] = &[
     // Its sockets, files and stderr.
     libc::SYS_read,
@@ -85,6 +85,21 @@ const TEMPLATE: &[c_long] = &[
     libc::SYS_dup2,
 ];
 
+/// What the front does besides: it accepts clients and waits for many sockets at once. It makes none,
+/// and none of them may begin to block.
+const FRONT: &[c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_shutdown,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_geteuid,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+];
+
 /// What nobody does by mistake.
 const FATAL: &[c_long] = &[
     libc::SYS_execve,
@@ -115,8 +130,10 @@ pub(super) fn filters_of_both() -> Result<[BpfProgram; 2], BackendError> {
 /// The filter that lists what a role may do.
 pub(super) fn filter(role: Role) -> Result<BpfProgram, BackendError> {
     let mut allowed = plain(BOTH);
-    if role == Role::Template {
-        allowed.extend(plain(TEMPLATE));
+    match role {
+        Role::Template => allowed.extend(plain(TEMPLATE)),
+        Role::Front => allowed.extend(plain(FRONT)),
+        Role::Worker => {}
     }
     allowed.extend(conditions(role)?);
     compile(allowed, errno(libc::EPERM), SeccompAction::Allow)
@@ -169,6 +186,13 @@ fn conditions(role: Role) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendE
             rules.insert(libc::SYS_clone, only(masked(0, thread | NAMESPACES, thread))?);
             rules.insert(libc::SYS_prctl, one_of(0, &names)?);
         }
+        Role::Front => {
+            rules.insert(libc::SYS_prctl, one_of(0, &names)?);
+            let option = |level, name| SeccompRule::new(vec![is(1, level)?, is(2, name)?]);
+            let asked = [option(libc::SOL_SOCKET, libc::SO_PEERCRED)?, option(libc::SOL_SOCKET, libc::SO_ERROR)?];
+            rules.insert(libc::SYS_getsockopt, asked.to_vec());
+            rules.insert(libc::SYS_setsockopt, vec![option(libc::IPPROTO_TCP, libc::TCP_NODELAY)?]);
+        }
         Role::Template => {
             rules.insert(libc::SYS_clone, only(masked(0, NAMESPACES, 0))?);
             let ties = [libc::PR_SET_PDEATHSIG, libc::PR_SET_DUMPABLE, libc::PR_SET_NO_NEW_PRIVS];
@@ -203,7 +227,7 @@ mod tests {
 
     #[test]
     fn there_are_filters_for_both_machines() {
-        let own = [Role::Template, Role::Worker].map(|role| filter(role).unwrap());
+        let own = [Role::Template, Role::Worker, Role::Front].map(|role| filter(role).unwrap());
         for filter in filters_of_both().unwrap().iter().chain(&own) {
             assert!(filter.len() < 4096, "the kernel takes no longer ones");
         }
@@ -213,8 +237,8 @@ mod tests {
     #[test]
     fn what_is_fatal_is_not_allowed() {
         for call in FATAL {
-            assert!(!BOTH.contains(call) && !TEMPLATE.contains(call), "{call}");
-            for role in [Role::Template, Role::Worker] {
+            assert!([BOTH, TEMPLATE, FRONT].iter().all(|calls| !calls.contains(call)), "{call}");
+            for role in [Role::Template, Role::Worker, Role::Front] {
                 assert!(!conditions(role).unwrap().contains_key(call), "{call}");
             }
         }

@@ -86,6 +86,7 @@ impl Rules {
                     "no reason to end {id:?}"
                 );
             }
+            Effect::StartFront { .. } | Effect::KillFront(_) | Effect::FinishFront(_) => self.front_effect(effect),
             Effect::Kill { worker, reason } => self.killed(worker, reason),
             Effect::Accepted(request) => self.accepted(request),
             Effect::Finish { request, outcome } => self.finished(request, outcome, policy),

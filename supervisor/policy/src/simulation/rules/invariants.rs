@@ -30,7 +30,8 @@ impl Rules {
         assert_eq!(self.halts, 1, "exactly one halt");
         // What does not end although it is killed is not waited for without end.
         let is_over = self.stopping.is_some_and(|since| since.after(self.limits.last) <= now);
-        let is_left = !self.workers.is_empty() || self.pools.iter().any(|pool| pool.template.is_some());
+        let is_left =
+            self.has_fronts() || !self.workers.is_empty() || self.pools.iter().any(|pool| pool.template.is_some());
         assert!(!is_left || is_over, "something is left");
         is_left
     }
@@ -70,6 +71,7 @@ impl Rules {
     pub(in super::super) fn after_batch(&mut self, policy: &Policy) {
         self.batch.clear();
         self.check_hope(policy);
+        self.check_fronts(policy);
         for pool in self.there() {
             self.check_pool(pool, policy);
         }
@@ -130,6 +132,8 @@ impl Rules {
 
     /// Nothing may be left that should have been done by now.
     pub(in super::super) fn after_timeout(&mut self, policy: &Policy) {
+        self.check_fronts(policy);
+        self.check_late_fronts();
         for pool in self.there() {
             self.check_pool(pool, policy);
             self.check_forked(pool, policy);

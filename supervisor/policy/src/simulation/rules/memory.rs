@@ -183,6 +183,6 @@ impl Rules {
         let is_hopeless = states.all(|(load, state)| load == Load::Eager && is_away(state))
             && !self.has_served
             && self.reload.is_none();
-        assert_eq!(policy.is_hopeless(), is_hopeless);
+        assert_eq!(policy.is_hopeless(), is_hopeless || self.is_front_hopeless());
     }
 }

@@ -54,9 +54,10 @@ impl Rules {
     }
 
     pub(super) fn reloaded(&mut self) {
-        let Reload { drain, changes, .. } = self.reload.take().expect("a reload was under way");
+        let Reload { drain, changes, front, .. } = self.reload.take().expect("a reload was under way");
         assert_eq!(self.closing, 0);
         self.limits.drain = drain;
+        self.front_switched(front);
         self.decided = Some(self.concerned(&changes));
         for pool in Rules::staged(&changes) {
             let pool = &mut self.pools[pool.0];
@@ -97,6 +98,7 @@ impl Rules {
                 assert!(self.outgrown.contains(&pool), "there is room for {pool:?}");
                 self.outgrown.clear();
             }
+            ReloadRefusal::NoFront => assert!(self.has_no_front(), "HTTP can be served"),
             ReloadRefusal::ShuttingDown => assert!(self.closing > 0),
         }
         self.decided = Some(Rules::staged(&changes).collect());
