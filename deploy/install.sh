@@ -153,7 +153,7 @@ install_files() {
     put 644 "$documents/completions/supervisor.fish" "$fish_completion"
 
     units_before=$changes
-    for unit in supervisor.service supervisor.socket; do
+    for unit in supervisor.service supervisor.socket supervisor-http.socket; do
         sed "s|/usr/bin/supervisor|$prefix/bin/supervisor|" "$here/$unit" > "$work/$unit"
         put 644 "$work/$unit" "$lib/systemd/system/$unit"
     done
@@ -191,13 +191,14 @@ uninstall() {
     refuse_package
     refuse_other_units
     if runs_systemd && [ -f "$lib/systemd/system/supervisor.service" ]; then
-        run systemctl disable --now supervisor.socket supervisor.service
+        run systemctl disable --now supervisor-http.socket supervisor.socket supervisor.service
     fi
     for page in $(installed_pages); do
         drop "$page"
     done
     for file in "$prefix/bin/supervisor" "$bash_completion" "$zsh_completion" "$fish_completion" \
         "$lib/systemd/system/supervisor.service" "$lib/systemd/system/supervisor.socket" \
+        "$lib/systemd/system/supervisor-http.socket" \
         "$lib/sysusers.d/supervisor.conf" "$lib/tmpfiles.d/supervisor.conf"; do
         drop "$file"
     done

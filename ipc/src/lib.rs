@@ -107,6 +107,13 @@
 //! {"piece": {"text": "", "token": 195}}
 //! ```
 //!
+//! The front, the supervisor's own process for HTTP, is told before the first piece that a worker has
+//! read the prompt, which then fits. Others are not.
+//!
+//! ```json
+//! {"started": {"prompt_tokens": 251}}
+//! ```
+//!
 //! A piece never splits a character, so its text is empty while a character or a possible stop
 //! string is incomplete. The answer ends with exactly one of `done` and `failed`:
 //!
@@ -206,6 +213,14 @@
 //!
 //! A request takes at most 9 bytes of memory for each byte of its payload, and twice that while a
 //! list of small elements grows. JSON may nest as deeply as it likes without harm.
+//!
+//! # The front's conversation
+//!
+//! The front has a control socket, a seqpacket socketpair, on which private messages go
+//! ([`ToFront`], [`FromFront`]), and connections that the supervisor makes when the front asks for
+//! them there. On these the client conversation is spoken, but each request comes in an envelope
+//! that says who asks ([`FrontRequest`]). The supervisor believes that there and nowhere else. It
+//! takes no `control` there.
 //!
 //! # Growth
 //!

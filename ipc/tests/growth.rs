@@ -232,7 +232,7 @@ fn a_number_that_json_cannot_say_is_refused_before_it_is_sent() {
 
 /// What a daemon of a later version might say to a request for a text.
 const LATER: [&str; 6] = [
-    r#"{"started":{"prompt_tokens":3}}"#,
+    r#"{"warming":{"prompt_tokens":3}}"#,
     r#"{"accepted":{"request":1,"model":"m","priority":{"deep":[[1]]}}}"#,
     r#"{"piece":{"text":"a","token":5,"logprob":-0.5}}"#,
     r#""heartbeat""#,

@@ -130,6 +130,7 @@ fn status() -> Status {
         pid: Some(21),
         state: "busy".into(),
         request: Some("req-17".into()),
+        owner: None,
         phase: Some("decode".into()),
         age_s: 3.25,
         prompt_tokens: 4,
@@ -184,6 +185,8 @@ fn status() -> Status {
         models: vec![model],
         state: "serving".into(),
         reload_error: Some("unread".into()),
+        // Fields that came later are left out where they say nothing.
+        http: None,
     }
 }
 
@@ -249,6 +252,7 @@ impl Conversation for Response {
     fn file(&self) -> &'static str {
         match self {
             Response::Accepted { .. } => "response-accepted",
+            Response::Started { .. } => "response-started",
             Response::Piece { .. } => "response-piece",
             Response::Done(_) => "response-done",
             Response::Failed(_) => "response-failed",
@@ -283,6 +287,7 @@ impl Conversation for Response {
         });
         let mut examples = vec![
             Response::Accepted { request: RequestId(17), model: "pocket".into() },
+            Response::Started { prompt_tokens: 251 },
             Response::Piece { text: "\u{e9}t\u{e9}".into(), token: 1_535 },
             Response::Piece { text: String::new(), token: 195 },
             Response::Done(done.clone()),

@@ -36,14 +36,12 @@ impl HangUp {
     /// Waits until the client has gone. `may_be_told` says whether it may be sent that its answer
     /// is still to come: no answer has begun, and its HTTP has such words.
     pub(crate) async fn gone(&self, may_be_told: bool) {
-        let mut was_told = false;
         loop {
             match self.look() {
                 Seen::Gone => return,
                 // Whether it reads on will be seen once more is sent to it.
-                Seen::Finished if was_told || !may_be_told => {}
+                Seen::Finished if !may_be_told => std::future::pending().await,
                 Seen::Finished => {
-                    was_told = true;
                     let _gone = send(self.socket.as_raw_fd(), NOT_YET, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
                     for _ in 0..LOOKS {
                         tokio::time::sleep(PAUSE).await;
@@ -51,6 +49,8 @@ impl HangUp {
                             return;
                         }
                     }
+                    // It waits for its answer.
+                    std::future::pending().await
                 }
                 Seen::There => {}
             }

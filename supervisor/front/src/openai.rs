@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 const FINGERPRINT: &str = concat!("supervisor-", env!("CARGO_PKG_VERSION"));
 
 /// Seconds since 1970, as `created` wants them.
+#[expect(clippy::disallowed_methods, reason = "it is for people")]
 fn now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs())

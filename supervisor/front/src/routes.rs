@@ -10,7 +10,7 @@ use crate::{
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header, http::HeaderValue};
 use ipc::{
     Caller, Response,
-    status::{ModelStatus, Status},
+    status::{ModelStatus, Status, WorkerStatus},
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -179,8 +179,9 @@ fn shown(status: &Status, context: &Context) -> Reply {
             crash.stderr.clear();
         }
         if !context.owner.is_admin {
-            for worker in &mut model.workers {
-                worker.request = None;
+            let is_others = |worker: &&mut WorkerStatus| worker.owner.as_ref() != Some(&context.owner.name);
+            for worker in model.workers.iter_mut().filter(is_others) {
+                (worker.request, worker.owner) = (None, None);
             }
             if let Some(crash) = &mut model.last_crash {
                 crash.request = None;

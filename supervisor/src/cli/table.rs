@@ -8,7 +8,7 @@
 mod tests;
 
 use bytesize::ByteSize;
-use ipc::status::{Crash, ModelStatus, Status, TemplateStatus, Totals, WorkerStatus};
+use ipc::status::{Crash, HttpStatus, ModelStatus, Status, TemplateStatus, Totals, WorkerStatus};
 use std::fmt::Display;
 use system::foreign_text::{Escaped, shorten};
 
@@ -40,6 +40,9 @@ pub(crate) fn render(status: &Status, width: Option<usize>) -> String {
     if let Some(error) = &status.reload_error {
         page.paragraph("", 2, &format!("the last reload has changed nothing: {}", escaped(error)));
     }
+    if let Some(http) = &status.http {
+        page.http(http);
+    }
     for model in &status.models {
         page.line("");
         page.model(model);
@@ -53,6 +56,22 @@ struct Page {
 }
 
 impl Page {
+    fn http(&mut self, http: &HttpStatus) {
+        let places: Vec<_> = http.listen.iter().map(|place| escaped(place)).collect();
+        let count = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let words = match http.pid {
+            Some(pid) if !places.is_empty() => {
+                let (open, asked) = (count(http.connections, "connection"), count(http.requests, "request"));
+                format!("HTTP at {}, pid {pid}, {open}, {asked}", places.join(", "))
+            }
+            _ => "HTTP: nobody listens".to_owned(),
+        };
+        self.paragraph("", 2, &words);
+        if let Some(crash) = &http.last_crash {
+            self.crash(crash);
+        }
+    }
+
     fn model(&mut self, model: &ModelStatus) {
         let mut title = format!("{}: {}", escaped(&model.name), escaped(&model.state));
         if let Some(seconds) = model.retry_in_s {

@@ -1,5 +1,6 @@
 //! Every sentence with its line, the defaults, and what the command line overrides.
 use super::*;
+use ipc::Listen;
 use std::error::Error;
 
 const EXAMPLE: &str = include_str!("../../../deploy/supervisor.toml");
@@ -101,6 +102,15 @@ fn every_key_is_read() {
         path = "builtin:pocket"
         workers = "auto"
 
+        [http]
+        listen = ["127.0.0.1:8080", "unix:run/http.sock"]
+        api_keys_file = "keys"
+        trusted = ["10.0.0.1", "::ffff:10.0.0.2"]
+        connections = 7
+        hosts = ["pi"]
+        origins = ["https://x"]
+        max_body = "1KiB"
+
         [supervisor]
         socket = "run/x.sock"
         queue = 100_000
@@ -146,7 +156,17 @@ fn every_key_is_read() {
         log_prompts: LogPrompts::Hash,
     };
     let models = vec![model, Config::builtin().models.remove(0)];
-    assert_eq!(config, Config { supervisor, models, names_models: true });
+    let http = HttpConfig {
+        listen: vec![Listen::Tcp("127.0.0.1:8080".parse().unwrap()), Listen::Unix("run/http.sock".into())],
+        api_keys_file: Some("keys".into()),
+        trusted: vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+        connections: 7,
+        hosts: vec!["pi".to_owned()],
+        origins: vec!["https://x".to_owned()],
+        max_body: 1024,
+        keys: Vec::new(),
+    };
+    assert_eq!(config, Config { supervisor, http, models, names_models: true });
 }
 
 #[test]
@@ -192,7 +212,7 @@ fn unknown_keys_name_the_nearest() {
             "2: unknown key \"Max-Attempts\" in [supervisor]; \"max_attempts\" belongs in [[model]]",
         ),
         ("# top\nQueue = 1", "2: unknown key \"Queue\" in the file; \"queue\" belongs in [supervisor]"),
-        ("\n\n[http]\nlisten = []", "3: unknown key \"http\" in the file"),
+        ("\n\n[web]\nlisten = []", "3: unknown key \"web\" in the file"),
         ("[[models]]\npath = \"a\"", "1: unknown key \"models\" in the file; did you mean \"model\"?"),
         ("[supervisor]\nqueue = 1\n[supervisor.http]\nx = 1", "3: unknown key \"http\" in [supervisor]"),
         ("\n[[model]]\npath = \"a\"\n[model.limits]\n", "4: unknown key \"limits\" in [[model]]"),
@@ -207,7 +227,11 @@ fn a_known_key_is_never_unknown() {
     for key in file::keys() {
         let text = format!("[supervisor]\n{key} = 1.5");
         let other = format!("[[model]]\n{key} = 1.5");
-        let known = [refusal(&text), refusal(&other)].iter().filter(|error| error.contains("is 1.5, but")).count();
+        let third = format!("[http]\n{key} = 1.5");
+        let known = [refusal(&text), refusal(&other), refusal(&third)]
+            .iter()
+            .filter(|error| error.contains("is 1.5, but"))
+            .count();
         assert_eq!(known, 1, "{key}");
     }
 }

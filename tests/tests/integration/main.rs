@@ -8,6 +8,7 @@ mod command_line;
 mod daemon;
 #[path = "../../../worker/tests/common/gguf.rs"]
 mod gguf;
+mod http;
 mod models;
 mod requests;
 mod sandbox;

@@ -5,7 +5,7 @@ use ipc::status::QueueStatus;
 
 fn status(models: Vec<ModelStatus>) -> Status {
     let (version, state) = ("0.1.0".to_string(), "serving".to_string());
-    Status { version, pid: 7, uptime_s: 12.5, cores: 4, models, state, reload_error: None }
+    Status { version, pid: 7, uptime_s: 12.5, cores: 4, models, state, reload_error: None, http: None }
 }
 
 fn idle_model() -> ModelStatus {
@@ -41,6 +41,7 @@ fn worker(slot: u32, generation: u64, pid: u32) -> WorkerStatus {
         pid: Some(pid),
         state: "idle".to_string(),
         request: None,
+        owner: None,
         phase: None,
         age_s: 3.1,
         // What it computed for an earlier request is not shown.

@@ -125,6 +125,7 @@ fn everything_is_installed_once() {
         ("/usr/local/share/fish/vendor_completions.d/supervisor.fish", 0o644),
         ("/usr/local/lib/systemd/system/supervisor.service", 0o644),
         ("/usr/local/lib/systemd/system/supervisor.socket", 0o644),
+        ("/usr/local/lib/systemd/system/supervisor-http.socket", 0o644),
         ("/usr/local/lib/sysusers.d/supervisor.conf", 0o644),
         ("/usr/local/lib/tmpfiles.d/supervisor.conf", 0o644),
         (CONFIGURATION, 0o644),
@@ -214,6 +215,7 @@ fn the_prefix_is_where_it_all_goes() {
     // systemd looks into no folder of such a prefix.
     let expected = [
         CONFIGURATION,
+        "/etc/systemd/system/supervisor-http.socket",
         "/etc/systemd/system/supervisor.service",
         "/etc/systemd/system/supervisor.socket",
         "/etc/sysusers.d/supervisor.conf",

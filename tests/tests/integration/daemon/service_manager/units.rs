@@ -23,7 +23,11 @@ fn systemd_is_content_with_the_units() {
         eprintln!("{said}");
         return;
     }
-    for word in ["verified: supervisor.service supervisor.socket", "Overall exposure level", "made: the user"] {
+    for word in [
+        "verified: supervisor.service supervisor.socket supervisor-http.socket",
+        "Overall exposure level",
+        "made: the user",
+    ] {
         assert!(said.contains(word), "{said}");
     }
 }
@@ -33,6 +37,10 @@ fn the_units_are_those_of_this_program() {
     let (service, socket) = (deployed("supervisor.service"), deployed("supervisor.socket"));
     assert_eq!(settings(&socket, "ListenStream"), [ipc::SYSTEM_SOCKET]);
     assert_eq!(settings(&socket, "FileDescriptorName"), ["supervisor.sock"]);
+    let http = deployed("supervisor-http.socket");
+    assert_eq!(settings(&http, "FileDescriptorName"), ["http"]);
+    assert_eq!((settings(&http, "Service"), settings(&http, "NoDelay")), (vec!["supervisor.service"], vec!["yes"]));
+    assert_eq!(settings(&http, "ListenStream"), ["127.0.0.1:8080"], "this host alone");
     assert_eq!(settings(&service, "Type"), ["notify"]);
     assert_eq!(settings(&service, "OOMPolicy"), ["continue"]);
     assert_eq!(settings(&service, "PrivateUsers"), Vec::<&str>::new(), "clients would all look like nobody");
