@@ -32,10 +32,6 @@ impl Bodies {
 
     /// Refuses by a request's head a body that would not be read.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-            let message = "there are both a Content-Length and a Transfer-Encoding";
-            return Err(Refusal::new(Code::BadRequest, message).closing());
-        }
         let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
         if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
             let message = "the body is encoded; send it as it is, without a Content-Encoding";

@@ -1,13 +1,20 @@
 //! One connection: its requests one after the other, each refused by its head if it can be.
 use crate::{
     access::Origin,
+    guard::{Guarded, HEADERS},
     hang_up::HangUp,
     link::Told,
     reply::Reply,
     routes,
     server::{Place, Server},
 };
-use hyper::{Request, Version, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Version,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::{
@@ -18,10 +25,8 @@ use tokio::{
 /// How long a request's head may take to come, and a connection may carry none: longer than
 /// clients' pools keep one.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Most lines of a head.
-const HEADERS: usize = 64;
-/// Most bytes of a head.
-const HEAD: usize = 64 << 10;
+/// Most bytes that are read ahead.
+const BUFFER: usize = 64 << 10;
 
 /// Serves one client until it or the front ends it.
 pub(crate) async fn serve<S>(
@@ -46,10 +51,10 @@ pub(crate) async fn serve<S>(
     http.timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_headers(HEADERS)
-        .max_buf_size(HEAD)
+        .max_buf_size(BUFFER)
         // A client that sends no more may still wait for its answer.
         .half_close(true);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let connection = http.serve_connection(TokioIo::new(Guarded::new(stream)), service);
     tokio::pin!(connection);
     tokio::select! {
         // What is no HTTP has been answered with a status by now.
@@ -69,8 +74,15 @@ async fn answer(
     hang_up: &HangUp,
 ) -> io::Result<Reply> {
     let knows_not_yet = request.version() == Version::HTTP_11;
+    let is_unbounded = request.headers().contains_key(header::TRANSFER_ENCODING);
     tokio::select! {
-        reply = routes::answer(server, request, origin) => Ok(reply),
+        mut reply = routes::answer(server, request, origin) => {
+            if is_unbounded {
+                // Nobody has looked at what follows such a body.
+                reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(reply)
+        }
         () = hang_up.gone(knows_not_yet) => Err(io::ErrorKind::ConnectionReset.into()),
     }
 }

@@ -17,6 +17,7 @@ mod access;
 mod body;
 mod caller;
 mod connection;
+mod guard;
 mod hang_up;
 mod json;
 mod link;

@@ -12,6 +12,12 @@ fn what_is_no_request_gets_a_status() {
     for (what, bytes, status) in [
         ("no HTTP", "\u{0}\u{1}\r\n\r\n".to_owned(), "400"),
         ("two lengths", format!("{HEAD}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), "400"),
+        (
+            "a length and chunks",
+            format!("{HEAD}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            "400",
+        ),
+        ("a long header", format!("{HEAD}X: {}\r\n\r\n", "a".repeat(20_000)), "431"),
         ("a folded header", format!("{HEAD}X: a\r\n b\r\nContent-Length: 0\r\n\r\n"), "400"),
         ("no chunk", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "400"),
         ("compressed", format!("{HEAD}Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{{}}"), "415"),
@@ -21,6 +27,7 @@ fn what_is_no_request_gets_a_status() {
     ] {
         let answer = http.raw(bytes.as_bytes());
         assert_eq!(answer.split(' ').nth(1), Some(status), "{what}: {answer}");
+        assert!(answer.contains(r#""type":"invalid_request_error""#), "{what}: {answer}");
     }
     let close = [("Connection", "close")];
     for (body, words) in [
