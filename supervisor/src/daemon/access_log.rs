@@ -6,7 +6,7 @@ use super::{
     open_request::{Measure, OpenRequest},
 };
 use crate::log::{Prompts, REQUEST};
-use ipc::{Failure, FailureKind, Response, status::Totals};
+use ipc::{Caller, Failure, FailureKind, Response, status::Totals};
 use policy::Outcome;
 use std::{
     os::fd::AsFd,
@@ -17,8 +17,31 @@ use tracing::{info, warn};
 /// Who is at the other end of a connection, as far as the system says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Peer {
-    pub(super) uid: Option<u32>,
+    uid: Option<u32>,
     pid: Option<i32>,
+}
+
+/// Who asks: the process at the other end, and whom it asks for if it is the front.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asker<'a> {
+    pub(super) peer: Peer,
+    pub(super) caller: Option<&'a Caller>,
+}
+
+impl From<Peer> for Asker<'_> {
+    fn from(peer: Peer) -> Self {
+        Asker { peer, caller: None }
+    }
+}
+
+impl Asker<'_> {
+    /// Whose the request is.
+    pub(super) fn owner(&self) -> Option<String> {
+        match self.caller {
+            Some(caller) => Some(caller.owner.clone()),
+            None => self.peer.uid.map(|uid| format!("uid:{uid}")),
+        }
+    }
 }
 
 impl Peer {
@@ -47,8 +70,8 @@ pub(super) fn ended(
     let failure = if let Response::Failed(failure) = response { Some(failure) } else { None };
     // A worker's words are its own.
     let is_ours = outcome != Outcome::Rejected || prompts.are_full();
-    let peer = client.map(|client| client.peer).unwrap_or_default();
-    let (owner, caller) = (client.and_then(Client::owner), client.and_then(|client| client.caller.as_ref()));
+    let asker = client.map(Client::asker).unwrap_or_default();
+    let (owner, Asker { peer, caller }) = (asker.owner(), asker);
     macro_rules! line {
         ($log:ident) => {
             $log!(
@@ -90,7 +113,9 @@ pub(super) fn ended(
 }
 
 /// The line about a request, or a client, that was not taken.
-pub(super) fn refused(failure: &Failure, kind: Option<&str>, peer: Peer) {
+pub(super) fn refused(failure: &Failure, kind: Option<&str>, asker: Asker<'_>) {
+    let Asker { peer, caller } = asker;
+    let owner = asker.owner();
     info!(
         target: REQUEST,
         kind,
@@ -99,6 +124,9 @@ pub(super) fn refused(failure: &Failure, kind: Option<&str>, peer: Peer) {
         error = failure.message,
         client_uid = peer.uid,
         client_pid = peer.pid,
+        owner,
+        client_address = caller.map(|caller| caller.address.as_str()).filter(|address| !address.is_empty()),
+        http_request = caller.map(|caller| caller.http_request.as_str()),
         "refused"
     );
 }

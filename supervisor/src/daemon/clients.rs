@@ -48,7 +48,7 @@ impl Daemon {
         let stream = UnixStream::from(stream);
         let peer = Peer::of(&stream);
         if let Some(failure) = refusal {
-            access_log::refused(&failure, None, peer);
+            access_log::refused(&failure, None, peer.into());
             // Nothing has been sent yet, so there is room for this; a client that has gone needs no
             // reason.
             let _gone = to_frame(&Response::Failed(failure)).map(|frame| stream.try_write(&frame));
@@ -113,12 +113,13 @@ impl Daemon {
                 client.caller = caller;
                 self.ask(id, request);
             }
-            FromClient::Invalid(kind, invalid) => {
+            FromClient::Invalid(kind, invalid, caller) => {
+                client.caller = caller;
                 self.refuse(id, kind, Failure::new(FailureKind::BadRequest, invalid.to_string()));
             }
             FromClient::Undecodable(error) => {
                 let failure = Failure::new(FailureKind::BadRequest, chain(&error));
-                access_log::refused(&failure, None, client.peer);
+                access_log::refused(&failure, None, client.asker());
                 self.reply(id, &Response::Failed(failure));
             }
             FromClient::Broken(error) => self.dismiss(id, Failure::new(FailureKind::Protocol, chain(&error))),
@@ -159,7 +160,7 @@ impl Daemon {
     fn dismiss(&mut self, id: ConnectionId, failure: Failure) {
         self.withdraw(id);
         if let Some(client) = self.connections.clients.get_mut(&id) {
-            access_log::refused(&failure, None, client.peer);
+            access_log::refused(&failure, None, client.asker());
             client.outbox.send(&Response::Failed(failure));
             client.outbox.close();
         }
@@ -180,8 +181,8 @@ impl Daemon {
 
     /// Refuses a request of this kind before any model sees it.
     fn refuse(&mut self, connection: ConnectionId, kind: &str, failure: Failure) {
-        let peer = self.connections.clients.get(&connection).map(|client| client.peer).unwrap_or_default();
-        access_log::refused(&failure, Some(kind), peer);
+        let asker = self.connections.clients.get(&connection).map(Client::asker).unwrap_or_default();
+        access_log::refused(&failure, Some(kind), asker);
         self.reply(connection, &Response::Failed(failure));
     }
 

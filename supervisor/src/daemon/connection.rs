@@ -53,7 +53,7 @@ pub(crate) enum FromClient {
     Request(Request, Option<Caller>),
     /// The name of a request that no model could serve, and why. The request itself is forgotten
     /// already, for that takes long, too, where it is large.
-    Invalid(&'static str, InvalidRequest),
+    Invalid(&'static str, InvalidRequest, Option<Caller>),
     /// A frame that holds no request. The connection goes on.
     Undecodable(EndError),
     /// Something that is no frame. The connection cannot go on.
@@ -78,8 +78,8 @@ pub(crate) enum Speaks {
 impl FromClient {
     /// A request, checked.
     pub(crate) fn asked(request: Request, caller: Option<Caller>) -> FromClient {
-        fn check<A: ModelRequest>(asked: &A) -> Option<FromClient> {
-            asked.validate().err().map(|invalid| FromClient::Invalid(A::NAME, invalid))
+        fn check<A: ModelRequest>(asked: &A) -> Option<(&'static str, InvalidRequest)> {
+            asked.validate().err().map(|invalid| (A::NAME, invalid))
         }
         let invalid = match &request {
             Request::Generate(asked) => check(&**asked),
@@ -87,7 +87,10 @@ impl FromClient {
             Request::Tokenize(asked) => check(&**asked),
             Request::Status | Request::Control(_) => None,
         };
-        invalid.unwrap_or(FromClient::Request(request, caller))
+        match invalid {
+            Some((name, invalid)) => FromClient::Invalid(name, invalid, caller),
+            None => FromClient::Request(request, caller),
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! Who is connected, and when somebody else may be.
-use super::{ConnectionId, access_log::Peer, connection::Outbox, listener::ClientSocket};
+use super::{
+    ConnectionId,
+    access_log::{Asker, Peer},
+    connection::Outbox,
+    listener::ClientSocket,
+};
 use interprocess::local_socket::tokio::Stream;
 use ipc::{Caller, RequestId};
 use policy::{
@@ -74,12 +79,9 @@ impl Client {
         }
     }
 
-    /// Whose its request is.
-    pub(super) fn owner(&self) -> Option<String> {
-        match &self.caller {
-            Some(caller) => Some(caller.owner.clone()),
-            None => self.peer.uid.map(|uid| format!("uid:{uid}")),
-        }
+    /// Who asks.
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker { peer: self.peer, caller: self.caller.as_ref() }
     }
 
     /// Whether it waits for nothing.

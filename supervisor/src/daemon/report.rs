@@ -1,6 +1,6 @@
 //! The status document. Making it reads what is known already; it loads nothing and waits for
 //! nothing.
-use super::{Daemon, open_connections::Client, served_model::ServedModel, worker_process::WorkerProcess};
+use super::{Daemon, served_model::ServedModel, worker_process::WorkerProcess};
 use ipc::{
     Life, ModelKind, RequestId,
     board::{Phase, Word},
@@ -35,7 +35,7 @@ impl Daemon {
             let request = worker.request.as_ref().and_then(|name| name.strip_prefix("req-")?.parse().ok());
             let request = request.and_then(|number| self.requests.open.get(&RequestId(number)));
             let client = request.and_then(|request| self.connections.clients.get(&request.client));
-            worker.owner = client.and_then(Client::owner);
+            worker.owner = client.and_then(|client| client.asker().owner());
         }
         if !self.models.is_served(id) && !self.is_tried(id) {
             "draining".clone_into(&mut model.state);

@@ -7,13 +7,7 @@ mod process_memory;
 pub use host_memory::HostMemory;
 pub use process_memory::{Sample, anonymous, faults, read};
 
-use nix::{
-    dir::Dir,
-    errno::Errno,
-    fcntl::OFlag,
-    sys::stat::Mode,
-    unistd::{SysconfVar, sysconf},
-};
+use nix::{dir::Dir, errno::Errno, fcntl::OFlag, sys::stat::Mode};
 use std::{
     fs::{self, File},
     io,
@@ -32,9 +26,7 @@ pub fn bytes(text: &str, name: &str) -> Option<u64> {
 pub struct OwnProcess {
     /// Its threads.
     pub tasks: Dir,
-    memory: File,
-    /// Bytes of a page.
-    page: u64,
+    status: File,
 }
 
 impl OwnProcess {
@@ -42,23 +34,17 @@ impl OwnProcess {
     pub fn open() -> io::Result<OwnProcess> {
         let folder = format!("/proc/{}", process::id());
         let tasks = Dir::open(format!("{folder}/task").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let memory = File::open(format!("{folder}/statm"))?;
-        let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
-        let page = page.ok_or_else(|| io::Error::other("the size of a page is not known"))?;
-        Ok(OwnProcess { tasks, memory, page })
+        let status = File::open(format!("{folder}/status"))?;
+        Ok(OwnProcess { tasks, status })
     }
 
-    /// Bytes of writable private memory, stacks among them, and bytes of addresses that are mapped.
+    /// Bytes of writable private memory, and bytes of addresses that are mapped.
     pub fn data_and_addresses(&self) -> io::Result<(u64, u64)> {
-        let mut text = [0; 256];
-        let length = self.memory.read_at(&mut text, 0)?;
+        let mut text = [0; 4096];
+        let length = self.status.read_at(&mut text, 0)?;
         let text = String::from_utf8_lossy(&text[..length]);
-        // See proc_pid_statm(5).
-        let field = |number| {
-            let pages = text.split_whitespace().nth(number).and_then(|pages| pages.parse::<u64>().ok());
-            pages.map(|pages| pages.saturating_mul(self.page)).ok_or_else(|| io::Error::other("statm is too short"))
-        };
-        Ok((field(5)?, field(0)?))
+        let field = |name| bytes(&text, name).ok_or_else(|| io::Error::other(format!("it has no {name}")));
+        Ok((field("VmData:")?, field("VmSize:")?))
     }
 }
 

@@ -17,13 +17,14 @@ fn has_fields(line: &Line, expected: &[&str]) {
     let mut found: Vec<&str> = line.keys().map(String::as_str).collect();
     let mut expected: Vec<&str> = expected
         .iter()
-        .chain(&["timestamp", "level", "message", "outcome", "client_uid", "client_pid"])
+        .chain(&["timestamp", "level", "message", "outcome", "client_uid", "client_pid", "owner"])
         .copied()
         .collect();
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected, "{line:#?}");
     assert_eq!(number(line, "client_pid"), f64::from(std::process::id()));
+    assert_eq!(text(line, "owner"), format!("uid:{}", number(line, "client_uid")));
 }
 
 const TAKEN: [&str; 6] = ["request", "model", "kind", "wait_s", "total_s", "attempts"];

@@ -117,7 +117,7 @@ fn what_there_is_no_use_for_is_refused() {
     let unknown = |name: &str| {
         format!(
             "supervisor: there is no use for the socket {name:?} that was handed over; the client socket needs \
-             FileDescriptorName=supervisor.sock"
+             FileDescriptorName=supervisor.sock, one for HTTP FileDescriptorName=http"
         )
     };
     let listener = |manager: &Manager, name: &str| UnixListener::bind(manager.path(name)).unwrap();
