@@ -57,6 +57,24 @@ def wire() -> None:
         if at == 1 and len(content) < 2000:
             said.append(content)
     seed("client", "everything", b"".join(said))
+    bodies = [
+        (0, {"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 1, "stop": ["a"], "stream": True,
+             "stream_options": {"include_usage": True}, "max_tokens": 3, "seed": -1, "tools": [], "n": 1}),
+        (0, {"messages": [{"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]},
+                          {"role": "assistant", "content": None, "refusal": "c", "tool_calls": []}], "response_format": {"type": "text"}}),
+        (1, {"prompt": ["x"], "max_tokens": 16.0, "logit_bias": {}, "echo": False, "top_k": 4, "presence_penalty": -2}),
+        (2, {"input": ["x", "y"], "encoding_format": "base64", "dimensions": 384, "user": {"id": 1}}),
+        (0, {"messages": [{"role": "tool", "content": 1}], "logprobs": True}),
+    ]
+    for number, (path, body) in enumerate(bodies):
+        seed("http", str(number), bytes([path]) + json.dumps(body).encode())
+    seed("http", "surrogates", b'\x01{"prompt": "a\\ud83dz\\ud83d\\ude00"}')
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
+    seed("http_stream", "two", b"\x07GET / HTTP/1.1\r\n\r\n" + head + b"Content-Length: 5\r\n\r\nhello")
+    seed("http_stream", "chunked", b"\x03" + head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    seed("http_stream", "lengths", b"\x05" + head + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello")
+    asked = {"caller": {"owner": "key:a", "address": "::1", "http_request": "r"}, "request": {"generate": {"prompt": "x"}}}
+    seed("messages", "front-request", bytes([6]) + json.dumps(asked).encode())
     later = [{"started": {"prompt_tokens": 3}}, {"piece": {"text": "a", "token": 5, "logprob": [-0.5]}}, "heartbeat",
              {"failed": {"kind": "quota_exceeded", "message": "come back"}}]
     seed("client", "later", b"".join(frame(json.dumps(message).encode()) for message in later))

@@ -34,7 +34,7 @@ pub use held::{Held, held};
 pub use http::{Http, HttpReply, chat, read_reply};
 pub use inherited::command;
 pub use manager::Manager;
-pub use minilm::minilm;
+pub use minilm::{minilm, models_folder};
 pub use nix::sys::signal::Signal;
 pub use own_process::has_own_process;
 pub use random::Random;

@@ -9,14 +9,14 @@ mod wire;
 mod workers;
 
 pub use files::{chat, embedding, gguf, model, tokenizer, vocabulary};
-pub use wire::{client, configuration, frames, messages};
+pub use wire::{client, configuration, frames, http, http_stream, messages};
 pub use workers::{board, cache, worker};
 
 /// A function that takes any bytes at all.
 pub type Target = fn(&[u8]);
 
 /// Each target and its name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("board", board),
     ("cache", cache),
     ("chat", chat),
@@ -25,6 +25,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("embedding", embedding),
     ("frames", frames),
     ("gguf", gguf),
+    ("http", http),
+    ("http_stream", http_stream),
     ("messages", messages),
     ("model", model),
     ("tokenizer", tokenizer),

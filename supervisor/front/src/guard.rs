@@ -55,6 +55,16 @@ impl<S> Guarded<S> {
         Guarded { stream, state: State::Head(Vec::new()), seen: Vec::new(), taken: 0, answer: None, sent: 0 }
     }
 
+    /// What is let through of bytes that come in pieces of this size.
+    pub(crate) fn seen_of(bytes: &[u8], step: usize) -> Vec<u8>
+    where
+        S: Default,
+    {
+        let mut guarded = Guarded::new(S::default());
+        bytes.chunks(step).for_each(|piece| guarded.take(piece));
+        guarded.seen
+    }
+
     /// Takes in what has come.
     fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

@@ -17,6 +17,8 @@ mod access;
 mod body;
 mod caller;
 mod connection;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod hang_up;
 mod json;

@@ -15,6 +15,11 @@ use serde_json::{Value, json};
 /// What `system_fingerprint` says: the same build answers alike.
 const FINGERPRINT: &str = concat!("supervisor-", env!("CARGO_PKG_VERSION"));
 
+/// What is asked of the supervisor.
+pub(crate) fn asked(generation: generation::Generation) -> ipc::Request {
+    ipc::Request::Generate(Box::new(generation.asked))
+}
+
 /// Seconds since 1970, as `created` wants them.
 #[expect(clippy::disallowed_methods, reason = "it is for people")]
 fn now() -> u64 {

@@ -317,6 +317,11 @@ impl Policy {
         self.pools[&pool].view(&self.context)
     }
 
+    /// How many requests of a pool wait that were never begun; none if there is no such pool.
+    pub fn queued(&self, pool: PoolId) -> usize {
+        self.pools.get(&pool).map_or(0, |pool| pool.queue.newcomers())
+    }
+
     /// Whether it is a crash if the worker's process ends now, in good order or not: to be asked
     /// before the policy is told that it has ended. Who was told to go may do so in any way.
     pub fn is_worker_crash(&self, id: WorkerId, is_clean: bool) -> bool {

@@ -198,10 +198,18 @@ impl Daemon {
             self.drained_in_vain();
         }
         let now = Instant::now();
+        if let Some(took) = request.service(now).filter(|_| outcome == Outcome::Answered) {
+            self.models[request.pool].history.note_service(took);
+        }
         let policy_now = self.driver.now();
         let model = &self.models[request.pool];
-        let model =
-            NamedModel { name: &model.config.name, error: model.error.as_deref(), shortage: model.shortage.as_deref() };
+        let waiting = self.driver.policy.queued(request.pool);
+        let model = NamedModel {
+            name: &model.config.name,
+            error: model.error.as_deref(),
+            shortage: model.shortage.as_deref(),
+            expected_wait: model.history.expected_wait(waiting, model.slots),
+        };
         let response = request.last_message(outcome, &model, policy_now, now);
         let client = self.connections.clients.get(&request.client);
         access_log::ended(&request, outcome, &response, model.name, client, &self.requests.prompts, now);

@@ -43,7 +43,12 @@ pub(crate) fn hear(asked: ipc::Request, info: &ModelInfo, said: Vec<(u32, bool, 
         }
         assert!(request.outbox_limit(Some(info), 2) < 1 << 30, "what waits for a client has a bound");
     }
-    let model = super::open_request::NamedModel { name: "model", error: None, shortage: None };
+    let model = super::open_request::NamedModel {
+        name: "model",
+        error: None,
+        shortage: None,
+        expected_wait: Duration::from_secs(1),
+    };
     let _last = request.last_message(outcome, &model, Time::default(), now);
 }
 

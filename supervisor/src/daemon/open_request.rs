@@ -19,7 +19,13 @@ use embedding::Embedding;
 use generation::Generation;
 use ipc::{Failure, FromWorker, ModelInfo, RequestId, Response, ToWorker};
 use policy::{Outcome, PoolId, Time, Work};
-use std::{hash::BuildHasher, mem, os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{
+    hash::BuildHasher,
+    mem,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokenization::Tokenization;
 
 /// A request that has not ended.
@@ -127,6 +133,11 @@ impl OpenRequest {
         if let Kind::Generation(generation) = &mut self.kind {
             generation.worker_died(reached);
         }
+    }
+
+    /// How long it has been computed, or has waited for that to go on.
+    pub(crate) fn service(&self, now: Instant) -> Option<Duration> {
+        self.times.dispatched.map(|dispatched| now.duration_since(dispatched))
     }
 
     /// Whether any worker was given it.

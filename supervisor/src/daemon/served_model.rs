@@ -6,7 +6,7 @@ use ipc::{
     status::{Crash, Totals},
 };
 use policy::{Identity, Isolation, PoolId, PoolLimits, routing::Candidate};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// One model.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct ServedModel {
 pub(crate) struct History {
     pub(crate) totals: Totals,
     pub(crate) last_crash: Option<Crash>,
+    /// How long a request takes from its first dispatch to its end, on average over the last ones.
+    service: Option<Duration>,
 }
 
 impl History {
@@ -39,6 +41,22 @@ impl History {
     pub(crate) fn add(&mut self, before: History) {
         self.totals.add(before.totals);
         self.last_crash = self.last_crash.take().or(before.last_crash);
+        self.service = self.service.or(before.service);
+    }
+
+    /// Notes how long a request took that was answered.
+    pub(crate) fn note_service(&mut self, took: Duration) {
+        // The last eight or so count most.
+        self.service = Some(self.service.map_or(took, |mean| mean * 7 / 8 + took / 8));
+    }
+
+    /// When a place may be free for who comes behind so many that wait, by what was measured.
+    pub(crate) fn expected_wait(&self, waiting: usize, workers: u32) -> Duration {
+        const SHORTEST: Duration = Duration::from_secs(1);
+        const LONGEST: Duration = Duration::from_secs(60);
+        let ahead = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
+        let wait = self.service.map(|mean| mean.saturating_mul(ahead) / workers.max(1));
+        wait.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST)
     }
 }
 
@@ -154,4 +172,23 @@ impl ServedModel {
 /// The last line that a process wrote which says something of its end. Rust's advice does not.
 fn last_word(crash: &Crash) -> Option<&String> {
     crash.stderr.iter().rfind(|line| !line.starts_with("note: run with `RUST_BACKTRACE="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_refused_is_told_when_a_place_may_be_free() {
+        let mut history = History::default();
+        let seconds = Duration::from_secs;
+        assert_eq!(history.expected_wait(64, 2), seconds(1), "nothing is known yet");
+        for _ in 0..100 {
+            history.note_service(seconds(4));
+        }
+        assert_eq!(history.expected_wait(5, 2), seconds(12));
+        assert_eq!((history.expected_wait(0, 8), history.expected_wait(10_000, 1)), (seconds(1), seconds(60)));
+        history.note_service(seconds(12));
+        assert_eq!(history.expected_wait(0, 1), seconds(5));
+    }
 }

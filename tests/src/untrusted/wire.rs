@@ -1,5 +1,8 @@
 //! What arrives by sockets, and the configuration.
-use ipc::{BlockingEnd, FrameBuffer, FromTemplate, FromWorker, Message, Request, Response, ToTemplate, ToWorker};
+use ipc::{
+    BlockingEnd, FrameBuffer, FromFront, FromTemplate, FromWorker, FrontRequest, Message, Request, Response, ToFront,
+    ToTemplate, ToWorker,
+};
 use std::{
     fmt::Debug,
     io::{self, Cursor, Read, Write},
@@ -43,13 +46,16 @@ fn split(stream: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
 /// A message of the conversation that the first byte names.
 pub fn messages(bytes: &[u8]) {
     let Some((conversation, payload)) = bytes.split_first() else { return };
-    match conversation % 6 {
+    match conversation % 9 {
         0 => understand_json::<Request>(payload),
         1 => understand_json::<Response>(payload),
         2 => understand::<ToWorker>(payload),
         3 => understand::<FromWorker>(payload),
         4 => understand::<ToTemplate>(payload),
-        _ => understand::<FromTemplate>(payload),
+        5 => understand::<FromTemplate>(payload),
+        6 => understand_json::<FrontRequest>(payload),
+        7 => understand::<ToFront>(payload),
+        _ => understand::<FromFront>(payload),
     }
 }
 
@@ -81,6 +87,18 @@ fn write_again<T: Message + Debug>(value: &T) -> usize {
     let again: T = ipc::decode(&written).unwrap_or_else(|error| panic!("{value:?} cannot be read again: {error}"));
     assert_eq!(ipc::encode(&again).ok().as_deref(), Some(written.as_slice()), "{value:?}");
     written.len()
+}
+
+/// A body for the path that the first byte names.
+pub fn http(bytes: &[u8]) {
+    let Some((path, body)) = bytes.split_first() else { return };
+    front::fuzzing::body(*path, body);
+}
+
+/// A connection of an HTTP client, however it is cut.
+pub fn http_stream(bytes: &[u8]) {
+    let Some((step, stream)) = bytes.split_first() else { return };
+    front::fuzzing::stream(usize::from(*step), stream);
 }
 
 /// A daemon's words, as a client hears them.

@@ -1,6 +1,7 @@
 //! HTTP: OpenAI's API, who may use it, what is no HTTP, and the life of the process that speaks it.
 mod access;
 mod bad_requests;
+mod clients;
 mod front;
 mod openai;
 

@@ -65,6 +65,11 @@ fn texts(fields: &mut Fields) -> Result<Vec<String>, Refusal> {
 }
 
 impl Embedding {
+    /// What is asked of the supervisor.
+    pub(crate) fn into_request(self) -> EmbedRequest {
+        self.asked
+    }
+
     pub(crate) async fn answer(self, context: &Context) -> Result<Reply, Refusal> {
         let Embedding { asked, is_base64, dimensions } = self;
         let mut exchange = context.link().ask(&context.caller, Request::Embed(Box::new(asked))).await?;

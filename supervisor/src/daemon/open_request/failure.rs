@@ -13,6 +13,8 @@ pub(crate) struct NamedModel<'a> {
     pub(crate) error: Option<&'a str>,
     /// Why it has fewer workers than it may have, if there is nothing to make one of.
     pub(crate) shortage: Option<&'a str>,
+    /// When a place in its queue may be free.
+    pub(crate) expected_wait: Duration,
 }
 
 /// Characters of a template's words that a client is told.
@@ -20,7 +22,7 @@ const REASON: usize = 500;
 
 /// What a client is told about an outcome other than an answer.
 pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure {
-    let NamedModel { name, error, shortage } = *model;
+    let NamedModel { name, error, shortage, expected_wait } = *model;
     let because = shortage.map(|reason| format!(": {}", shorten(reason, REASON))).unwrap_or_default();
     let later = |until: Time| until.since(now);
     let (kind, message, retry) = match outcome {
@@ -32,12 +34,12 @@ pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure
         Outcome::QueueFull => (
             FailureKind::Busy,
             format!("all workers of {name} are busy and its queue is full{because}"),
-            Some(Duration::from_secs(1)),
+            Some(expected_wait),
         ),
         Outcome::QueueTimeout => (
             FailureKind::TimedOut,
             format!("no worker of {name} became free within the queue's time limit{because}"),
-            Some(Duration::from_secs(1)),
+            Some(expected_wait),
         ),
         Outcome::RequestTimeout => {
             (FailureKind::TimedOut, "the answer took longer than a request may".to_owned(), None)

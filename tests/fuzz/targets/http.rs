@@ -1,0 +1,2 @@
+#![no_main]
+supervisor_fuzz::target!(http);
