@@ -105,6 +105,8 @@ pub enum Event {
         pool: PoolId,
         /// A keyed hash of model, input and parameters.
         fingerprint: u64,
+        /// Whose it is: equal for requests of the same owner.
+        owner: u64,
         /// How it is computed.
         work: Work,
     },
@@ -363,6 +365,8 @@ pub enum Outcome {
     Cancelled,
     /// The queue was full.
     QueueFull,
+    /// Half of the queue was its owner's already, and others wait too.
+    ShareFull,
     /// It waited in the queue for longer than it may.
     QueueTimeout,
     /// It ran for longer than it may.

@@ -17,6 +17,7 @@ use super::lifecycle::{Lifecycle, Proof};
 use super::limits::PoolLimits;
 use super::memory::{Memory, MemoryShortage, Need};
 use super::queue::Queue;
+use super::request::RequestRecord;
 use super::slot::Slot;
 use super::template::Template;
 use super::view::{PoolView, WorkerState, WorkerView};
@@ -83,8 +84,11 @@ impl Pool {
     pub(super) fn handle(&mut self, event: Event, context: &mut Context) {
         let limits = self.limits;
         match event {
-            Event::Submitted { request, pool: _, fingerprint, work } => {
-                self.submitted(request, fingerprint, work, context);
+            Event::Submitted { request, pool: _, fingerprint, owner, work } => {
+                let deadline = context.now.after(limits.queue_timeout);
+                let mut record = RequestRecord::new(request, self.id, fingerprint, work, context.now, deadline);
+                record.owner = owner;
+                self.submitted(record, context);
             }
             Event::Withdrawn(request) => self.end(request, Outcome::Cancelled, context),
             Event::Blocked { request, is_blocked } => {

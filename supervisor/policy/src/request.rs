@@ -14,6 +14,8 @@ pub(super) struct RequestRecord {
     pub(super) id: RequestId,
     pub(super) pool: PoolId,
     pub(super) fingerprint: u64,
+    /// Whose it is.
+    pub(super) owner: u64,
     pub(super) work: Work,
     pub(super) submitted: Time,
     /// The end of its wait in the queue; from its first dispatch on, of its whole run.
@@ -52,6 +54,7 @@ impl RequestRecord {
             id,
             pool,
             fingerprint,
+            owner: 0,
             work,
             submitted: now,
             deadline,

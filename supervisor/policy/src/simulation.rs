@@ -44,7 +44,7 @@ fn every_request_ends_once_and_everything_comes_to_rest_whatever_happens() {
     }
     // A world in which something never happens says nothing about it.
     assert!(seen.left_behind > 0, "everything that was killed has ended");
-    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (24, 12, 9));
+    assert_eq!((seen.effects.len(), seen.outcomes.len(), seen.reasons.len()), (24, 13, 9));
     assert_eq!((seen.refusals.len(), seen.shortages.len()), (4, 4));
     assert!(seen.stalls > 1_000, "{}", seen.stalls);
 }
@@ -285,7 +285,8 @@ impl Simulation {
             _ => 1,
         };
         let work = if self.below(2) == 0 { Work::parts(parts) } else { Work { parts, ..Work::WHOLE } };
-        self.feed(Event::Submitted { request, pool, fingerprint, work });
+        let owner = self.below(3);
+        self.feed(Event::Submitted { request, pool, fingerprint, owner, work });
         request
     }
 
@@ -503,7 +504,7 @@ fn pool_limits(isolation: Isolation, random: &mut Random) -> PoolLimits {
     let milliseconds = Duration::from_millis;
     PoolLimits {
         workers: 1 + (random.next() % 3) as u32,
-        queue: (random.next() % 4) as usize,
+        queue: (random.next() % 6) as usize,
         isolation,
         threads: 1 + (random.next() % 8) as u32,
         load: if random.next().is_multiple_of(3) { Load::Lazy } else { Load::Eager },

@@ -86,13 +86,19 @@ impl Rig {
 
     fn submit_like(&mut self, request: u64, fingerprint: u64) -> Vec<Effect> {
         let (request, pool) = (RequestId(request), PoolId(0));
-        self.feed(Event::Submitted { request, pool, fingerprint, work: Work::WHOLE })
+        self.feed(Event::Submitted { request, pool, fingerprint, owner: 0, work: Work::WHOLE })
     }
 
     /// Submits a batch that is like no other.
     fn submit_batch(&mut self, request: u64, parts: u32) -> Vec<Effect> {
         let work = Work::parts(parts);
-        self.feed(Event::Submitted { request: RequestId(request), pool: PoolId(0), fingerprint: request, work })
+        self.feed(Event::Submitted {
+            request: RequestId(request),
+            pool: PoolId(0),
+            fingerprint: request,
+            owner: 0,
+            work,
+        })
     }
 
     fn start(&mut self, id: WorkerId) -> Vec<Effect> {

@@ -146,7 +146,7 @@ impl Class {
     pub(super) fn of(outcome: Outcome, was_begun: bool) -> Class {
         match outcome {
             Outcome::Answered => Class::Answered,
-            Outcome::QueueFull | Outcome::Poisonous { .. } | Outcome::Draining => Class::Refused,
+            Outcome::QueueFull | Outcome::ShareFull | Outcome::Poisonous { .. } | Outcome::Draining => Class::Refused,
             Outcome::Unavailable { .. } | Outcome::ShuttingDown if was_begun => Class::Failed,
             Outcome::Unavailable { .. } | Outcome::ShuttingDown => Class::Refused,
             Outcome::Rejected | Outcome::WorkersDied { .. } | Outcome::ModelChanged => Class::Failed,

@@ -16,6 +16,7 @@ use policy::{
     routing::{self, Candidate, Unrouted},
 };
 use std::{
+    hash::BuildHasher,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -193,6 +194,7 @@ impl Daemon {
         };
         let Some(client) = self.connections.clients.get_mut(&connection) else { return };
         let id = self.requests.next_id();
+        let owner = self.requests.fingerprints.hash_one(client.asker().owner());
         client.active = Some(id);
         client.outbox.patience = self.models[pool].config.client_timeout;
         asked.complete(&self.models[pool].config.template_vars);
@@ -202,7 +204,7 @@ impl Daemon {
         let request = OpenRequest::new(id, pool, connection, asked.open(slots), noted, Instant::now());
         let work = request.work();
         self.requests.open.insert(id, request);
-        self.feed(Event::Submitted { request: id, pool, fingerprint, work });
+        self.feed(Event::Submitted { request: id, pool, fingerprint, owner, work });
     }
 
     /// A request was let in.

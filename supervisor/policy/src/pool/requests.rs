@@ -1,6 +1,6 @@
 //! What a pool does with requests: admission, dispatch, and the one outcome of each.
 use crate::context::Context;
-use crate::event::{Effect, Outcome, Part, Work, WorkerId};
+use crate::event::{Effect, Outcome, Part, WorkerId};
 use crate::lifecycle::Lifecycle;
 use crate::pool::Pool;
 use crate::request::RequestRecord;
@@ -8,8 +8,9 @@ use crate::slot::Slot;
 use ipc::RequestId;
 
 impl Pool {
-    pub(crate) fn submitted(&mut self, request: RequestId, fingerprint: u64, work: Work, context: &mut Context) {
-        let is_poisonous = context.poison.until(fingerprint, context.now);
+    pub(crate) fn submitted(&mut self, record: RequestRecord, context: &mut Context) {
+        let request = record.id;
+        let is_poisonous = context.poison.until(record.fingerprint, context.now);
         let is_open = self.lifecycle == Lifecycle::Serving && !context.closing && !context.draining;
         if is_poisonous.is_none() && is_open {
             // A model that may be loaded is worth waiting for, and wanted, even if there is no room
@@ -34,15 +35,28 @@ impl Pool {
             let is_held =
                 |id: &RequestId| context.requests.get(id).is_some_and(|record| record.holders().next().is_some());
             let between_parts = self.queue.batches().filter(|id| !is_held(id)).count();
-            (self.queue.newcomers() + between_parts >= self.limits.queue).then_some(Outcome::QueueFull)
+            if self.queue.newcomers() + between_parts >= self.limits.queue {
+                Some(Outcome::QueueFull)
+            } else {
+                self.has_its_share(record.owner, context).then_some(Outcome::ShareFull)
+            }
         };
         if let Some(outcome) = refusal {
             return context.finish(request, outcome);
         }
-        let deadline = context.now.after(self.limits.queue_timeout);
-        let record = RequestRecord::new(request, self.id, fingerprint, work, context.now, deadline);
         context.requests.insert(request, record);
         self.queue.push(request);
+    }
+
+    /// Whether half of the queue is this owner's while others wait, too.
+    fn has_its_share(&self, owner: u64, context: &Context) -> bool {
+        let share = (self.limits.queue / 2).max(1);
+        if self.queue.newcomers() < share {
+            return false;
+        }
+        let owners = self.queue.all_newcomers().filter_map(|id| context.requests.get(&id)).map(|record| record.owner);
+        let (own, others): (Vec<_>, Vec<_>) = owners.partition(|other| *other == owner);
+        own.len() >= share && !others.is_empty()
     }
 
     /// Ends a request that is open, and whatever still computes for it.

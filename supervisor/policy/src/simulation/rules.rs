@@ -182,6 +182,7 @@ struct Worker {
 struct Request {
     pool: PoolId,
     fingerprint: u64,
+    owner: u64,
     work: Work,
     /// Since when its wait counts, and how long it may wait.
     waits: Time,
@@ -308,10 +309,11 @@ impl Rules {
         self.note_use();
         match *event {
             Event::Reload(ref reload) => self.before_reload(reload, policy),
-            Event::Submitted { request, pool, fingerprint, work } => {
+            Event::Submitted { request, pool, fingerprint, owner, work } => {
                 let record = Request {
                     pool,
                     fingerprint,
+                    owner,
                     work,
                     waits: now,
                     may_wait: self.pools.get(pool.0).map_or(Duration::ZERO, |pool| pool.limits.queue_timeout),

@@ -53,7 +53,8 @@ fn without_a_queue_an_idle_worker_still_takes_a_request() {
 #[test]
 fn a_request_for_no_model_is_refused() {
     let mut rig = Rig::idle(REQUEST);
-    let event = Event::Submitted { request: RequestId(1), pool: PoolId(1), fingerprint: 1, work: Work::WHOLE };
+    let event =
+        Event::Submitted { request: RequestId(1), pool: PoolId(1), fingerprint: 1, owner: 0, work: Work::WHOLE };
     assert_eq!(rig.feed(event), [finish(1, Outcome::Unavailable { until: rig.now })]);
 }
 
@@ -296,16 +297,34 @@ fn pools_do_not_take_each_others_requests() {
     tell(
         &mut policy,
         now,
-        Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, work: Work::WHOLE },
+        Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, owner: 0, work: Work::WHOLE },
     );
     tell(
         &mut policy,
         now,
-        Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2, work: Work::WHOLE },
+        Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2, owner: 0, work: Work::WHOLE },
     );
     let dispatches: Vec<_> = std::iter::from_fn(|| policy.poll_effect())
         .filter(|effect| matches!(effect, Effect::Dispatch { .. }))
         .collect();
     assert_eq!(dispatches, [dispatch(other, 2, 1)]);
     assert_eq!((policy.pool(PoolId(0)).queued, policy.pool(PoolId(1)).queued), (1, 0));
+}
+
+#[test]
+fn one_owner_has_half_of_the_queue_at_most_while_others_wait() {
+    let mut rig = Rig::busy(PoolLimits { queue: 4, ..REQUEST });
+    let mut submit = |request: u64, owner: u64| {
+        let (request, pool) = (RequestId(request), PoolId(0));
+        rig.feed(Event::Submitted { request, pool, fingerprint: request.0, owner, work: Work::WHOLE })
+    };
+    assert_eq!((submit(2, 1), submit(3, 1), submit(4, 1)), (vec![], vec![], vec![]), "alone it may have all");
+    assert_eq!(submit(5, 2), [], "somebody else finds a place");
+    rig.feed(Event::Withdrawn(RequestId(4)));
+    let mut submit = |request: u64, owner: u64| {
+        let (request, pool) = (RequestId(request), PoolId(0));
+        rig.feed(Event::Submitted { request, pool, fingerprint: request.0, owner, work: Work::WHOLE })
+    };
+    assert_eq!(submit(6, 1), [finish(6, Outcome::ShareFull)]);
+    assert_eq!(submit(7, 2), []);
 }

@@ -141,7 +141,13 @@ fn models_share_the_cores_and_each_has_its_own_most() {
         tell(
             &mut policy,
             now,
-            Event::Submitted { request: RequestId(id.pool.0 as u64), pool: id.pool, fingerprint: 1, work: Work::WHOLE },
+            Event::Submitted {
+                request: RequestId(id.pool.0 as u64),
+                pool: id.pool,
+                fingerprint: 1,
+                owner: 0,
+                work: Work::WHOLE,
+            },
         );
     }
     let budgets: Vec<_> = std::iter::from_fn(|| policy.poll_effect())

@@ -36,6 +36,11 @@ pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure
             format!("all workers of {name} are busy and its queue is full{because}"),
             Some(expected_wait),
         ),
+        Outcome::ShareFull => (
+            FailureKind::Busy,
+            format!("half of the queue of {name} is yours already, and others wait as well{because}"),
+            Some(expected_wait),
+        ),
         Outcome::QueueTimeout => (
             FailureKind::TimedOut,
             format!("no worker of {name} became free within the queue's time limit{because}"),

@@ -271,7 +271,22 @@ impl Rules {
         }
     }
 
+    /// Whether half of the queue is its owner's while others wait, too, itself apart.
+    fn has_its_share(&self, request: RequestId) -> bool {
+        let (owner, pool) = (self.requests[&request].owner, self.requests[&request].pool);
+        let Some(limits) = self.pools.get(pool.0).map(|pool| pool.limits) else { return false };
+        let waits = |other: &&RequestId| {
+            let record = &self.requests[*other];
+            **other != request && record.pool == pool && record.dispatched.is_none()
+        };
+        let owners = self.open.iter().filter(waits).map(|other| self.requests[other].owner);
+        let (own, others): (Vec<_>, Vec<_>) = owners.partition(|other| *other == owner);
+        own.len() >= (limits.queue / 2).max(1) && !others.is_empty()
+    }
+
     fn accepted(&mut self, request: RequestId) {
+        let waits = self.requests[&request].dispatched.is_none();
+        assert!(!waits || !self.has_its_share(request), "{request:?} takes more than its owner's share");
         assert!(self.open.contains(&request), "{request:?} has ended already");
         assert!(self.is_new(request));
         let record = self.requests.get_mut(&request).expect("it was submitted");
@@ -290,6 +305,7 @@ impl Rules {
             return;
         }
         let (is_new, may_retire) = (self.is_new(request), self.may_retire(id));
+        let has_share = self.has_its_share(request);
         let record = self.requests.get_mut(&request).expect("it was submitted");
         let pool = self.pools[record.pool.0].limits;
         // With its last request, a model that was removed may have gone already.
@@ -302,6 +318,7 @@ impl Rules {
             Outcome::Rejected => is_answer && matches!(self.batch.last(), Some(Event::Rejected(_))),
             Outcome::Cancelled => record.is_withdrawn,
             Outcome::QueueFull => is_new && queued >= pool.queue,
+            Outcome::ShareFull => is_new && has_share,
             Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), record.may_wait),
             Outcome::RequestTimeout => is_due(record.dispatched, record.may_run),
             Outcome::WorkersDied { attempts } => {
