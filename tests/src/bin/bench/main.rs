@@ -10,6 +10,7 @@ mod direct;
 mod embed;
 mod engine;
 mod format;
+mod http;
 mod machine;
 mod memory;
 mod overhead;
@@ -49,6 +50,8 @@ enum Part {
     Respawn,
     /// What the supervisor adds to a request, and requests per second
     Overhead,
+    /// What HTTP adds to a request, and requests per second
+    Http,
     /// Tokens per second of the engine, against llama.cpp
     Engine(engine::Options),
     /// Time from kill -9 to the next token, behind a long prompt
@@ -118,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Part::Memory => memory::measure(&models),
         Part::Respawn => respawn::measure(&models),
         Part::Overhead => overhead::measure(seconds),
+        Part::Http => http::measure(seconds),
         Part::Resume => resume::measure(&models),
         Part::Together => together::measure(&models),
         Part::Beside => beside::measure(&models),

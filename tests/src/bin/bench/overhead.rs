@@ -25,7 +25,7 @@ const REQUESTS: usize = 1000;
 const REQUESTS_OF_FRESH: usize = 100;
 /// Messages that answer one request, either way.
 const MESSAGES: usize = 3;
-const CLIENTS: usize = 32;
+pub(crate) const CLIENTS: usize = 32;
 
 /// Measures round trips, then requests per second.
 pub(crate) fn measure(seconds: Duration) -> Result<()> {
@@ -107,7 +107,7 @@ fn request() -> GenerateRequest {
 }
 
 /// Asks for one token and counts the messages of the answer.
-fn ask(client: &mut Client) -> Result<usize> {
+pub(crate) fn ask(client: &mut Client) -> Result<usize> {
     let mut messages = 0;
     for response in client.generate(request())? {
         response?;
