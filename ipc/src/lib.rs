@@ -57,6 +57,7 @@
 //! | `temperature` | 0 to 100: divides the logits; 0 takes the likeliest token | 0 |
 //! | `top_p` | 0 to 1: only the likeliest tokens of this probability together | 1, all |
 //! | `top_k` | whole number: only so many of the likeliest tokens | 0, all |
+//! | `min_p` | 0 to 1: only tokens of at least this share of the likeliest one's probability | 0, all |
 //! | `seed` | whole number below 2^64: the same one gives the same answer | a new one |
 //! | `repeat_penalty` | 0.01 to 100: lowers tokens among the last 64 | 1, none |
 //! | `frequency_penalty` | -100 to 100: lowers a token for each time it was generated | 0, none |

@@ -29,9 +29,9 @@ fn refused(payload: &str) -> String {
 #[test]
 fn what_a_request_has_and_the_daemon_does_not_know_is_refused_by_name() {
     let generate = |fields: &str| refused(&format!("{{\"generate\":{{{fields}}}}}"));
-    let known = "expected one of model, prompt, messages, max_tokens, temperature, top_p, top_k, seed, \
+    let known = "expected one of model, prompt, messages, max_tokens, temperature, top_p, top_k, min_p, seed, \
                  repeat_penalty, frequency_penalty, presence_penalty, stop, ignore_end, template_vars";
-    assert_eq!(generate(r#""prompt":"secret","min_p":0.1"#), format!("generate: unknown field \"min_p\", {known}"));
+    assert_eq!(generate(r#""prompt":"secret","mood":0.1"#), format!("generate: unknown field \"mood\", {known}"));
     assert_eq!(
         generate(r#""messages":[{"role":"user","content":"secret"},{"role":"user","content":"x","mood":1}]"#),
         "generate.messages[1]: unknown field \"mood\", expected one of role, content, tool_calls, tool_call_id, \
@@ -177,10 +177,11 @@ fn what_is_left_out_or_null_has_its_default() {
     let plain = Request::Generate(Box::new(GenerateRequest::raw("x")));
     assert_eq!(decode(r#"{"generate":{"prompt":"x"}}"#), plain);
     let null = r#"{ "generate" : {"model":null,"prompt":"x","messages":null,"max_tokens":null,"temperature":null,
-        "top_p":null,"top_k":null,"seed":null,"repeat_penalty":null,"frequency_penalty":null,"presence_penalty":null,
+        "top_p":null,"top_k":null,"min_p":null,"seed":null,"repeat_penalty":null,"frequency_penalty":null,"presence_penalty":null,
         "stop":null,"ignore_end":null} }"#;
     assert_eq!(decode(null), plain);
-    let neutral = r#"{"generate":{"prompt":"x","temperature":0,"top_p":1,"top_k":0,"repeat_penalty":1.0,"stop":[]}}"#;
+    let neutral =
+        r#"{"generate":{"prompt":"x","temperature":0,"top_p":1,"top_k":0,"min_p":0,"repeat_penalty":1.0,"stop":[]}}"#;
     assert_eq!(decode(neutral), plain);
     assert_eq!(decode(r#"{"status":null}"#), Request::Status);
     assert_eq!(decode(r#"{"control":{"stop":{}}}"#), Request::Control(Control::Stop { now: false }));

@@ -78,7 +78,7 @@ def wire() -> None:
     later = [{"started": {"prompt_tokens": 3}}, {"piece": {"text": "a", "token": 5, "logprob": [-0.5]}}, "heartbeat",
              {"failed": {"kind": "quota_exceeded", "message": "come back"}}]
     seed("client", "later", b"".join(frame(json.dumps(message).encode()) for message in later))
-    wrong = [{"generate": {"prompt": "x", "min_p": 0.1}}, {"generate": {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}},
+    wrong = [{"generate": {"prompt": "x", "mood": 0.1}}, {"generate": {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}},
              {"generate": {"prompt": "x", "max_tokens": "9"}}, {"embed": {"texts": []}}, {"control": {"stop": {"when": 1}}}, {"summarise": 1}]
     for number, message in enumerate(wrong):
         seed("messages", f"request-wrong-{number}", bytes([0]) + json.dumps(message).encode())

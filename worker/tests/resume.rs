@@ -94,6 +94,7 @@ fn drawn_tokens_are_the_same() {
         temperature: 0.9,
         top_k: 50,
         top_p: 0.95,
+        min_p: 0.01,
         seed: None,
         repeat_penalty: 1.1,
         frequency_penalty: 0.2,

@@ -38,6 +38,7 @@ pub(super) struct GenerateIn {
     temperature: Option<f32>,
     top_p: Option<f32>,
     top_k: Option<u32>,
+    min_p: Option<f32>,
     seed: Option<u64>,
     repeat_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
@@ -73,6 +74,7 @@ impl TryFrom<GenerateIn> for GenerateRequest {
             temperature: said.temperature.unwrap_or(usual.temperature),
             top_k: said.top_k.unwrap_or(usual.top_k),
             top_p: said.top_p.unwrap_or(usual.top_p),
+            min_p: said.min_p.unwrap_or(usual.min_p),
             seed: said.seed,
             repeat_penalty: said.repeat_penalty.unwrap_or(usual.repeat_penalty),
             frequency_penalty: said.frequency_penalty.unwrap_or(usual.frequency_penalty),
@@ -110,6 +112,8 @@ struct GenerateOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    min_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     repeat_penalty: Option<f32>,
@@ -142,6 +146,7 @@ impl Serialize for GenerateRequest {
             temperature: unusual(chosen.temperature, usual.temperature),
             top_p: unusual(chosen.top_p, usual.top_p),
             top_k: (chosen.top_k != usual.top_k).then_some(chosen.top_k),
+            min_p: unusual(chosen.min_p, usual.min_p),
             seed: chosen.seed,
             repeat_penalty: unusual(chosen.repeat_penalty, usual.repeat_penalty),
             frequency_penalty: unusual(chosen.frequency_penalty, usual.frequency_penalty),

@@ -309,7 +309,7 @@ pub enum InvalidRequest {
 
 /// How the next token is chosen from the model's logits.
 ///
-/// Penalties come first, then temperature, then top-k, then top-p. Randomness is a function of the
+/// Penalties come first, then temperature, then top-k, then top-p, then min-p. Randomness is a function of the
 /// seed and the position alone, so an answer can be taken up anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
@@ -319,6 +319,8 @@ pub struct Sampling {
     pub top_k: u32,
     /// Only the likeliest tokens that together have this probability; 1 for all.
     pub top_p: f32,
+    /// Only tokens of at least this share of the likeliest one's probability; 0 for all.
+    pub min_p: f32,
     /// The seed; drawn by the supervisor if `None`, and reported with the answer.
     pub seed: Option<u64>,
     /// Divides the positive logits of tokens among the last 64, and multiplies the negative ones; 1
@@ -336,6 +338,7 @@ impl Default for Sampling {
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,
+            min_p: 0.0,
             seed: None,
             repeat_penalty: 1.0,
             frequency_penalty: 0.0,
@@ -346,10 +349,11 @@ impl Default for Sampling {
 
 impl Sampling {
     /// Each number that is no whole one: its name, what it is, and from where to where it may be.
-    fn numbers(&self) -> [(&'static str, f32, f32, f32); 5] {
+    fn numbers(&self) -> [(&'static str, f32, f32, f32); 6] {
         [
             ("temperature", self.temperature, 0.0, 100.0),
             ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
             ("repeat_penalty", self.repeat_penalty, 0.01, 100.0),
             ("frequency_penalty", self.frequency_penalty, -100.0, 100.0),
             ("presence_penalty", self.presence_penalty, -100.0, 100.0),
@@ -382,6 +386,7 @@ mod tests {
         assert_eq!(broken(|r| r.max_tokens = Some(0)), "max_tokens must be at least 1");
         assert_eq!(broken(|r| r.sampling.temperature = f32::NAN), "temperature is NaN, but must be from 0 to 100");
         assert_eq!(broken(|r| r.sampling.top_p = 1.5), "top_p is 1.5, but must be from 0 to 1");
+        assert_eq!(broken(|r| r.sampling.min_p = -0.1), "min_p is -0.1, but must be from 0 to 1");
         let texts = |count| EmbedRequest { model: None, texts: vec![String::new(); count], role: TextRole::Plain };
         assert_eq!(texts(0).validate().unwrap_err().to_string(), "there are no texts to embed");
         assert_eq!(texts(65_536).validate(), Ok(()));

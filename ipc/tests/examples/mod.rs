@@ -77,6 +77,7 @@ fn sampling() -> Sampling {
         temperature: 0.75,
         top_k: 40,
         top_p: 0.875,
+        min_p: 0.0,
         seed: Some(0x0102_0304_0506_0708),
         repeat_penalty: 1.125,
         frequency_penalty: 0.25,
@@ -218,6 +219,10 @@ impl Conversation for Request {
             template_vars: variables.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
             ..GenerateRequest::chat("Spell cloud.")
         };
+        let least = GenerateRequest {
+            sampling: Sampling { temperature: 1.0, min_p: 0.0625, ..Sampling::default() },
+            ..GenerateRequest::raw("Once upon a time")
+        };
         let plain = GenerateRequest::raw("Once upon a time");
         let embed = EmbedRequest {
             model: Some("minilm".into()),
@@ -242,6 +247,7 @@ impl Conversation for Request {
             Request::Control(Control::Restart { model: None, slot: None }),
             Request::Control(Control::Restart { model: Some("pocket".into()), slot: Some(300) }),
             Request::Generate(Box::new(told)),
+            Request::Generate(Box::new(least)),
         ]
     }
 }

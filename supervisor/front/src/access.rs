@@ -39,6 +39,7 @@ pub(crate) struct Access {
     trusted: Vec<IpAddr>,
     hosts: Vec<String>,
     origins: Vec<String>,
+    allow_users: Vec<u32>,
 }
 
 impl Access {
@@ -56,6 +57,7 @@ impl Access {
             trusted: config.trusted.clone(),
             hosts,
             origins: config.origins.clone(),
+            allow_users: config.allow_users.clone(),
         }
     }
 
@@ -70,8 +72,20 @@ impl Access {
         }
     }
 
+    /// Whether this user may use a Unix socket that lets it in.
+    fn may_use(&self, uid: Option<u32>) -> bool {
+        let own = nix::unistd::geteuid().as_raw();
+        self.allow_users.is_empty() || uid.is_some_and(|uid| uid == 0 || uid == own || self.allow_users.contains(&uid))
+    }
+
     /// The owner of a request, or why it is not served.
     pub(crate) fn owner(&self, origin: Origin, headers: &HeaderMap) -> Result<Owner, Refusal> {
+        if let Origin::User(uid) = origin
+            && !self.may_use(uid)
+        {
+            let message = "this user may not use the supervisor; see allow_users in its configuration";
+            return Err(Refusal::new(Code::Forbidden, message));
+        }
         let shown = shown_key(headers)?;
         // A key that is shown where none is wanted still says whose request it is.
         let known = shown.and_then(|key| self.find(key));
@@ -192,6 +206,7 @@ mod tests {
             trusted: vec!["10.0.0.9".parse().unwrap()],
             hosts: vec!["localhost".to_owned(), "pi".to_owned()],
             origins: vec!["https://app.example".to_owned()],
+            allow_users: Vec::new(),
         }
     }
 
@@ -223,6 +238,27 @@ mod tests {
         assert_eq!(owner(access(true), Origin::Address("10.0.0.9".parse().unwrap())).unwrap(), "address:10.0.0.9");
         let mapped = Origin::Address("::ffff:10.0.0.9".parse().unwrap());
         assert_eq!(owner(access(true), mapped).unwrap(), "address:10.0.0.9");
+    }
+
+    #[test]
+    fn only_allowed_users_are_served_on_a_unix_socket() {
+        let own = nix::unistd::geteuid().as_raw();
+        let other = own + 1001;
+        let allowing = |allow_users: &[u32], uid| {
+            let access = Access { allow_users: allow_users.to_vec(), ..access(false) };
+            access.owner(Origin::User(uid), &headers(&[("x-api-key", "one")])).is_ok()
+        };
+        for (allowed, uid, is_served) in [
+            (&[][..], Some(other), true),
+            (&[], None, true),
+            (&[other], Some(other), true),
+            (&[other], Some(other + 1), false),
+            (&[other], None, false),
+            (&[other], Some(0), true),
+            (&[other], Some(own), true),
+        ] {
+            assert_eq!(allowing(allowed, uid), is_served, "{uid:?} where {allowed:?} may");
+        }
     }
 
     #[test]

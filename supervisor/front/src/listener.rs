@@ -1,6 +1,9 @@
 //! The sockets that clients connect to.
 use ipc::Listen;
-use nix::sys::stat::{Mode, umask};
+use nix::{
+    errno::Errno,
+    sys::stat::{Mode, umask},
+};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -16,12 +19,27 @@ use tokio::net::{TcpStream, UnixStream};
 /// Why nobody can connect.
 #[derive(Debug, Error)]
 pub(crate) enum ListenError {
-    #[error("cannot listen on {0}; is something else there?")]
+    #[error("cannot listen on {0}{remedy}", remedy = remedy(.1))]
     Bind(Listen, #[source] io::Error),
     #[error("cannot use the socket that was handed over for {0}")]
     Handed(Listen, #[source] io::Error),
     #[error("{wanted} sockets are wanted, and {found} were handed over")]
     Number { wanted: usize, found: usize },
+}
+
+/// What is to be done about it, where that is known.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRINUSE) => "; something else listens there",
+        Some(Errno::EADDRNOTAVAIL) => "; this host has no such address",
+        Some(Errno::EACCES) => "; ports below 1024 and folders of others are for whoever may use them",
+        Some(Errno::ENOENT) => "; its folder must be there",
+        // The unit keeps the whole service off the network.
+        Some(Errno::EAFNOSUPPORT) => {
+            "; this service may make no network sockets, so let systemd make them: enable supervisor-http.socket"
+        }
+        _ => "",
+    }
 }
 
 /// A socket that listens.

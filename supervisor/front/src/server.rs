@@ -31,7 +31,6 @@ pub(crate) struct Server {
     pub(crate) bodies: Bodies,
     pub(crate) link: Link,
     connections: Connections,
-    allow_users: Vec<u32>,
     patience: Duration,
 }
 
@@ -61,7 +60,6 @@ impl Server {
             bodies: Bodies::new(config.max_body),
             link,
             connections: Connections::new(config.connections as usize),
-            allow_users: config.allow_users,
             patience: config.client_timeout,
         }
     }
@@ -100,11 +98,6 @@ impl Server {
             Accepted::Tcp(_, address) => Origin::Address(address.ip()),
             Accepted::Unix(stream) => Origin::User(stream.peer_cred().ok().map(|peer| peer.uid())),
         };
-        if let Origin::User(uid) = origin
-            && !self.may_connect(uid)
-        {
-            return;
-        }
         let Some(place) = self.connections.place() else { return };
         self.link.count(|counts| counts.connections = self.connections.count());
         let server = Arc::clone(self);
@@ -116,12 +109,6 @@ impl Server {
             drop(place);
             server.link.count(|counts| counts.connections = server.connections.count());
         });
-    }
-
-    /// Whether this user may use a Unix socket that lets it in.
-    fn may_connect(&self, uid: Option<u32>) -> bool {
-        let own = nix::unistd::geteuid().as_raw();
-        self.allow_users.is_empty() || uid.is_some_and(|uid| uid == 0 || uid == own || self.allow_users.contains(&uid))
     }
 }
 

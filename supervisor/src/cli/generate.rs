@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Only the likeliest K tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true)]
     top_k: u32,
+    /// Only tokens of at least this share of the likeliest one's probability; 0 for all
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    min_p: f32,
     /// The seed of sampling [default: a new one]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
@@ -105,6 +108,7 @@ impl Arguments {
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
+            min_p: self.min_p,
             seed: self.seed,
             repeat_penalty: self.repeat_penalty,
             frequency_penalty: self.frequency_penalty,

@@ -1,14 +1,14 @@
 //! Which token comes next.
 //!
 //! The order is that of [`ipc::Sampling`]: repeat penalty, frequency and presence penalty,
-//! temperature, top-k, top-p, draw. Nothing is remembered from one token to the next: the choice is
+//! temperature, top-k, top-p, min-p, draw. Nothing is remembered from one token to the next: the choice is
 //! a function of the logits, the ids so far, the seed and the position, so that it is the same when
 //! another worker makes it.
 //!
 //! * Repeat penalty: Keskar et al. 2019, "CTRL", <https://arxiv.org/abs/1909.05858>, section 4.1.
 //! * Frequency and presence penalty: as OpenAI's API documents them, over the answer.
 //! * Top-k: Fan et al. 2018, <https://arxiv.org/abs/1805.04833>. Top-p: Holtzman et al. 2019,
-//!   <https://arxiv.org/abs/1904.09751>.
+//!   <https://arxiv.org/abs/1904.09751>. Min-p: Nguyen et al. 2024, <https://arxiv.org/abs/2407.01082>.
 //! * Randomness: ChaCha with 8 rounds. The seed, in little-endian bytes and then zeros, is the key;
 //!   the position is the stream.
 use ipc::Sampling;
@@ -113,8 +113,9 @@ impl Sampler {
             candidates.select_nth_unstable_by(top_k - 1, likelier);
             candidates.truncate(top_k);
         }
+        let min_p = f64::from(self.sampling.min_p);
         let top_p = f64::from(self.sampling.top_p);
-        let all: f64 = if top_p < 1.0 {
+        let mut all: f64 = if top_p < 1.0 {
             // The sum depends on the order in the last bits, and which of the unlikely ones come
             // first is the standard library's affair.
             candidates.sort_unstable_by_key(|candidate| candidate.id);
@@ -124,6 +125,11 @@ impl Sampler {
             candidates.sort_unstable_by_key(|candidate| candidate.id);
             candidates.iter().map(weight).sum()
         };
+        if min_p > 0.0 {
+            // The best one's weight is 1.
+            candidates.retain(|candidate| weight(candidate) >= min_p);
+            all = candidates.iter().map(weight).sum();
+        }
         let mut rest = uniform * all;
         for candidate in candidates.iter() {
             rest -= weight(candidate);
@@ -224,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_never_taken() {
-        for sampling in [greedy(), warm(), Sampling { top_k: 3, top_p: 0.5, ..warm() }] {
+        for sampling in [greedy(), warm(), Sampling { top_k: 3, top_p: 0.5, min_p: 0.5, ..warm() }] {
             assert_eq!(choose(sampling, &[f32::NAN, f32::NEG_INFINITY, -5.0, -f32::NAN]), Ok(2));
             assert_eq!(choose(sampling, &[f32::NAN, f32::INFINITY, 5.0]), Ok(1));
             assert_eq!(choose(sampling, &[f32::NAN, f32::NAN]), Err(NoCandidate));
@@ -269,6 +275,23 @@ mod tests {
         assert_near(&top(1.0), &[0.2, 0.5, 0.3]);
         // Top-k comes first: of the two that it leaves, the better one has 0.625.
         assert_near(&frequencies(Sampling { top_k: 2, top_p: 0.6, ..warm() }, &logits), &[0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn min_p_keeps_what_has_that_share_of_the_best() {
+        let logits = logarithms(&[0.2, 0.5, 0.3]);
+        let least = |min_p| frequencies(Sampling { min_p, ..warm() }, &logits);
+        assert_near(&least(0.0), &[0.2, 0.5, 0.3]);
+        assert_near(&least(0.39), &[0.2, 0.5, 0.3]);
+        assert_near(&least(0.41), &[0.0, 0.625, 0.375]);
+        assert_near(&least(0.61), &[0.0, 1.0, 0.0]);
+        assert_near(&least(1.0), &[0.0, 1.0, 0.0]);
+        // The temperature comes first: at 1/2 the shares are squared.
+        let cold = Sampling { min_p: 0.3, temperature: 0.5, ..warm() };
+        assert_near(&frequencies(cold, &logits), &[0.0, 0.25 / 0.34, 0.09 / 0.34]);
+        // What top-p took away does not come back, and of equals all are kept.
+        assert_near(&frequencies(Sampling { top_p: 0.4, min_p: 0.1, ..warm() }, &logits), &[0.0, 1.0, 0.0]);
+        assert_near(&frequencies(Sampling { min_p: 1.0, ..warm() }, &[2.0, 1.0, 2.0]), &[0.5, 0.0, 0.5]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(super) fn sampling(fields: &mut Fields) -> Result<Sampling, Refusal> {
         temperature: fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0),
         top_p: fields.number("top_p", 0.0..=1.0)?.unwrap_or(1.0),
         top_k: fields.integer("top_k", 0..=i64::from(u32::MAX))?.map_or(0, |top| u32::try_from(top).unwrap_or(0)),
+        min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(0.0),
         // Any seed is one; which, is only for whoever asks again.
         seed: seed.map(i64::cast_unsigned),
         repeat_penalty: fields.number("repeat_penalty", 0.01..=100.0)?.unwrap_or(1.0),

@@ -77,6 +77,7 @@ impl ModelRequest for GenerateRequest {
         for number in [
             sampling.temperature,
             sampling.top_p,
+            sampling.min_p,
             sampling.repeat_penalty,
             sampling.frequency_penalty,
             sampling.presence_penalty,

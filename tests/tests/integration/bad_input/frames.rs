@@ -77,7 +77,7 @@ fn a_frame_without_a_request_is_refused_and_the_connection_goes_on() {
     let secret = "a secret that nobody repeats";
     let with = |field: &str| format!("{{\"generate\":{{\"prompt\":\"{secret}\",{field}}}}}").into_bytes();
     // What is long is read elsewhere, and answered in the same way.
-    let long = with(&format!("\"model\":\"{}\",\"min_p\":0.5", "x".repeat(1 << 20)));
+    let long = with(&format!("\"model\":\"{}\",\"mood\":0.5", "x".repeat(1 << 20)));
     let cases: [(Vec<u8>, &str); 14] = [
         (b"{\"generate\":{\"prompt\":\"\xc3\x28\"}}".to_vec(), "no JSON: invalid unicode code point"),
         (b"\"status\"abc".to_vec(), "no JSON: trailing characters"),
@@ -85,8 +85,8 @@ fn a_frame_without_a_request_is_refused_and_the_connection_goes_on() {
         (b"".to_vec(), "no JSON: EOF"),
         (b"\x01".to_vec(), "no JSON: expected value"),
         (vec![b'['; MAX_REQUEST], "a message is a string or an object with one field, its kind"),
-        (with("\"min_p\":0.5"), "generate: unknown field \"min_p\", expected one of model, prompt"),
-        (long, "generate: unknown field \"min_p\", expected one of model, prompt"),
+        (with("\"mood\":0.5"), "generate: unknown field \"mood\", expected one of model, prompt"),
+        (long, "generate: unknown field \"mood\", expected one of model, prompt"),
         (with("\"seed\":1,\"seed\":2"), "generate: duplicate field \"seed\""),
         (with("\"max_tokens\":\"9\""), "generate.max_tokens: expected a whole number below 2^32, found a string"),
         (with("\"messages\":[]"), "generate: there are both a prompt and messages"),

@@ -91,12 +91,25 @@ fn what_is_admitted_is_finished_before_the_end() {
 }
 
 #[test]
-fn a_place_that_is_taken_ends_the_daemon_in_a_sentence() {
+fn a_place_that_cannot_be_had_ends_the_daemon_in_a_sentence() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = format!("[http]\nlisten = [\"{}\"]\n{}", taken.local_addr().unwrap(), model("builtin:echo", ""));
-    let mut daemon = Daemon::launch(&config, &[]);
-    assert_eq!(daemon.wait().code(), Some(1));
-    assert!(daemon.last_words().contains("cannot listen on 127.0.0.1:"), "{}", daemon.last_words());
+    let taken = taken.local_addr().unwrap().to_string();
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&keys, "ana secret-of-ana\n").unwrap();
+    for (place, remedy) in [
+        (taken.as_str(), "something else listens there"),
+        // An address of those that are for documents only.
+        ("192.0.2.1:8080", "this host has no such address"),
+        ("unix:/no/such/folder/http.sock", "its folder must be there"),
+    ] {
+        let keys = keys.path().display();
+        let config =
+            format!("[http]\nlisten = [\"{place}\"]\napi_keys_file = \"{keys}\"\n{}", model("builtin:echo", ""));
+        let mut daemon = Daemon::launch(&config, &[]);
+        assert_eq!(daemon.wait().code(), Some(1));
+        let words = format!("cannot listen on {place}; {remedy}: ");
+        assert!(daemon.last_words().contains(&words), "{}", daemon.last_words());
+    }
 }
 
 #[test]

@@ -130,6 +130,7 @@ fn what_is_not_served_is_refused_by_name() {
         ("temperature", json!(2.5), "invalid_value"),
         ("temperature", json!("1"), "invalid_value"),
         ("top_p", json!(1.1), "invalid_value"),
+        ("min_p", json!(-0.1), "invalid_value"),
         ("max_tokens", json!(0), "invalid_value"),
         ("max_tokens", json!(1.5), "invalid_value"),
         ("n", json!(2), "unknown_parameter"),

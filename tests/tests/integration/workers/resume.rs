@@ -86,7 +86,8 @@ fn a_killed_pocket_goes_on_in_a_worker_of_many_requests() {
 /// Ways to choose the next token: the likeliest, by chance, and by chance with all penalties.
 fn samplings() -> [(&'static str, Sampling); 3] {
     let sampled = Sampling { temperature: 0.9, top_k: 40, top_p: 0.95, ..seeded(7) };
-    let punished = Sampling { repeat_penalty: 1.3, frequency_penalty: 0.5, presence_penalty: 0.4, ..sampled };
+    let punished =
+        Sampling { min_p: 0.02, repeat_penalty: 1.3, frequency_penalty: 0.5, presence_penalty: 0.4, ..sampled };
     [("greedy", seeded(1)), ("sampled", sampled), ("punished", punished)]
 }
 
