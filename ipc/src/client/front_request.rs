@@ -23,4 +23,6 @@ pub struct Caller {
     pub address: String,
     /// Its X-Request-Id.
     pub http_request: String,
+    /// How many milliseconds it waits, if it says so.
+    pub patience_ms: Option<u64>,
 }

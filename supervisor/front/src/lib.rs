@@ -4,7 +4,7 @@
 //! It parses what strangers send, so it can be thrown away: it holds nothing but the requests that
 //! it passes on, and it is confined before its first client. It opens no file and no socket then.
 //! What it asks the supervisor for goes over connections that the supervisor has made
-//! ([`link`]), and says in whose name it asks.
+//! (`link.rs`), and says in whose name it asks.
 //!
 //! ```text
 //! clients --- HTTP ---> server --> routes --> openai --> link --- client conversation ---> supervisor

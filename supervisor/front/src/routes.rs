@@ -1,7 +1,7 @@
 //! Which path does what, and what is looked at before any of them does it.
 use crate::{
     access::{Origin, is_preflight},
-    caller::request_name,
+    caller::{patience, request_name},
     json::parse,
     openai,
     reply::{Code, Refusal, Reply, finish, json_reply, reply},
@@ -107,6 +107,7 @@ async fn serve(server: &Arc<Server>, request: Request<Incoming>, origin: Origin,
         owner: owner.as_ref().map(|owner| owner.name.clone()).unwrap_or_default(),
         address,
         http_request: name.to_owned(),
+        patience_ms: patience(&head.headers),
     };
     let Some(owner) = owner else { return ready(&status(server, &caller).await?) };
     let context = Context { server: Arc::clone(server), owner, caller };

@@ -107,6 +107,8 @@ pub enum Event {
         fingerprint: u64,
         /// Whose it is: equal for requests of the same owner.
         owner: u64,
+        /// How long its client waits, if that is known.
+        patience: Option<Duration>,
         /// How it is computed.
         work: Work,
     },

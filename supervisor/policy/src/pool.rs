@@ -84,10 +84,11 @@ impl Pool {
     pub(super) fn handle(&mut self, event: Event, context: &mut Context) {
         let limits = self.limits;
         match event {
-            Event::Submitted { request, pool: _, fingerprint, owner, work } => {
-                let deadline = context.now.after(limits.queue_timeout);
-                let mut record = RequestRecord::new(request, self.id, fingerprint, work, context.now, deadline);
+            Event::Submitted { request, pool: _, fingerprint, owner, patience, work } => {
+                let mut record = RequestRecord::new(request, self.id, fingerprint, work, context.now);
                 record.owner = owner;
+                record.gives_up = patience.map(|patience| context.now.after(patience));
+                self.has_mixed_waits |= record.begin_wait(context.now, limits.queue_timeout);
                 self.submitted(record, context);
             }
             Event::Withdrawn(request) => self.end(request, Outcome::Cancelled, context),

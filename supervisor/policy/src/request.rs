@@ -6,7 +6,7 @@
 //! because what is done must wait for it.
 use super::event::{Identity, Part, PoolId, Time, Work, WorkerId};
 use ipc::RequestId;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// A request that has no outcome yet.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct RequestRecord {
     pub(super) owner: u64,
     pub(super) work: Work,
     pub(super) submitted: Time,
+    /// When its client gives up.
+    pub(super) gives_up: Option<Time>,
     /// The end of its wait in the queue; from its first dispatch on, of its whole run.
     pub(super) deadline: Time,
     /// What has computed some of its answer already.
@@ -41,28 +43,30 @@ struct Begun {
 }
 
 impl RequestRecord {
-    pub(super) fn new(
-        id: RequestId,
-        pool: PoolId,
-        fingerprint: u64,
-        work: Work,
-        now: Time,
-        deadline: Time,
-    ) -> RequestRecord {
+    pub(super) fn new(id: RequestId, pool: PoolId, fingerprint: u64, work: Work, now: Time) -> RequestRecord {
         let work = Work { parts: work.parts.max(1), ..work };
         RequestRecord {
             id,
             pool,
             fingerprint,
             owner: 0,
+            gives_up: None,
             work,
             submitted: now,
-            deadline,
+            deadline: now,
             computed_with: None,
             is_blocked: false,
             next: 0,
             begun: BTreeMap::new(),
         }
+    }
+
+    /// Begins its wait of so long at most; returns whether its client gives up before that.
+    pub(super) fn begin_wait(&mut self, now: Time, longest: Duration) -> bool {
+        let limit = now.after(longest);
+        let client = self.gives_up.filter(|client| *client < limit);
+        self.deadline = client.unwrap_or(limit);
+        client.is_some()
     }
 
     /// Whether no worker has been given any of it yet.

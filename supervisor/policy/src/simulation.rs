@@ -286,7 +286,8 @@ impl Simulation {
         };
         let work = if self.below(2) == 0 { Work::parts(parts) } else { Work { parts, ..Work::WHOLE } };
         let owner = self.below(3);
-        self.feed(Event::Submitted { request, pool, fingerprint, owner, work });
+        let patience = (self.below(4) == 0).then(|| Duration::from_millis(1 + self.below(1_000)));
+        self.feed(Event::Submitted { request, pool, fingerprint, owner, patience, work });
         request
     }
 

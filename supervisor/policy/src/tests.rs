@@ -86,7 +86,7 @@ impl Rig {
 
     fn submit_like(&mut self, request: u64, fingerprint: u64) -> Vec<Effect> {
         let (request, pool) = (RequestId(request), PoolId(0));
-        self.feed(Event::Submitted { request, pool, fingerprint, owner: 0, work: Work::WHOLE })
+        self.feed(Event::Submitted { request, pool, fingerprint, owner: 0, patience: None, work: Work::WHOLE })
     }
 
     /// Submits a batch that is like no other.
@@ -97,6 +97,7 @@ impl Rig {
             pool: PoolId(0),
             fingerprint: request,
             owner: 0,
+            patience: None,
             work,
         })
     }

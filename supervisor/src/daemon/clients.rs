@@ -195,6 +195,7 @@ impl Daemon {
         let Some(client) = self.connections.clients.get_mut(&connection) else { return };
         let id = self.requests.next_id();
         let owner = self.requests.fingerprints.hash_one(client.asker().owner());
+        let patience = client.caller.as_ref().and_then(|caller| caller.patience_ms).map(Duration::from_millis);
         client.active = Some(id);
         client.outbox.patience = self.models[pool].config.client_timeout;
         asked.complete(&self.models[pool].config.template_vars);
@@ -204,7 +205,7 @@ impl Daemon {
         let request = OpenRequest::new(id, pool, connection, asked.open(slots), noted, Instant::now());
         let work = request.work();
         self.requests.open.insert(id, request);
-        self.feed(Event::Submitted { request: id, pool, fingerprint, owner, work });
+        self.feed(Event::Submitted { request: id, pool, fingerprint, owner, patience, work });
     }
 
     /// A request was let in.

@@ -25,12 +25,13 @@ impl Pool {
         }
         if self.is_clock_stopped && !self.template.is_loading() {
             self.is_clock_stopped = false;
-            let deadline = context.now.after(self.limits.queue_timeout);
             for request in self.queue.all_newcomers() {
                 if let Some(record) = context.requests.get_mut(&request) {
-                    record.deadline = deadline;
+                    self.has_mixed_waits |= record.begin_wait(context.now, self.limits.queue_timeout);
                 }
             }
+            // Clients may have given up meanwhile.
+            self.end_waits(context);
         }
     }
 

@@ -179,7 +179,7 @@ impl Pool {
     pub(crate) fn receive(&mut self, moved: Transfer, context: &mut Context) {
         let Some(record) = context.requests.get_mut(&moved.request) else { return };
         if moved.restarts_clock {
-            record.deadline = context.now.after(self.limits.queue_timeout);
+            record.begin_wait(context.now, self.limits.queue_timeout);
         }
         self.has_mixed_waits = true;
         self.queue.put(moved.request, moved.place);

@@ -39,17 +39,22 @@ impl Pool {
         self.queue.all_newcomers().min_by_key(deadline)
     }
 
+    /// Ends those that have waited for too long.
+    pub(super) fn end_waits(&mut self, context: &mut Context) {
+        if self.is_clock_stopped {
+            return;
+        }
+        while let Some(request) = self.first_to_expire(context).filter(|request| context.is_overdue(*request)) {
+            self.end(request, Outcome::QueueTimeout, context);
+        }
+    }
+
     /// Ends what has come due. What is to begin now begins when the pool settles.
     pub(crate) fn expire(&mut self, context: &mut Context) {
         self.template.expire(context);
         self.unload_if_idle(context);
         self.has_mixed_waits &= self.queue.newcomers() > 0;
-        while let Some(request) = self.first_to_expire(context).filter(|request| context.is_overdue(*request)) {
-            if self.is_clock_stopped {
-                break;
-            }
-            self.end(request, Outcome::QueueTimeout, context);
-        }
+        self.end_waits(context);
         let overdue: Vec<_> = context.begun(self.id).filter(|request| context.is_overdue(*request)).collect();
         for request in overdue {
             self.end(request, Outcome::RequestTimeout, context);

@@ -187,6 +187,8 @@ struct Request {
     /// Since when its wait counts, and how long it may wait.
     waits: Time,
     may_wait: Duration,
+    /// When its client gives up.
+    gives_up: Option<Time>,
     /// How long it may run, by the limits when it was dispatched first.
     may_run: Duration,
     dispatched: Option<Time>,
@@ -212,6 +214,12 @@ struct Progress {
 }
 
 impl Request {
+    /// When it is ended if it was not begun.
+    fn end_of_wait(&self) -> Time {
+        let limit = self.waits.after(self.may_wait);
+        self.gives_up.map_or(limit, |client| client.min(limit))
+    }
+
     /// Whether a part that was never begun may be begun.
     fn may_begin(&self, window: u32) -> bool {
         let begun = self.parts.len() as u32;
@@ -309,7 +317,7 @@ impl Rules {
         self.note_use();
         match *event {
             Event::Reload(ref reload) => self.before_reload(reload, policy),
-            Event::Submitted { request, pool, fingerprint, owner, work } => {
+            Event::Submitted { request, pool, fingerprint, owner, patience, work } => {
                 let record = Request {
                     pool,
                     fingerprint,
@@ -317,6 +325,7 @@ impl Rules {
                     work,
                     waits: now,
                     may_wait: self.pools.get(pool.0).map_or(Duration::ZERO, |pool| pool.limits.queue_timeout),
+                    gives_up: patience.map(|patience| now.after(patience)),
                     may_run: Duration::ZERO,
                     dispatched: None,
                     parts: Vec::new(),

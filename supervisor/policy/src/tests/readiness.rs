@@ -76,7 +76,8 @@ fn models_that_are_loaded_when_they_are_asked_for_are_there() {
     let mut only_lazy = policy(vec![LAZY]);
     assert!(only_lazy.is_ready() && !only_lazy.needs_time());
     let work = Work::WHOLE;
-    let request = Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, owner: 0, work };
+    let request =
+        Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, owner: 0, patience: None, work };
     tell(&mut only_lazy, Time::default(), request);
     assert!(only_lazy.is_ready() && !only_lazy.needs_time());
 

@@ -189,7 +189,14 @@ fn a_model_that_is_not_loaded_is_opened_before_it_is_replaced() {
     let opened = [Effect::KillTemplate(new_template(1)), Effect::Reloaded, Effect::Removed(PoolId(0))];
     assert_eq!(rig.feed(Event::Examined(new_template(1))), opened);
     assert_eq!(rig.policy.pool(NEW).state, TemplateState::Cold);
-    let request = Event::Submitted { request: RequestId(1), pool: NEW, fingerprint: 1, owner: 0, work: Work::WHOLE };
+    let request = Event::Submitted {
+        request: RequestId(1),
+        pool: NEW,
+        fingerprint: 1,
+        owner: 0,
+        patience: None,
+        work: Work::WHOLE,
+    };
     assert_eq!(rig.feed(request), [], "two are never there at once");
     assert_eq!(rig.feed(Event::TemplateExited(new_template(1))), [Effect::Load(new_template(2))]);
 }

@@ -53,8 +53,14 @@ fn without_a_queue_an_idle_worker_still_takes_a_request() {
 #[test]
 fn a_request_for_no_model_is_refused() {
     let mut rig = Rig::idle(REQUEST);
-    let event =
-        Event::Submitted { request: RequestId(1), pool: PoolId(1), fingerprint: 1, owner: 0, work: Work::WHOLE };
+    let event = Event::Submitted {
+        request: RequestId(1),
+        pool: PoolId(1),
+        fingerprint: 1,
+        owner: 0,
+        patience: None,
+        work: Work::WHOLE,
+    };
     assert_eq!(rig.feed(event), [finish(1, Outcome::Unavailable { until: rig.now })]);
 }
 
@@ -87,6 +93,27 @@ fn a_request_waits_in_the_queue_for_so_long() {
     assert_eq!(rig.view().queued, 1);
     assert_eq!(rig.view().oldest, Some(Time(seconds(20))));
     assert_eq!(rig.wait_for_deadline(seconds(10)), [finish(3, Outcome::QueueTimeout)]);
+}
+
+#[test]
+fn nothing_is_begun_that_its_client_would_not_wait_for() {
+    let mut rig = Rig::busy(PoolLimits { queue_timeout: seconds(20), queue: 9, ..WORKER });
+    let impatient = |request, time| Event::Submitted {
+        request: RequestId(request),
+        pool: PoolId(0),
+        fingerprint: request,
+        owner: 0,
+        patience: Some(seconds(time)),
+        work: Work::WHOLE,
+    };
+    assert_eq!(rig.submit(2), []);
+    assert_eq!(rig.feed(impatient(3, 5)), []);
+    assert_eq!(rig.feed(impatient(4, 600)), [], "the queue's limit comes first");
+    assert_eq!(rig.feed(impatient(5, 4)), []);
+    assert_eq!(rig.wait_for_deadline(seconds(4)), [finish(5, Outcome::QueueTimeout)]);
+    assert_eq!(rig.wait_for_deadline(seconds(1)), [finish(3, Outcome::QueueTimeout)]);
+    let limit = [finish(2, Outcome::QueueTimeout), finish(4, Outcome::QueueTimeout)];
+    assert_eq!(rig.wait_for_deadline(seconds(15)), limit);
 }
 
 #[test]
@@ -297,12 +324,26 @@ fn pools_do_not_take_each_others_requests() {
     tell(
         &mut policy,
         now,
-        Event::Submitted { request: RequestId(1), pool: PoolId(0), fingerprint: 1, owner: 0, work: Work::WHOLE },
+        Event::Submitted {
+            request: RequestId(1),
+            pool: PoolId(0),
+            fingerprint: 1,
+            owner: 0,
+            patience: None,
+            work: Work::WHOLE,
+        },
     );
     tell(
         &mut policy,
         now,
-        Event::Submitted { request: RequestId(2), pool: PoolId(1), fingerprint: 2, owner: 0, work: Work::WHOLE },
+        Event::Submitted {
+            request: RequestId(2),
+            pool: PoolId(1),
+            fingerprint: 2,
+            owner: 0,
+            patience: None,
+            work: Work::WHOLE,
+        },
     );
     let dispatches: Vec<_> = std::iter::from_fn(|| policy.poll_effect())
         .filter(|effect| matches!(effect, Effect::Dispatch { .. }))
@@ -316,14 +357,14 @@ fn one_owner_has_half_of_the_queue_at_most_while_others_wait() {
     let mut rig = Rig::busy(PoolLimits { queue: 4, ..REQUEST });
     let mut submit = |request: u64, owner: u64| {
         let (request, pool) = (RequestId(request), PoolId(0));
-        rig.feed(Event::Submitted { request, pool, fingerprint: request.0, owner, work: Work::WHOLE })
+        rig.feed(Event::Submitted { request, pool, fingerprint: request.0, owner, patience: None, work: Work::WHOLE })
     };
     assert_eq!((submit(2, 1), submit(3, 1), submit(4, 1)), (vec![], vec![], vec![]), "alone it may have all");
     assert_eq!(submit(5, 2), [], "somebody else finds a place");
     rig.feed(Event::Withdrawn(RequestId(4)));
     let mut submit = |request: u64, owner: u64| {
         let (request, pool) = (RequestId(request), PoolId(0));
-        rig.feed(Event::Submitted { request, pool, fingerprint: request.0, owner, work: Work::WHOLE })
+        rig.feed(Event::Submitted { request, pool, fingerprint: request.0, owner, patience: None, work: Work::WHOLE })
     };
     assert_eq!(submit(6, 1), [finish(6, Outcome::ShareFull)]);
     assert_eq!(submit(7, 2), []);

@@ -146,6 +146,7 @@ fn models_share_the_cores_and_each_has_its_own_most() {
                 pool: id.pool,
                 fingerprint: 1,
                 owner: 0,
+                patience: None,
                 work: Work::WHOLE,
             },
         );

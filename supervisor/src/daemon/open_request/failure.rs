@@ -43,7 +43,7 @@ pub(super) fn of(outcome: Outcome, model: &NamedModel<'_>, now: Time) -> Failure
         ),
         Outcome::QueueTimeout => (
             FailureKind::TimedOut,
-            format!("no worker of {name} became free within the queue's time limit{because}"),
+            format!("no worker of {name} became free within the queue's time limit or the client's{because}"),
             Some(expected_wait),
         ),
         Outcome::RequestTimeout => {

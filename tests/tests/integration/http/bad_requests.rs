@@ -97,6 +97,19 @@ fn a_full_queue_says_when_to_come_again() {
 }
 
 #[test]
+fn nothing_is_begun_that_its_client_would_not_wait_for() {
+    let (daemon, http) = serve("builtin:echo?token_us=2000&context=1000000", "workers = 1");
+    let mut body = chat("model", "x");
+    body["ignore_eos"] = true.into();
+    let _open = http.begin("POST", "/v1/chat/completions", &[], &body.to_string());
+    daemon.until_model("it runs", |model| model.totals.accepted == 1);
+    let patience = [("x-stainless-read-timeout", "0.05")];
+    let given_up = http.ask("POST", "/v1/chat/completions", &patience, &body.to_string());
+    assert_eq!((given_up.status, given_up.json()["error"]["type"].as_str()), (504, Some("timeout_error")));
+    assert_eq!(daemon.status().models[0].totals.timed_out, 1);
+}
+
+#[test]
 fn connections_that_send_nothing_keep_nobody_out() {
     let daemon = integration_tests::Daemon::start(&format!(
         "[http]\nlisten = [\"127.0.0.1:0\"]\nconnections = 20\n{}",

@@ -319,7 +319,7 @@ impl Rules {
             Outcome::Cancelled => record.is_withdrawn,
             Outcome::QueueFull => is_new && queued >= pool.queue,
             Outcome::ShareFull => is_new && has_share,
-            Outcome::QueueTimeout => record.dispatched.is_none() && is_due(Some(record.waits), record.may_wait),
+            Outcome::QueueTimeout => record.dispatched.is_none() && record.end_of_wait() <= now,
             Outcome::RequestTimeout => is_due(record.dispatched, record.may_run),
             Outcome::WorkersDied { attempts } => {
                 attempts >= pool.max_attempts && record.parts.iter().any(|part| part.deaths == attempts)

@@ -3,7 +3,7 @@ use super::super::super::event::{
     Event, Identity, Isolation, KillReason, Load, Outcome, PoolId, TemplateId, Time, WorkerId,
 };
 use super::super::super::{Policy, TemplateState, WorkerState};
-use super::{Lifecycle, Rules, Worker};
+use super::{Lifecycle, Pool, Rules, Worker};
 use ipc::RequestId;
 use std::collections::BTreeSet;
 
@@ -103,7 +103,10 @@ impl Rules {
         let is_parked = pool.is_parked || pool.must_park;
         let is_let_go = template.has_failed || template.has_opened || template.is_expected_to_exit || is_parked;
         // One that was killed because it was stuck may be wanted by nobody since.
-        let is_unwanted = pool.lifecycle == Lifecycle::Retired && !self.has_open(id.pool);
+        // What waits for the one before it may come to it yet.
+        let is_before = |other: &Pool| other.successor == Some(id.pool) && other.lifecycle != Lifecycle::Gone;
+        let awaits = self.pools.iter().any(is_before);
+        let is_unwanted = pool.lifecycle == Lifecycle::Retired && !awaits && !self.has_open(id.pool);
         if is_unwanted && self.batch.len() > 1 {
             // The policy may not have settled since then.
             return;
@@ -158,7 +161,7 @@ impl Rules {
             let record = &self.requests[request];
             let end = match record.dispatched {
                 None if self.pools[record.pool.0].is_first_load => continue,
-                None => record.waits.after(record.may_wait),
+                None => record.end_of_wait(),
                 Some(first) => first.after(record.may_run),
             };
             assert!(end > now, "{request:?} is overdue");
